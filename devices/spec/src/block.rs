@@ -1,0 +1,84 @@
+//! virtio-blk (section 5.2): the configuration space and the request format. All fields are
+//! little endian.
+
+/// Size of a sector, in bytes: the unit of `sector` and `capacity`, whatever `blk_size` says.
+pub const SECTOR_SIZE: u64 = 512;
+/// Size of the request header, in bytes: type (u32), reserved (u32), sector (u64).
+pub const HEADER_SIZE: usize = 16;
+/// Size of the identity that GET_ID returns, in bytes; shorter ones are padded with zeros.
+pub const ID_SIZE: usize = 20;
+/// Index of the request queue.
+pub const REQUEST_QUEUE: u16 = 0;
+
+/// `virtio_blk_req.type`: what a request asks for.
+pub mod request_type {
+    /// Reads sectors.
+    pub const IN: u32 = 0;
+    /// Writes sectors.
+    pub const OUT: u32 = 1;
+    /// Commits what has been written to stable storage.
+    pub const FLUSH: u32 = 4;
+    /// Reads the identity of the device.
+    pub const GET_ID: u32 = 8;
+    /// Reads lifetime information.
+    pub const GET_LIFETIME: u32 = 10;
+    /// Declares sectors to be unused.
+    pub const DISCARD: u32 = 11;
+    /// Writes zeros to sectors.
+    pub const WRITE_ZEROES: u32 = 13;
+    /// Erases sectors beyond recovery.
+    pub const SECURE_ERASE: u32 = 14;
+}
+
+/// `virtio_blk_req.status`: how a request ended.
+pub mod status {
+    /// Success.
+    pub const OK: u8 = 0;
+    /// An error of the device or of the request.
+    pub const IOERR: u8 = 1;
+    /// The request is not one that this device knows.
+    pub const UNSUPP: u8 = 2;
+}
+
+/// The header that begins every request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestHeader {
+    /// One of [`request_type`].
+    pub request_type: u32,
+    /// First sector, for the types that read or write sectors; 0 otherwise.
+    pub sector: u64,
+}
+
+impl RequestHeader {
+    /// The header whose 16 bytes in memory these are. The reserved field is not looked at.
+    #[must_use]
+    pub const fn from_bytes(b: [u8; HEADER_SIZE]) -> Self {
+        Self {
+            request_type: u32::from_le_bytes([b[0], b[1], b[2], b[3]]),
+            sector: u64::from_le_bytes([b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]]),
+        }
+    }
+
+    /// The 16 bytes that this header is in memory, the reserved field 0.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; HEADER_SIZE] {
+        let (t, s) = (self.request_type.to_le_bytes(), self.sector.to_le_bytes());
+        [
+            t[0], t[1], t[2], t[3], 0, 0, 0, 0, s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7],
+        ]
+    }
+}
+
+/// Offsets in `virtio_blk_config`, in bytes from the start of the configuration space.
+pub mod config {
+    /// u64: size of the disk, in sectors.
+    pub const CAPACITY: u64 = 0;
+    /// u32: largest segment, in bytes (VIRTIO_BLK_F_SIZE_MAX).
+    pub const SIZE_MAX: u64 = 8;
+    /// u32: most data segments in a request (VIRTIO_BLK_F_SEG_MAX).
+    pub const SEG_MAX: u64 = 12;
+    /// u32: block size for optimal performance, in bytes (VIRTIO_BLK_F_BLK_SIZE).
+    pub const BLK_SIZE: u64 = 20;
+    /// Size of the part of the configuration space that ends with `blk_size`.
+    pub const SIZE: usize = 24;
+}

@@ -1,0 +1,1 @@
+//! Everything the guest can see, and nothing of KVM.

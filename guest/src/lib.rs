@@ -1,0 +1,2 @@
+//! The portable part of the guest.
+#![no_std]

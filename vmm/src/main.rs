@@ -1,0 +1,2 @@
+//! Arguments to a machine.
+fn main() {}
