@@ -1,0 +1,36 @@
+# The only commands anyone needs. `make` alone prints them.
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+VMM := $(TARGET)/release/vmm
+DISK ?= $(TARGET)/sample.img
+CMDLINE ?=
+
+.PHONY: help build run test lint clean
+
+help: ## Print this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@echo
+	@echo "  Settings: DISK=FILE and CMDLINE='run=...' for make run"
+
+build: ## Build target/release/vmm and the guest, target/guest/guest.{bin,elf}
+	$(CARGO) build --release --locked
+
+$(DISK):
+	resources/make-sample-disk $@
+
+run: build $(DISK) ## Boot the guest and watch it read a disk (a sample, if there is none)
+	$(VMM) --disk $(DISK),readonly=on --cmdline "$(CMDLINE)"
+
+test: ## Run everything that can be tested on this machine, and name what cannot
+	resources/install-test-tools
+	$(CARGO) test --workspace --locked --no-fail-fast
+
+lint: ## Check formatting, lints and documentation, with warnings denied
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --profile guest -p guest --features image --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
+
+clean: ## Remove everything that was built
+	$(CARGO) clean
