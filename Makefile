@@ -6,7 +6,7 @@ VMM := $(TARGET)/release/vmm
 DISK ?= $(TARGET)/sample.img
 CMDLINE ?=
 
-.PHONY: help build run test lint clean
+.PHONY: help build run test lab lint clean
 
 help: ## Print this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -25,6 +25,9 @@ run: build $(DISK) ## Boot the guest and watch it read a disk (a sample, if ther
 test: ## Run everything that can be tested on this machine, and name what cannot
 	resources/install-test-tools
 	$(CARGO) test --workspace --locked --no-fail-fast
+
+lab: build ## A shell in a complete nested KVM; CMD='...' runs that there instead
+	PATH="$(abspath $(dir $(VMM))):$$PATH" resources/lab/lab $(CMD)
 
 lint: ## Check formatting, lints and documentation, with warnings denied
 	$(CARGO) fmt --all --check
