@@ -1,0 +1,52 @@
+//! The console: COM1, a 16550. Writes only, and by polling, so that it works wherever the
+//! machine is: in a panic, in an exception, with interrupts off.
+
+use core::fmt;
+
+use super::port::{in8, out8, out8_string};
+use spec::board::COM1_PORT;
+
+const DATA: u16 = COM1_PORT;
+const INTERRUPT_ENABLE: u16 = COM1_PORT + 1;
+const FIFO_CONTROL: u16 = COM1_PORT + 2;
+const LINE_CONTROL: u16 = COM1_PORT + 3;
+const LINE_STATUS: u16 = COM1_PORT + 5;
+
+const FIFO_ENABLE: u8 = 0x07;
+const LINE_8N1: u8 = 0x03;
+const LINE_DIVISOR_LATCH: u8 = 0x80;
+const TRANSMITTER_EMPTY: u8 = 0x20;
+/// How many bytes the transmitter takes once it says that it is empty.
+const FIFO_SIZE: usize = 16;
+
+/// The serial console.
+pub struct Serial;
+
+impl Serial {
+    /// Sets COM1 to 115200 baud 8N1 with FIFOs and without interrupts.
+    pub fn init() -> Self {
+        out8(INTERRUPT_ENABLE, 0);
+        out8(LINE_CONTROL, LINE_8N1 | LINE_DIVISOR_LATCH);
+        out8(DATA, 1);
+        out8(INTERRUPT_ENABLE, 0);
+        out8(LINE_CONTROL, LINE_8N1);
+        out8(FIFO_CONTROL, FIFO_ENABLE);
+        Self
+    }
+
+    /// The console as `init` left it, for those who come where it cannot be handed to them: the
+    /// panic handler and the exception handler.
+    pub fn again() -> Self {
+        Self
+    }
+}
+
+impl fmt::Write for Serial {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for piece in text.as_bytes().chunks(FIFO_SIZE) {
+            while in8(LINE_STATUS) & TRANSMITTER_EMPTY == 0 {}
+            out8_string(DATA, piece);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,179 @@
+//! Builds the guest image with a cargo of its own, checks it, and leaves it where `vmm` can
+//! include it. How the guest is laid out in memory is not decided here: that is `guest/image.ld`.
+
+#[path = "build/image.rs"]
+mod image;
+
+use std::env;
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// The target for bare metal, used where it is installed.
+const BARE_METAL: &str = "x86_64-unknown-none";
+/// The target that every toolchain for this host has. Its `core` is compiled with SSE, but fat
+/// LTO (the profile `guest`) generates it anew, with the features below.
+const FALLBACK: &str = "x86_64-unknown-linux-gnu";
+
+/// Compiler flags for either target: a fixed address, no code that an interrupt could break.
+const FLAGS: &[&str] = &[
+    "-Crelocation-model=static",
+    "-Ccode-model=small",
+    "-Cno-redzone=yes",
+];
+/// Compiler flags for the fallback target: what the bare-metal one has by definition.
+const FALLBACK_FLAGS: &[&str] = &[
+    "-Ctarget-feature=-mmx,-sse,-sse2,-sse3,-ssse3,-sse4.1,-sse4.2,-avx,-avx2,-fxsr",
+    "-Cforce-unwind-tables=no",
+];
+
+/// What the outer cargo, clippy or a coverage tool set for the vmm and must not reach the guest.
+/// A name that ends in `_` stands for all that begin with it.
+const NOT_INHERITED: &[&str] = &[
+    "CARGO_BUILD_",
+    "CARGO_CFG_",
+    "CARGO_ENCODED_RUSTFLAGS",
+    "CARGO_FEATURE_",
+    "CARGO_INCREMENTAL",
+    "CARGO_MANIFEST_",
+    "CARGO_PKG_",
+    "CARGO_PROFILE_",
+    "CARGO_TARGET_",
+    "DEBUG",
+    "HOST",
+    "LLVM_PROFILE_FILE",
+    "OPT_LEVEL",
+    "OUT_DIR",
+    "PROFILE",
+    "RUSTC_WORKSPACE_WRAPPER",
+    "RUSTC_WRAPPER",
+    "RUSTFLAGS",
+    "TARGET",
+];
+
+fn main() -> ExitCode {
+    match build() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("the guest image was not built: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn build() -> Result<()> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .ok_or("the vmm crate is not in a workspace")?;
+    for path in [
+        "guest",
+        "devices/spec",
+        "Cargo.toml",
+        "Cargo.lock",
+        "vmm/build.rs",
+        "vmm/build",
+    ] {
+        println!("cargo::rerun-if-changed={}", workspace.join(path).display());
+    }
+    let out_dir = PathBuf::from(env::var("OUT_DIR")?);
+    let target_dir = target_dir(&out_dir)?;
+
+    let file = fs::read(compile(workspace, &target_dir.join("guest-build"))?)?;
+    image::check(&file).map_err(|error| error.to_string())?;
+    let flat = image::flat(&file).map_err(|error| error.to_string())?;
+
+    let kept = target_dir.join("guest");
+    fs::create_dir_all(&kept)?;
+    write(&kept.join("guest.elf"), &file)?;
+    write(&kept.join("guest.bin"), &flat)?;
+    let included = out_dir.join("guest.bin");
+    write(&included, &flat)?;
+    println!("cargo::rustc-env=GUEST_BIN={}", included.display());
+    Ok(())
+}
+
+/// The directory that the outer cargo builds into: cargo marks it by a CACHEDIR.TAG, unless it
+/// was there before. `OUT_DIR` is `<target>/[<triple>/]<profile>/build/<package>/out`.
+fn target_dir(out_dir: &Path) -> Result<PathBuf> {
+    out_dir
+        .ancestors()
+        .find(|dir| dir.join("CACHEDIR.TAG").exists())
+        .or_else(|| out_dir.ancestors().nth(4))
+        .map(Path::to_owned)
+        .ok_or_else(|| format!("no target directory above {}", out_dir.display()).into())
+}
+
+/// Compiles and links the guest; returns where the ELF file is.
+fn compile(workspace: &Path, target_dir: &Path) -> Result<PathBuf> {
+    let bare_metal = is_installed(BARE_METAL)?;
+    let (target, more_flags) = if bare_metal {
+        (BARE_METAL, &[][..])
+    } else {
+        (FALLBACK, FALLBACK_FLAGS)
+    };
+    let flags = [FLAGS, more_flags].concat().join("\x1f");
+
+    let mut cargo = Command::new(env::var_os("CARGO").ok_or("CARGO is not set")?);
+    cargo
+        .args(["build", "--locked", "--quiet", "--profile", "guest"])
+        .args([
+            "--package",
+            "guest",
+            "--features",
+            "image",
+            "--target",
+            target,
+        ])
+        .arg("--target-dir")
+        .arg(target_dir)
+        .current_dir(workspace);
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(is_not_inherited) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags);
+
+    // Shown only if it fails: rustc warns that -sse changes the ABI of the fallback target, which
+    // matters to nobody as the image has no foreign code.
+    let output = cargo
+        .output()
+        .map_err(|error| format!("cannot run cargo: {error}"))?;
+    if !output.status.success() {
+        let messages = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("cargo build for {target}: {}\n{messages}", output.status).into());
+    }
+    Ok(target_dir.join(target).join("guest").join("guest"))
+}
+
+fn is_not_inherited(name: &str) -> bool {
+    NOT_INHERITED.iter().any(|&entry| {
+        if entry.ends_with('_') {
+            name.starts_with(entry)
+        } else {
+            name == entry
+        }
+    })
+}
+
+/// Whether the toolchain has a standard library for `target`.
+fn is_installed(target: &str) -> Result<bool> {
+    let rustc = env::var_os("RUSTC").ok_or("RUSTC is not set")?;
+    let output = Command::new(rustc)
+        .args(["--print", "target-libdir", "--target", target])
+        .output()
+        .map_err(|error| format!("cannot run rustc: {error}"))?;
+    let dir = String::from_utf8(output.stdout)?;
+    Ok(output.status.success() && Path::new(dir.trim()).is_dir())
+}
+
+/// Writes a file that others may be reading: whole, or not at all.
+fn write(path: &Path, contents: &[u8]) -> Result<()> {
+    let temporary = path.with_extension(format!("tmp{}", std::process::id()));
+    fs::write(&temporary, contents)
+        .and_then(|()| fs::rename(&temporary, path))
+        .map_err(|error| format!("cannot write {}: {error}", path.display()).into())
+}
