@@ -1,0 +1,269 @@
+//! Arguments to a [`VmConfig`], and what is wrong with them in one line; nothing else. Opens no
+//! file.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use clap::Parser;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::error::ErrorKind;
+use spec::block::ID_SIZE;
+use spec::board::VIRTIO_MMIO_MAX;
+use thiserror::Error;
+
+use crate::config::{CmdlineError, DiskConfig, Notify, VmConfig, kernel_cmdline};
+use crate::layout::{MIN_MEMORY, PAGE_SIZE};
+
+const EXAMPLES: &str = "\
+Examples:
+  vmm                                           boot the built-in guest
+  vmm --disk disk.img                           ... and let it look at a disk
+  vmm --disk disk.img,readonly=on --cmdline 'run=read lba=0 count=1'
+  vmm --kernel guest.elf --disk a.img --disk b.img,id=scratch,notify=ioeventfd
+  vmm --kernel vmlinux --memory 1G --cmdline 'console=ttyS0'
+
+The guest's serial port is the terminal: Ctrl-A X leaves, Ctrl-A Ctrl-A sends Ctrl-A.
+
+Exit status: what the guest wrote to the debug-exit port 0xf4 (0 to 124), 0 after a reset,
+2 for a wrong command line, 125 for an error of the VMM, 126 for a guest that crashed,
+128 + n after signal n.";
+
+/// A minimal KVM virtual machine monitor with a built-in virtio-blk device
+#[derive(Parser, Debug)]
+#[command(version, after_help = EXAMPLES)]
+struct Args {
+    /// Kernel to boot: an ELF64 with or without a PVH note, or a flat binary [default: the
+    /// built-in guest]
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
+
+    /// Raw disk image, as a virtio-blk device; may be repeated. The guest may write it unless
+    /// readonly=on; ID (default diskN) is what GET_ID answers; a notification of the guest is
+    /// handled on the vCPU's thread (trap, the default) or on the queue's own (ioeventfd)
+    #[arg(
+        long = "disk",
+        value_name = "PATH[,readonly=on|off][,id=ID][,notify=trap|ioeventfd]",
+        value_parser = OsStringValueParser::new().try_map(|value| parse_disk(&value))
+    )]
+    disks: Vec<DiskArg>,
+
+    /// Size of the guest's RAM, in bytes or with K, M, G or T
+    #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = parse_memory)]
+    memory: u64,
+
+    /// Kernel command line; what names the disks is appended
+    #[arg(
+        long,
+        value_name = "STRING",
+        default_value = "",
+        hide_default_value = true
+    )]
+    #[arg(allow_hyphen_values = true)]
+    cmdline: String,
+}
+
+/// Why there is nothing to run.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NoRun {
+    /// `--help` or `--version`: the text they ask for.
+    Text(String),
+    /// The command line is wrong: why, in one line.
+    Wrong(String),
+}
+
+/// The machine that the arguments `args` (the program's name first) describe.
+///
+/// # Errors
+/// See [`NoRun`].
+pub fn parse<I>(args: I) -> Result<VmConfig, NoRun>
+where
+    I: IntoIterator<Item: Into<OsString> + Clone>,
+{
+    let args = Args::try_parse_from(args).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => NoRun::Text(error.to_string()),
+        _ => NoRun::Wrong(one_line(&error)),
+    })?;
+    config(args).map_err(|error| NoRun::Wrong(format!("{error}{SEE_HELP}")))
+}
+
+const SEE_HELP: &str = " (see 'vmm --help')";
+
+/// Clap's message is its first paragraph; hints and usage follow.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let message = text.split("\n\n").next().unwrap_or(text);
+    let words: Vec<&str> = message.split_whitespace().collect();
+    format!("{}{SEE_HELP}", words.join(" "))
+}
+
+/// What no argument shows to be wrong on its own.
+#[derive(Debug, Error, PartialEq, Eq)]
+enum ConfigError {
+    #[error("--disk is given {0} times, and there can be no more than {VIRTIO_MMIO_MAX} disks")]
+    TooManyDisks(usize),
+    #[error("--cmdline: {0}")]
+    Cmdline(#[from] CmdlineError),
+}
+
+fn config(args: Args) -> Result<VmConfig, ConfigError> {
+    if args.disks.len() > VIRTIO_MMIO_MAX {
+        return Err(ConfigError::TooManyDisks(args.disks.len()));
+    }
+    Ok(VmConfig {
+        cmdline: kernel_cmdline(&args.cmdline, args.disks.len())?,
+        kernel: args.kernel,
+        memory: args.memory,
+        disks: args
+            .disks
+            .into_iter()
+            .enumerate()
+            .map(|(index, disk)| DiskConfig {
+                path: disk.path,
+                readonly: disk.readonly,
+                id: disk.id.unwrap_or_else(|| format!("disk{index}")),
+                notify: disk.notify,
+            })
+            .collect(),
+    })
+}
+
+/// One `--disk`.
+#[derive(Clone, Debug)]
+struct DiskArg {
+    path: PathBuf,
+    readonly: bool,
+    id: Option<String>,
+    notify: Notify,
+}
+
+#[derive(Debug, Error, PartialEq, Eq)]
+enum DiskError {
+    #[error("the path is empty")]
+    NoPath,
+    #[error("'{0}' is no KEY=VALUE (a path cannot hold a comma)")]
+    NoValue(String),
+    #[error("unknown key '{0}': readonly, id and notify are known")]
+    UnknownKey(String),
+    #[error("key '{0}' is given twice")]
+    Twice(String),
+    #[error("readonly is 'on' or 'off', not '{0}'")]
+    ReadOnly(String),
+    #[error("notify is 'trap' or 'ioeventfd', not '{0}'")]
+    Notify(String),
+    #[error("the id is empty")]
+    EmptyId,
+    #[error("the id '{id}' is {len} bytes long, and no more than {ID_SIZE} fit", len = id.len())]
+    LongId { id: String },
+    #[error("the id '{0}' is not printable ASCII")]
+    UnprintableId(String),
+}
+
+fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
+    let mut parts = value.as_bytes().split(|&byte| byte == b',');
+    let path = parts.next().unwrap_or_default();
+    if path.is_empty() {
+        return Err(DiskError::NoPath);
+    }
+    let (mut readonly, mut id, mut notify) = (None, None, None);
+    for part in parts {
+        let part = String::from_utf8_lossy(part);
+        let Some((key, value)) = part.split_once('=') else {
+            return Err(DiskError::NoValue(part.into_owned()));
+        };
+        let twice = match key {
+            "readonly" => readonly.replace(parse_switch(value)?).is_some(),
+            "id" => id.replace(parse_id(value)?).is_some(),
+            "notify" => notify.replace(parse_notify(value)?).is_some(),
+            _ => return Err(DiskError::UnknownKey(key.into())),
+        };
+        if twice {
+            return Err(DiskError::Twice(key.into()));
+        }
+    }
+    Ok(DiskArg {
+        path: OsStr::from_bytes(path).into(),
+        readonly: readonly.unwrap_or(false),
+        id,
+        notify: notify.unwrap_or_default(),
+    })
+}
+
+fn parse_switch(value: &str) -> Result<bool, DiskError> {
+    match value {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(DiskError::ReadOnly(value.into())),
+    }
+}
+
+fn parse_notify(value: &str) -> Result<Notify, DiskError> {
+    match value {
+        "trap" => Ok(Notify::Trap),
+        "ioeventfd" => Ok(Notify::IoEventFd),
+        _ => Err(DiskError::Notify(value.into())),
+    }
+}
+
+fn parse_id(value: &str) -> Result<String, DiskError> {
+    let id = value.to_owned();
+    if id.is_empty() {
+        Err(DiskError::EmptyId)
+    } else if id.len() > ID_SIZE {
+        Err(DiskError::LongId { id })
+    } else if id.bytes().any(|byte| !(b' '..=b'~').contains(&byte)) {
+        Err(DiskError::UnprintableId(id))
+    } else {
+        Ok(id)
+    }
+}
+
+#[derive(Debug, Error, PartialEq, Eq)]
+enum SizeError {
+    #[error("a size is a whole number, with K, M, G or T after it or nothing")]
+    NotANumber,
+    #[error("it is more than 2^64 - 1 bytes")]
+    Overflow,
+    #[error("the least a machine can have is {} MiB", MIN_MEMORY >> 20)]
+    TooSmall,
+    #[error("it is no multiple of a page, {PAGE_SIZE} bytes")]
+    NotPages,
+}
+
+fn parse_memory(value: &str) -> Result<u64, SizeError> {
+    let size = parse_size(value)?;
+    if size < MIN_MEMORY {
+        Err(SizeError::TooSmall)
+    } else if !size.is_multiple_of(PAGE_SIZE) {
+        Err(SizeError::NotPages)
+    } else {
+        Ok(size)
+    }
+}
+
+/// A number of bytes, or of KiB, MiB, GiB or TiB where a letter (or `KiB` and so on) follows.
+fn parse_size(value: &str) -> Result<u64, SizeError> {
+    let digits = value
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(value.len());
+    let (number, unit) = value.split_at(digits);
+    if number.is_empty() {
+        return Err(SizeError::NotANumber);
+    }
+    let shift = match unit.to_ascii_lowercase().as_str() {
+        "" => 0,
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        "t" | "tib" => 40,
+        _ => return Err(SizeError::NotANumber),
+    };
+    // All digits, so the only way to fail is to be too large.
+    let number: u64 = number.parse().map_err(|_| SizeError::Overflow)?;
+    number.checked_mul(1 << shift).ok_or(SizeError::Overflow)
+}
+
+#[cfg(test)]
+#[path = "cli_tests.rs"]
+mod tests;

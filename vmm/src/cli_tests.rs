@@ -1,0 +1,267 @@
+use clap::CommandFactory;
+
+use super::*;
+
+fn parse_words(words: &[&str]) -> Result<VmConfig, NoRun> {
+    parse(std::iter::once(&"vmm").chain(words))
+}
+
+fn config(words: &[&str]) -> VmConfig {
+    parse_words(words).unwrap()
+}
+
+/// The message for a wrong command line, without the hint at its end.
+#[track_caller]
+fn refusal(words: &[&str]) -> String {
+    match parse_words(words) {
+        Err(NoRun::Wrong(line)) => {
+            assert!(!line.contains('\n'), "more than one line: {line}");
+            line.strip_suffix(SEE_HELP).expect(&line).to_owned()
+        }
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn disk_refusal(value: &str) -> String {
+    let line = refusal(&["--disk", value]);
+    let (argument, reason) = line.split_once(">': ").expect(&line);
+    assert!(
+        argument.contains(&format!("'{value}' for '--disk ")),
+        "{argument}"
+    );
+    reason.to_owned()
+}
+
+fn memory_refusal(value: &str) -> String {
+    let line = refusal(&["--memory", value]);
+    let prefix = format!("invalid value '{value}' for '--memory <SIZE>': ");
+    line.strip_prefix(&prefix).expect(&line).to_owned()
+}
+
+#[test]
+fn the_definition_of_the_arguments_is_sound() {
+    Args::command().debug_assert();
+}
+
+#[test]
+fn without_arguments_it_is_the_built_in_guest_with_128_mib_and_no_disk() {
+    let config = config(&[]);
+    assert_eq!(config.kernel, None);
+    assert_eq!(config.disks, []);
+    assert_eq!(config.memory, 128 << 20);
+    assert_eq!(config.cmdline.as_c_str(), c"");
+}
+
+#[test]
+fn every_option_reaches_the_machine() {
+    let config = config(&[
+        "--kernel",
+        "k.elf",
+        "--memory",
+        "1G",
+        "--cmdline",
+        "run=info",
+        "--disk",
+        "a.img",
+        "--disk",
+        "b.img,readonly=on,id=my disk,notify=ioeventfd",
+        "--disk",
+        "c.img,readonly=off,notify=trap",
+    ]);
+    assert_eq!(config.kernel, Some("k.elf".into()));
+    assert_eq!(config.memory, 1 << 30);
+    assert!(
+        config
+            .cmdline
+            .to_str()
+            .unwrap()
+            .starts_with("run=info virtio_mmio.device=")
+    );
+    let disk = |path: &str, readonly, id: &str, notify| DiskConfig {
+        path: path.into(),
+        readonly,
+        id: id.into(),
+        notify,
+    };
+    assert_eq!(
+        config.disks,
+        [
+            disk("a.img", false, "disk0", Notify::Trap),
+            disk("b.img", true, "my disk", Notify::IoEventFd),
+            disk("c.img", false, "disk2", Notify::Trap),
+        ]
+    );
+}
+
+#[test]
+fn a_path_need_not_be_utf_8() {
+    let path = OsStr::from_bytes(b"\xff.img");
+    let words = [OsStr::new("vmm"), OsStr::new("--disk"), path];
+    assert_eq!(parse(words).unwrap().disks[0].path, path);
+}
+
+#[test]
+fn a_command_line_may_begin_with_a_hyphen() {
+    assert_eq!(config(&["--cmdline", "-x"]).cmdline.as_c_str(), c"-x");
+}
+
+#[test]
+fn help_and_version_are_texts_and_no_errors() {
+    let Err(NoRun::Text(help)) = parse_words(&["--help"]) else {
+        panic!("no text");
+    };
+    for part in [
+        "--kernel",
+        "--disk",
+        "--memory",
+        "--cmdline",
+        "Examples:",
+        "Ctrl-A X",
+    ] {
+        assert!(help.contains(part), "no {part} in {help}");
+    }
+    assert!(matches!(parse_words(&["--version"]), Err(NoRun::Text(t)) if t.starts_with("vmm ")));
+}
+
+#[test]
+fn unknown_repeated_and_incomplete_arguments_are_named() {
+    assert_eq!(refusal(&["--fast"]), "unexpected argument '--fast' found");
+    assert_eq!(
+        refusal(&["disk.img"]),
+        "unexpected argument 'disk.img' found"
+    );
+    assert_eq!(
+        refusal(&["--kernel", "a", "--kernel", "b"]),
+        "the argument '--kernel <FILE>' cannot be used multiple times"
+    );
+    assert_eq!(
+        refusal(&["--memory"]),
+        "a value is required for '--memory <SIZE>' but none was supplied"
+    );
+    assert!(refusal(&["--kernel", ""]).contains("--kernel <FILE>"));
+}
+
+#[test]
+fn a_value_with_line_breaks_still_makes_one_line() {
+    refusal(&["--memory", "1\n\n2"]);
+    refusal(&["--disk", "a,b\nc"]);
+    refusal(&["--\n\nx"]);
+}
+
+#[test]
+fn sizes_are_bytes_or_have_a_binary_suffix() {
+    for (text, size) in [
+        ("2097152", 2 << 20),
+        ("2048K", 2 << 20),
+        ("2048kib", 2 << 20),
+        ("128M", 128 << 20),
+        ("128m", 128 << 20),
+        ("128MiB", 128 << 20),
+        ("3G", 3 << 30),
+        ("1T", 1 << 40),
+    ] {
+        assert_eq!(config(&["--memory", text]).memory, size, "{text}");
+    }
+}
+
+#[test]
+fn sizes_that_are_no_numbers_are_refused() {
+    for text in [
+        "", "M", "12Q", "1.5G", "+1G", "0x200000", "1 G", "128MB", "1GG",
+    ] {
+        assert!(memory_refusal(text).contains("a whole number"), "{text}");
+    }
+    assert!(refusal(&["--memory", "-1"]).contains("-1"));
+}
+
+#[test]
+fn sizes_that_overflow_are_refused() {
+    for text in [
+        "18446744073709551616",
+        "16777216T",
+        "99999999999999999999999G",
+    ] {
+        assert_eq!(memory_refusal(text), "it is more than 2^64 - 1 bytes");
+    }
+}
+
+#[test]
+fn ram_that_is_too_small_or_no_multiple_of_a_page_is_refused() {
+    for text in ["0", "0M", "1", "1M", "2097151"] {
+        assert_eq!(
+            memory_refusal(text),
+            "the least a machine can have is 2 MiB"
+        );
+    }
+    for text in ["2097153", "2049K"] {
+        assert_eq!(
+            memory_refusal(text),
+            "it is no multiple of a page, 4096 bytes"
+        );
+    }
+}
+
+#[test]
+fn wrong_disks_are_refused_with_the_reason() {
+    for (value, reason) in [
+        (
+            "a,readonly",
+            "'readonly' is no KEY=VALUE (a path cannot hold a comma)",
+        ),
+        ("a,", "'' is no KEY=VALUE (a path cannot hold a comma)"),
+        (
+            "a,b.img",
+            "'b.img' is no KEY=VALUE (a path cannot hold a comma)",
+        ),
+        (
+            "a,format=raw",
+            "unknown key 'format': readonly, id and notify are known",
+        ),
+        ("a,=on", "unknown key '': readonly, id and notify are known"),
+        ("a,readonly=on,readonly=on", "key 'readonly' is given twice"),
+        ("a,id=x,notify=trap,id=y", "key 'id' is given twice"),
+        ("a,notify=trap,notify=trap", "key 'notify' is given twice"),
+        ("a,readonly=yes", "readonly is 'on' or 'off', not 'yes'"),
+        ("a,readonly=", "readonly is 'on' or 'off', not ''"),
+        (
+            "a,notify=poll",
+            "notify is 'trap' or 'ioeventfd', not 'poll'",
+        ),
+        ("a,id=", "the id is empty"),
+        (
+            "a,id=123456789012345678901",
+            "the id '123456789012345678901' is 21 bytes long, and no more than 20 fit",
+        ),
+        (
+            "a,id=gr\u{fc}n",
+            "the id 'gr\u{fc}n' is not printable ASCII",
+        ),
+        (",readonly=on", "the path is empty"),
+    ] {
+        assert_eq!(disk_refusal(value), reason);
+    }
+    assert!(refusal(&["--disk", ""]).contains("--disk"));
+}
+
+#[test]
+fn there_are_as_many_disks_as_windows_and_no_more() {
+    let disks = |n| vec!["--disk=a.img"; n];
+    assert_eq!(config(&disks(VIRTIO_MMIO_MAX)).disks.len(), VIRTIO_MMIO_MAX);
+    assert_eq!(
+        refusal(&disks(VIRTIO_MMIO_MAX + 1)),
+        "--disk is given 20 times, and there can be no more than 19 disks"
+    );
+}
+
+#[test]
+fn a_kernel_command_line_that_cannot_be_passed_on_is_refused() {
+    assert_eq!(
+        refusal(&["--cmdline", "a\tb"]),
+        "--cmdline: it holds a character that is not printable ASCII"
+    );
+    let line = refusal(&["--cmdline", &"x".repeat(5000)]);
+    assert!(
+        line.starts_with("--cmdline: its 5000 bytes are too many: "),
+        "{line}"
+    );
+}

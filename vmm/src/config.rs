@@ -1,0 +1,117 @@
+//! What to run: the machine as the user wants it, checked for sense but not yet built. Opens no
+//! file and knows nothing of KVM.
+
+use std::ffi::CString;
+use std::path::PathBuf;
+
+use linux_loader::cmdline::{Cmdline, Error as LoaderError};
+use thiserror::Error;
+use vm_memory::GuestAddress;
+
+use crate::layout;
+
+/// A machine to build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VmConfig {
+    /// The kernel to boot; `None` is the built-in guest.
+    pub kernel: Option<PathBuf>,
+    /// The disks, in the order of their virtio-mmio windows. At most
+    /// [`spec::board::VIRTIO_MMIO_MAX`].
+    pub disks: Vec<DiskConfig>,
+    /// Size of the guest's RAM, in bytes.
+    pub memory: u64,
+    /// The whole kernel command line, as [`kernel_cmdline`] makes it.
+    pub cmdline: CString,
+}
+
+/// A disk of a [`VmConfig`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskConfig {
+    /// The raw image.
+    pub path: PathBuf,
+    /// Whether the guest may only read it.
+    pub readonly: bool,
+    /// What GET_ID answers: printable ASCII, at most [`spec::block::ID_SIZE`] bytes.
+    pub id: String,
+    /// How available buffer notifications reach the device.
+    pub notify: Notify,
+}
+
+/// How an available buffer notification, the guest's write to `QueueNotify`, reaches the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Notify {
+    /// The write leaves KVM_RUN, and the vCPU's thread drains the queue.
+    #[default]
+    Trap,
+    /// KVM turns the write into an event that wakes the queue's own thread.
+    IoEventFd,
+}
+
+/// Why words cannot be a kernel command line.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum CmdlineError {
+    /// Only printable ASCII can be passed on.
+    #[error("it holds a character that is not printable ASCII")]
+    NotPrintable,
+    /// The words do not fit, together with what names the disks.
+    #[error("its {len} bytes are too many: {room} fit, besides what names the disks")]
+    TooLong {
+        /// Length of the words.
+        len: usize,
+        /// Length that would have fitted.
+        room: usize,
+    },
+    /// ` -- ` with nothing before it.
+    #[error("arguments for init (after ' -- ') need kernel arguments before them")]
+    OnlyInitArguments,
+    /// Any other refusal of the builder.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// The kernel command line of a machine with `disks` disks: `words`, then one
+/// `virtio_mmio.device=` for each disk (in front of ` -- `, if the words have one: what follows
+/// it is for Linux's init).
+///
+/// # Errors
+/// Where `words` are not printable ASCII, or the whole is longer than
+/// [`layout::CMDLINE_SIZE`] bytes with its terminating NUL.
+pub fn kernel_cmdline(words: &str, disks: usize) -> Result<CString, CmdlineError> {
+    let mut devices = Cmdline::new(layout::CMDLINE_SIZE).map_err(other)?;
+    add_devices(&mut devices, disks).map_err(other)?;
+    // The builder's own size for the devices is their length, a space in front and the NUL.
+    let taken = devices.as_cstring().map_err(other)?.as_bytes().len() + 2;
+    let room = layout::CMDLINE_SIZE - taken;
+
+    if words.bytes().any(|b| !(b' '..=b'~').contains(&b)) {
+        return Err(CmdlineError::NotPrintable);
+    }
+    if words.len() > room {
+        return Err(CmdlineError::TooLong {
+            len: words.len(),
+            room,
+        });
+    }
+    let mut cmdline = Cmdline::try_from(words, layout::CMDLINE_SIZE).map_err(other)?;
+    add_devices(&mut cmdline, disks).map_err(other)?;
+    cmdline.as_cstring().map_err(|error| match error {
+        LoaderError::NoBootArgsInserted => CmdlineError::OnlyInitArguments,
+        error => other(error),
+    })
+}
+
+fn add_devices(cmdline: &mut Cmdline, disks: usize) -> Result<(), LoaderError> {
+    for window in (0..disks).map(layout::virtio_mmio) {
+        let base = GuestAddress(window.base);
+        cmdline.add_virtio_mmio_device(spec::board::VIRTIO_MMIO_SIZE, base, window.gsi, None)?;
+    }
+    Ok(())
+}
+
+fn other(error: LoaderError) -> CmdlineError {
+    CmdlineError::Other(error.to_string())
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -1,0 +1,99 @@
+//! The address map: where RAM lies, what of it the VMM fills before the guest runs, and what is in
+//! the hole below 4 GiB. Constants and arithmetic; what guests may rely on is in `spec::board`.
+
+use spec::board;
+
+/// Size of a page, in bytes: what RAM sizes must be a multiple of.
+pub const PAGE_SIZE: u64 = 4096;
+/// The least RAM a machine can have, in bytes: the VMM's data, and room for a kernel at 1 MiB.
+pub const MIN_MEMORY: u64 = 2 << 20;
+
+/// Global descriptor table: five entries of eight bytes.
+pub const GDT: u64 = 0x1000;
+/// The task state segment that TR describes: all zero, never switched to.
+pub const TSS: u64 = 0x1100;
+/// `hvm_start_info`.
+pub const START_INFO: u64 = 0x2000;
+/// The memory map that `hvm_start_info` points to.
+pub const START_INFO_MEMMAP: u64 = 0x2100;
+/// Linux's `boot_params`, the "zero page".
+pub const BOOT_PARAMS: u64 = 0x3000;
+/// The kernel command line, with its terminating NUL.
+pub const CMDLINE: u64 = 0x4000;
+/// Room for the kernel command line, in bytes.
+pub const CMDLINE_SIZE: usize = 0x1000;
+/// First stack pointer of a kernel that is entered in 64-bit mode: a page, growing down.
+pub const BOOT_STACK_TOP: u64 = 0x6000;
+/// Page tables: a PML4, a PDPT, and four page directories.
+pub const PAGE_TABLES: u64 = 0x9000;
+/// End of what the VMM writes, from address 0: no kernel may be loaded below.
+pub const BOOT_DATA_END: u64 = 0x1_0000;
+
+/// Where a PC has its video memory and firmware. There is RAM here too, but no guest is told.
+pub const LEGACY_START: u64 = 0xa_0000;
+/// End of the legacy area.
+pub const LEGACY_END: u64 = 0x10_0000;
+
+/// One page in the hole that KVM needs for itself on Intel: a page table for real mode.
+pub const KVM_IDENTITY_MAP: u64 = 0xfffb_c000;
+/// Three pages in the hole that KVM needs for itself on Intel: a task state segment for real mode.
+pub const KVM_TSS: u64 = 0xfffb_d000;
+
+/// Where a virtio-mmio device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VirtioMmio {
+    /// Guest-physical address of its register window.
+    pub base: u64,
+    /// The interrupt it raises.
+    pub gsi: u32,
+}
+
+/// Where virtio-mmio device `index` is, from 0 to [`board::VIRTIO_MMIO_MAX`] - 1.
+#[must_use]
+pub const fn virtio_mmio(index: usize) -> VirtioMmio {
+    VirtioMmio {
+        base: board::VIRTIO_MMIO_BASE + board::VIRTIO_MMIO_SIZE * index as u64,
+        gsi: board::VIRTIO_MMIO_GSI + index as u32,
+    }
+}
+
+/// A range of guest-physical addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// First address.
+    pub start: u64,
+    /// Length, in bytes.
+    pub len: u64,
+}
+
+/// Where `size` bytes of RAM are: from 0 up to the hole, and the rest from 4 GiB.
+#[must_use]
+pub fn ram(size: u64) -> Vec<Range> {
+    let low = size.min(board::HOLE_START);
+    let ranges = [(0, low), (board::HOLE_END, size - low)];
+    non_empty(ranges)
+}
+
+/// The RAM that a guest is told of, when it has `size` bytes: all but the legacy area.
+#[must_use]
+pub fn usable_ram(size: u64) -> Vec<Range> {
+    let low = size.min(board::HOLE_START);
+    let ranges = [
+        (0, low.min(LEGACY_START)),
+        (LEGACY_END, low.saturating_sub(LEGACY_END)),
+        (board::HOLE_END, size - low),
+    ];
+    non_empty(ranges)
+}
+
+fn non_empty<const N: usize>(ranges: [(u64, u64); N]) -> Vec<Range> {
+    ranges
+        .into_iter()
+        .filter(|&(_, len)| len > 0)
+        .map(|(start, len)| Range { start, len })
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "layout_tests.rs"]
+mod tests;

@@ -1,0 +1,88 @@
+use super::*;
+
+const GIB: u64 = 1 << 30;
+
+fn range(start: u64, len: u64) -> Range {
+    Range { start, len }
+}
+
+#[test]
+fn ram_up_to_3_gib_is_one_range_from_0() {
+    assert_eq!(ram(MIN_MEMORY), [range(0, MIN_MEMORY)]);
+    assert_eq!(ram(3 * GIB), [range(0, 3 * GIB)]);
+}
+
+#[test]
+fn ram_beyond_3_gib_goes_on_at_4_gib() {
+    let page = PAGE_SIZE;
+    assert_eq!(
+        ram(3 * GIB + page),
+        [range(0, 3 * GIB), range(4 * GIB, page)]
+    );
+    assert_eq!(ram(8 * GIB), [range(0, 3 * GIB), range(4 * GIB, 5 * GIB)]);
+}
+
+#[test]
+fn no_byte_of_ram_is_lost_or_made_up() {
+    for size in [MIN_MEMORY, 128 << 20, 3 * GIB, 3 * GIB + PAGE_SIZE, 1 << 44] {
+        assert_eq!(ram(size).iter().map(|r| r.len).sum::<u64>(), size);
+        let usable: u64 = usable_ram(size).iter().map(|r| r.len).sum();
+        assert_eq!(usable, size - (LEGACY_END - LEGACY_START));
+    }
+}
+
+#[test]
+fn guests_are_not_told_of_the_legacy_area() {
+    assert_eq!(
+        usable_ram(4 * GIB),
+        [
+            range(0, LEGACY_START),
+            range(LEGACY_END, 3 * GIB - LEGACY_END),
+            range(4 * GIB, GIB)
+        ]
+    );
+}
+
+#[test]
+fn devices_and_kvms_own_pages_are_in_the_hole_and_apart() {
+    let io_apic = 0xfec0_0000;
+    let windows_end = virtio_mmio(board::VIRTIO_MMIO_MAX).base;
+    let in_order = [
+        board::HOLE_START,
+        board::VIRTIO_MMIO_BASE,
+        windows_end,
+        io_apic,
+        KVM_IDENTITY_MAP,
+        KVM_IDENTITY_MAP + PAGE_SIZE,
+        KVM_TSS,
+        KVM_TSS + 3 * PAGE_SIZE,
+        board::HOLE_END,
+    ];
+    assert!(in_order.is_sorted(), "{in_order:x?}");
+    assert!(virtio_mmio(board::VIRTIO_MMIO_MAX - 1).gsi < 24);
+}
+
+#[test]
+fn the_boot_data_lies_in_order_below_the_flat_kernel() {
+    let in_order = [
+        PAGE_SIZE,
+        GDT,
+        TSS,
+        TSS + 0x68,
+        START_INFO,
+        START_INFO + 56,
+        START_INFO_MEMMAP,
+        START_INFO_MEMMAP + 24 * 3,
+        BOOT_PARAMS,
+        BOOT_PARAMS + PAGE_SIZE,
+        CMDLINE,
+        CMDLINE + CMDLINE_SIZE as u64,
+        BOOT_STACK_TOP,
+        PAGE_TABLES,
+        PAGE_TABLES + 6 * PAGE_SIZE,
+        BOOT_DATA_END,
+        board::FLAT_LOAD_ADDR,
+        MIN_MEMORY,
+    ];
+    assert!(in_order.is_sorted(), "{in_order:x?}");
+}
