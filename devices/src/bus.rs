@@ -1,0 +1,176 @@
+//! The bus: from an address to the device that answers there. One bus serves the MMIO addresses
+//! and another the I/O ports. It must not know what any device does.
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::virtio::queue::RingError;
+
+/// Something that answers in a range of addresses. `offset` counts from the start of the range;
+/// an access begins inside it but may reach past its end.
+pub trait BusDevice: Send {
+    /// Fills `data` with what the guest reads at `offset`.
+    fn read(&mut self, offset: u64, data: &mut [u8]);
+
+    /// Takes what the guest writes at `offset`.
+    fn write(&mut self, offset: u64, data: &[u8]) -> Response;
+}
+
+/// What the machine does after a write.
+#[derive(Debug)]
+pub enum Response {
+    /// The guest goes on.
+    Done,
+    /// Work is left after a bounded share of it: the caller looks whether the machine is to stop,
+    /// and if not repeats the same write.
+    Again,
+    /// The guest ends the run with this value.
+    Exit(u32),
+    /// The guest asks for a reset.
+    Reset,
+    /// The host side failed in a way that the machine cannot go on from.
+    Failed(DeviceError),
+}
+
+/// A failure of the host side of a device.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// An interrupt could not be raised.
+    #[error("cannot raise the interrupt: {0}")]
+    Interrupt(#[source] io::Error),
+    /// What the guest wrote to the serial port could not be passed on.
+    #[error("cannot write the output of the serial port: {0}")]
+    Output(#[source] io::Error),
+    /// The thread that serves a queue could not be started.
+    #[error("cannot start the thread '{name}': {source}")]
+    Thread {
+        /// Name of the thread.
+        name: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A queue that the driver has set up rightly could not be.
+    #[error("cannot set up a queue: {0}")]
+    Queue(#[from] RingError),
+    /// The thread that serves a queue could not be woken or could not wait.
+    #[error("cannot use the eventfd of a queue: {0}")]
+    Kick(#[source] io::Error),
+}
+
+/// Why a device cannot be put on the bus.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BusError {
+    /// The range is empty or reaches past the last address.
+    #[error("a range of {len:#x} bytes from {base:#x} is not one of addresses")]
+    Range {
+        /// First address of the range.
+        base: u64,
+        /// Length of the range, in bytes.
+        len: u64,
+    },
+    /// Another device has some of these addresses.
+    #[error("the range {base:#x} to {last:#x} overlaps the one from {other:#x}")]
+    Overlap {
+        /// First address of the range.
+        base: u64,
+        /// Last address of the range.
+        last: u64,
+        /// First address of the range that is there.
+        other: u64,
+    },
+}
+
+struct Range {
+    base: u64,
+    last: u64,
+    device: Arc<Mutex<dyn BusDevice>>,
+}
+
+/// Devices by address.
+#[derive(Default)]
+pub struct Bus {
+    /// Sorted by base, none overlapping.
+    ranges: Vec<Range>,
+    unmapped: AtomicU64,
+}
+
+impl Bus {
+    /// A bus with nothing on it.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Puts `device` at the `len` addresses from `base`.
+    ///
+    /// # Errors
+    /// The range is empty, reaches past the last address, or overlaps one that is there.
+    pub fn insert(
+        &mut self,
+        base: u64,
+        len: u64,
+        device: Arc<Mutex<dyn BusDevice>>,
+    ) -> Result<(), BusError> {
+        let last = len.checked_sub(1).and_then(|rest| base.checked_add(rest));
+        let last = last.ok_or(BusError::Range { base, len })?;
+        let at = self.ranges.partition_point(|range| range.last < base);
+        if let Some(next) = self.ranges.get(at).filter(|range| range.base <= last) {
+            let other = next.base;
+            return Err(BusError::Overlap { base, last, other });
+        }
+        self.ranges.insert(at, Range { base, last, device });
+        Ok(())
+    }
+
+    /// Fills `data` with what is read at `addr`: all ones where there is no device.
+    pub fn read(&self, addr: u64, data: &mut [u8]) {
+        match self.find(addr) {
+            Some((mut device, offset)) => device.read(offset, data),
+            None => {
+                self.unmapped.fetch_add(1, Ordering::Relaxed);
+                data.fill(0xff);
+            }
+        }
+    }
+
+    /// Writes `data` at `addr`: to no effect where there is no device.
+    pub fn write(&self, addr: u64, data: &[u8]) -> Response {
+        match self.find(addr) {
+            Some((mut device, offset)) => device.write(offset, data),
+            None => {
+                self.unmapped.fetch_add(1, Ordering::Relaxed);
+                Response::Done
+            }
+        }
+    }
+
+    /// How many accesses there were to addresses without a device.
+    #[must_use]
+    pub fn unmapped(&self) -> u64 {
+        self.unmapped.load(Ordering::Relaxed)
+    }
+
+    /// The device at `addr`, and the offset in its range.
+    fn find(&self, addr: u64) -> Option<(MutexGuard<'_, dyn BusDevice + 'static>, u64)> {
+        let at = self.ranges.partition_point(|range| range.last < addr);
+        let range = self.ranges.get(at)?;
+        let offset = addr.checked_sub(range.base)?;
+        let device = range.device.lock();
+        Some((device.unwrap_or_else(PoisonError::into_inner), offset))
+    }
+}
+
+impl fmt::Debug for Bus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ranges = self.ranges.iter();
+        f.debug_list()
+            .entries(ranges.map(|range| range.base..=range.last))
+            .finish()
+    }
+}
+
+#[cfg(test)]
+#[path = "bus_tests.rs"]
+mod tests;

@@ -1,0 +1,125 @@
+//! COM1: vm-superio's 16550A as a device on the bus. Where output goes and where input comes from
+//! is the machine's business; this only carries bytes, and says when there is room for more.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use log::error;
+use vm_superio::serial::{Error, SerialEvents};
+use vm_superio::{Serial, Trigger};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::bus::{BusDevice, DeviceError, Response};
+use crate::virtio::Interrupt;
+
+struct SerialInterrupt(Arc<dyn Interrupt>);
+
+impl Trigger for SerialInterrupt {
+    type E = io::Error;
+
+    fn trigger(&self) -> io::Result<()> {
+        self.0.signal()
+    }
+}
+
+struct InputRoom(EventFd);
+
+impl SerialEvents for InputRoom {
+    fn buffer_read(&self) {}
+    fn out_byte(&self) {}
+    fn tx_lost_byte(&self) {}
+
+    fn in_buffer_empty(&self) {
+        match self.0.write(1) {
+            Ok(()) => {}
+            // The count is at its limit: the reader has been told, often.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => error!("serial: cannot tell that there is room for input: {error}"),
+        }
+    }
+}
+
+/// The serial port: eight registers, of one byte each.
+pub struct SerialConsole {
+    uart: Serial<SerialInterrupt, InputRoom, Box<dyn Write + Send>>,
+}
+
+impl SerialConsole {
+    /// A serial port that sends its output to `out`, and writes to `input_room` when its receive
+    /// FIFO has become empty.
+    #[must_use]
+    pub fn new(
+        interrupt: Arc<dyn Interrupt>,
+        out: Box<dyn Write + Send>,
+        input_room: EventFd,
+    ) -> Self {
+        let interrupt = SerialInterrupt(interrupt);
+        Self {
+            uart: Serial::with_events(interrupt, InputRoom(input_room), out),
+        }
+    }
+
+    /// Puts as many of `bytes` into the receive FIFO as it has room for, and returns how many.
+    ///
+    /// # Errors
+    /// The interrupt could not be raised.
+    pub fn enqueue(&mut self, bytes: &[u8]) -> Result<usize, DeviceError> {
+        if self.room() == 0 {
+            return Ok(0);
+        }
+        self.uart.enqueue_raw_bytes(bytes).or_else(|error| {
+            failure(error).map_or(Ok(0), Err) // a full FIFO takes nothing
+        })
+    }
+
+    /// How many bytes the receive FIFO has room for.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.uart.fifo_capacity()
+    }
+}
+
+impl BusDevice for SerialConsole {
+    /// Registers are one byte wide: a wider access is several of the same register.
+    fn read(&mut self, offset: u64, data: &mut [u8]) {
+        let register = u8::try_from(offset).unwrap_or(u8::MAX);
+        for byte in data {
+            *byte = self.uart.read(register);
+        }
+    }
+
+    /// Registers are one byte wide: a wider access is several of the same register.
+    fn write(&mut self, offset: u64, data: &[u8]) -> Response {
+        let register = u8::try_from(offset).unwrap_or(u8::MAX);
+        for byte in data {
+            if let Err(error) = self.uart.write(register, *byte)
+                && let Some(error) = failure(error)
+            {
+                return Response::Failed(error);
+            }
+        }
+        Response::Done
+    }
+}
+
+impl fmt::Debug for SerialConsole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SerialConsole")
+            .field("room", &self.room())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an error of the UART means for the machine; a full FIFO means nothing.
+fn failure(error: Error<io::Error>) -> Option<DeviceError> {
+    match error {
+        Error::Trigger(error) => Some(DeviceError::Interrupt(error)),
+        Error::IOError(error) => Some(DeviceError::Output(error)),
+        Error::FullFifo => None,
+    }
+}
+
+#[cfg(test)]
+#[path = "serial_tests.rs"]
+mod tests;

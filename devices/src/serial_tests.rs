@@ -1,0 +1,117 @@
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use vmm_sys_util::eventfd::EFD_NONBLOCK;
+
+use super::*;
+
+const DATA: u64 = 0;
+const INTERRUPT_ENABLE: u64 = 1;
+const LINE_STATUS: u64 = 5;
+const SCRATCH: u64 = 7;
+
+#[derive(Default)]
+struct Edges(AtomicU32);
+
+impl Interrupt for Edges {
+    fn signal(&self) -> io::Result<()> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+#[derive(Clone, Default)]
+struct Screen(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Screen {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Broken;
+
+impl Write for Broken {
+    fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn console(out: impl Write + Send + 'static) -> (SerialConsole, Arc<Edges>, EventFd) {
+    let edges = Arc::new(Edges::default());
+    let room = EventFd::new(EFD_NONBLOCK).unwrap();
+    let console = SerialConsole::new(edges.clone(), Box::new(out), room.try_clone().unwrap());
+    (console, edges, room)
+}
+
+fn read(console: &mut SerialConsole, offset: u64) -> u8 {
+    let mut data = [0];
+    console.read(offset, &mut data);
+    data[0]
+}
+
+#[test]
+fn bytes_written_to_the_data_register_come_out_in_order() {
+    let screen = Screen::default();
+    let (mut console, _, _) = console(screen.clone());
+    assert!(matches!(console.write(DATA, b"h"), Response::Done));
+    assert!(matches!(console.write(DATA, b"ello"), Response::Done));
+    assert_eq!(*screen.0.lock().unwrap(), b"hello");
+}
+
+#[test]
+fn output_that_cannot_be_written_ends_the_machine() {
+    let (mut console, _, _) = console(Broken);
+    let response = console.write(DATA, b"x");
+    assert!(
+        matches!(response, Response::Failed(DeviceError::Output(_))),
+        "{response:?}"
+    );
+}
+
+#[test]
+fn input_raises_an_interrupt_where_it_is_enabled_and_is_read_in_order() {
+    let (mut console, edges, _) = console(io::sink());
+    console.write(INTERRUPT_ENABLE, &[1]);
+    assert_eq!(console.enqueue(b"ab").unwrap(), 2);
+    assert_eq!(edges.0.load(Ordering::SeqCst), 1);
+    assert_eq!(read(&mut console, LINE_STATUS) & 1, 1);
+    assert_eq!(read(&mut console, DATA), b'a');
+    assert_eq!(read(&mut console, DATA), b'b');
+    assert_eq!(read(&mut console, LINE_STATUS) & 1, 0);
+}
+
+#[test]
+fn a_full_fifo_takes_what_fits_and_tells_when_it_has_been_emptied() {
+    let (mut console, _, room) = console(io::sink());
+    let fits = console.room();
+    assert_eq!(console.enqueue(&vec![b'x'; fits + 10]).unwrap(), fits);
+    assert_eq!(console.room(), 0);
+    assert_eq!(console.enqueue(b"more").unwrap(), 0);
+    for _ in 0..fits {
+        assert_eq!(room.read().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        read(&mut console, DATA);
+    }
+    assert_eq!(room.read().unwrap(), 1);
+    assert_eq!(console.room(), fits);
+}
+
+#[test]
+fn registers_that_do_not_exist_read_0_and_ignore_writes() {
+    let (mut console, _, _) = console(io::sink());
+    console.write(SCRATCH, &[0x5a]);
+    assert_eq!(read(&mut console, SCRATCH), 0x5a);
+    for offset in [8, 255, 256, u64::MAX] {
+        assert!(matches!(console.write(offset, &[0xff]), Response::Done));
+        assert_eq!(read(&mut console, offset), 0);
+    }
+    assert_eq!(read(&mut console, SCRATCH), 0x5a);
+}

@@ -1,0 +1,267 @@
+//! A raw image file as a disk: vectored I/O straight between the file and guest RAM, by position.
+//! The file's content is never looked at to find out what it is.
+
+use std::fs::{self, File, FileType, Metadata, OpenOptions, TryLockError};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use spec::block::SECTOR_SIZE;
+use vm_memory::VolatileSlice;
+
+use super::{BlockBackend, TransferError};
+
+/// The most segments that one call takes (IOV_MAX).
+const SEGMENTS_MAX: usize = 1024;
+
+/// Why a file cannot be a disk.
+#[derive(Debug, thiserror::Error)]
+pub enum FileBackendError {
+    /// The file cannot be opened.
+    #[error("cannot open the disk image {path}: {source}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It is not a regular file.
+    #[error("cannot use {path} as a disk image: it is {kind}, not a regular file")]
+    NotAFile {
+        /// What was named.
+        path: PathBuf,
+        /// What it is, with its article.
+        kind: &'static str,
+    },
+    /// The file has no bytes.
+    #[error("cannot use {path} as a disk image: it is empty")]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file does not end with a whole sector.
+    #[error(
+        "cannot use {path} as a disk image: its size, {size} bytes, is not a multiple of {SECTOR_SIZE}"
+    )]
+    PartialSector {
+        /// The file.
+        path: PathBuf,
+        /// Its size, in bytes.
+        size: u64,
+    },
+    /// Someone else uses the file in a way that excludes this one.
+    #[error("cannot use {path} as a disk image: it is in use by another process")]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file cannot be locked.
+    #[error("cannot lock the disk image {path}: {source}")]
+    Lock {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// A disk in a regular file. While it exists the file is locked (flock): against everyone else
+/// where it can be written, against writers where it is read-only.
+#[derive(Debug)]
+pub struct FileBackend {
+    file: File,
+    capacity: u64,
+    segments: Segments,
+}
+
+impl FileBackend {
+    /// Opens the image at `path`.
+    ///
+    /// # Errors
+    /// There is no such file, it is not one that can be a disk, or it is in use.
+    pub fn open(path: &Path, read_only: bool) -> Result<Self, FileBackendError> {
+        let cannot_open = |source| FileBackendError::Open {
+            path: path.into(),
+            source,
+        };
+        // Before it is opened, since merely opening a device can have effects.
+        require_regular(path, &fs::metadata(path).map_err(cannot_open)?)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(!read_only)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(path)
+            .map_err(cannot_open)?;
+        lock(path, &file, read_only)?;
+        // Again, since another file can have got the name.
+        let metadata = file.metadata().map_err(cannot_open)?;
+        require_regular(path, &metadata)?;
+
+        let size = metadata.len();
+        if size == 0 {
+            return Err(FileBackendError::Empty { path: path.into() });
+        }
+        if !size.is_multiple_of(SECTOR_SIZE) {
+            let path = path.into();
+            return Err(FileBackendError::PartialSector { path, size });
+        }
+        Ok(Self {
+            file,
+            capacity: size / SECTOR_SIZE,
+            segments: Segments::default(),
+        })
+    }
+
+    /// Repeats `call` until all of `slices` has been transferred; `ended` is what it means if no
+    /// byte more can be.
+    fn transfer(
+        &mut self,
+        call: VectoredCall,
+        slices: &[VolatileSlice<'_>],
+        position: u64,
+        ended: io::ErrorKind,
+    ) -> Result<(), TransferError> {
+        let mut transferred = 0_u64;
+        loop {
+            let segments = self.segments.after(transferred, slices);
+            if segments.is_empty() {
+                return Ok(());
+            }
+            let position = position.saturating_add(transferred);
+            let failure = match vectored(call, &self.file, segments, position) {
+                Ok(0) => ended.into(),
+                Ok(count) => {
+                    transferred = transferred.saturating_add(count);
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => error,
+            };
+            return Err(TransferError {
+                transferred,
+                source: failure,
+            });
+        }
+    }
+}
+
+impl BlockBackend for FileBackend {
+    fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    fn read_at(
+        &mut self,
+        slices: &[VolatileSlice<'_>],
+        position: u64,
+    ) -> Result<(), TransferError> {
+        let ended = io::ErrorKind::UnexpectedEof;
+        self.transfer(libc::preadv, slices, position, ended)
+    }
+
+    fn write_at(
+        &mut self,
+        slices: &[VolatileSlice<'_>],
+        position: u64,
+    ) -> Result<(), TransferError> {
+        let ended = io::ErrorKind::WriteZero;
+        self.transfer(libc::pwritev, slices, position, ended)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+/// preadv or pwritev.
+type VectoredCall = unsafe extern "C" fn(
+    libc::c_int,
+    *const libc::iovec,
+    libc::c_int,
+    libc::off_t,
+) -> libc::ssize_t;
+
+/// Room for the segments of one call, kept from one to the next.
+#[derive(Debug, Default)]
+struct Segments(Vec<libc::iovec>);
+
+// SAFETY: what keeps an iovec from being sent is its pointer, which is not followed here. The
+// kernel follows it, in a call on the thread that has made the list anew from slices that it
+// borrows; what an earlier call has left in the list is never used.
+unsafe impl Send for Segments {}
+
+impl Segments {
+    /// The host memory of `slices` after the first `skip` bytes, as much as one call takes.
+    fn after(&mut self, skip: u64, slices: &[VolatileSlice<'_>]) -> &[libc::iovec] {
+        let mut skip = usize::try_from(skip).unwrap_or(usize::MAX);
+        self.0.clear();
+        for slice in slices {
+            let before = skip.min(slice.len());
+            skip = skip.saturating_sub(before);
+            if before < slice.len() && self.0.len() < SEGMENTS_MAX {
+                let start = slice.ptr_guard_mut().as_ptr().wrapping_add(before);
+                self.0.push(libc::iovec {
+                    iov_base: start.cast(),
+                    iov_len: slice.len().saturating_sub(before),
+                });
+            }
+        }
+        &self.0
+    }
+}
+
+/// Calls `call` once, and returns how many bytes it has moved. `segments` must list memory that
+/// is borrowed as volatile slices for as long as this runs; only [`Segments::after`] makes such.
+fn vectored(
+    call: VectoredCall,
+    file: &File,
+    segments: &[libc::iovec],
+    position: u64,
+) -> io::Result<u64> {
+    let position = libc::off_t::try_from(position).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let count = libc::c_int::try_from(segments.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the file is open, and there are `count` segments. Each is the memory of a
+    // VolatileSlice from some byte to its end, mapped for reading and writing while the slice is
+    // borrowed, which is until after the call. Rust code holds no reference into that memory, so
+    // that the kernel may write it, and the guest at the same time.
+    let moved = unsafe { call(file.as_raw_fd(), segments.as_ptr(), count, position) };
+    u64::try_from(moved).map_err(|_| io::Error::last_os_error())
+}
+
+fn require_regular(path: &Path, metadata: &Metadata) -> Result<(), FileBackendError> {
+    let file_type = metadata.file_type();
+    if file_type.is_file() {
+        return Ok(());
+    }
+    Err(FileBackendError::NotAFile {
+        path: path.into(),
+        kind: kind(file_type),
+    })
+}
+
+fn kind(file_type: FileType) -> &'static str {
+    match file_type {
+        t if t.is_dir() => "a directory",
+        t if t.is_block_device() => "a block device",
+        t if t.is_char_device() => "a character device",
+        t if t.is_fifo() => "a FIFO",
+        t if t.is_socket() => "a socket",
+        _ => "something else",
+    }
+}
+
+fn lock(path: &Path, file: &File, read_only: bool) -> Result<(), FileBackendError> {
+    let locked = if read_only {
+        file.try_lock_shared()
+    } else {
+        file.try_lock()
+    };
+    locked.map_err(|error| match error {
+        TryLockError::WouldBlock => FileBackendError::InUse { path: path.into() },
+        TryLockError::Error(source) => FileBackendError::Lock {
+            path: path.into(),
+            source,
+        },
+    })
+}

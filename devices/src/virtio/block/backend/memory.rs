@@ -1,0 +1,84 @@
+//! A disk in host memory, for tests: it can be looked at and changed from outside while a device
+//! has it. It must not grow into a disk that anything is kept on.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use spec::block::SECTOR_SIZE;
+use vm_memory::VolatileSlice;
+
+use super::{BlockBackend, TransferError};
+
+/// A disk in memory. Clones are the same disk.
+#[derive(Clone, Debug)]
+pub struct MemoryBackend {
+    bytes: Arc<Mutex<Vec<u8>>>,
+}
+
+impl MemoryBackend {
+    /// A disk with this content. An odd tail after the last whole sector is not part of it.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        let bytes = Arc::new(Mutex::new(bytes));
+        Self { bytes }
+    }
+
+    /// The content of the disk.
+    pub fn bytes(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls `copy` for each slice with the part of the disk that is its counterpart.
+    fn transfer(
+        &mut self,
+        slices: &[VolatileSlice<'_>],
+        position: u64,
+        copy: impl Fn(&VolatileSlice<'_>, &mut [u8]),
+    ) -> Result<(), TransferError> {
+        let mut bytes = self.bytes();
+        let start = usize::try_from(position).unwrap_or(usize::MAX);
+        let mut rest = bytes.get_mut(start..).unwrap_or_default();
+        let mut transferred = 0;
+        for slice in slices {
+            let Some((part, others)) = rest.split_at_mut_checked(slice.len()) else {
+                let source = io::ErrorKind::UnexpectedEof.into();
+                return Err(TransferError {
+                    transferred,
+                    source,
+                });
+            };
+            copy(slice, part);
+            transferred = transferred.saturating_add(slice.len() as u64);
+            rest = others;
+        }
+        Ok(())
+    }
+}
+
+impl BlockBackend for MemoryBackend {
+    fn capacity(&self) -> u64 {
+        self.bytes().len() as u64 / SECTOR_SIZE
+    }
+
+    fn read_at(
+        &mut self,
+        slices: &[VolatileSlice<'_>],
+        position: u64,
+    ) -> Result<(), TransferError> {
+        self.transfer(slices, position, |slice, part| slice.copy_from(part))
+    }
+
+    fn write_at(
+        &mut self,
+        slices: &[VolatileSlice<'_>],
+        position: u64,
+    ) -> Result<(), TransferError> {
+        self.transfer(slices, position, |slice, part| {
+            slice.copy_to(part);
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

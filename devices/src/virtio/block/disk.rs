@@ -1,0 +1,114 @@
+//! The disk behind the queue: answers the request in a chain, by I/O on the backend or by refusing
+//! it, and writes the status byte. It knows nothing of rings and interrupts.
+
+use log::warn;
+use spec::block::{ID_SIZE, status};
+use vm_memory::{Bytes, GuestMemoryMmap, VolatileSlice};
+
+use super::backend::{BlockBackend, TransferError};
+use super::request::{Chain, Geometry, Operation, Request};
+use crate::warn_once::WarnOnce;
+
+/// What the log tells of, once each.
+enum Warned {
+    Refused,
+    Failed,
+}
+
+/// A backend, and what the driver has been told of it.
+pub struct Disk {
+    backend: Box<dyn BlockBackend>,
+    geometry: Geometry,
+    id: [u8; ID_SIZE],
+    /// Whether a write is on stable storage before it completes: the driver cannot ask for it
+    /// (section 5.2.6.2).
+    write_through: bool,
+    warned: WarnOnce,
+}
+
+impl Disk {
+    pub(super) fn new(
+        backend: Box<dyn BlockBackend>,
+        geometry: Geometry,
+        id: [u8; ID_SIZE],
+    ) -> Self {
+        Self {
+            backend,
+            geometry,
+            id,
+            write_through: true,
+            warned: WarnOnce::default(),
+        }
+    }
+
+    /// Whether every write is to be on stable storage before it completes.
+    pub(super) fn set_write_through(&mut self, write_through: bool) {
+        self.write_through = write_through;
+    }
+
+    /// Answers the request in `chain`, and returns how many of its device-writable bytes have
+    /// been written. `slices` is room to work in.
+    pub(super) fn answer<'m>(
+        &mut self,
+        memory: &'m GuestMemoryMmap,
+        chain: &Chain<'_>,
+        slices: &mut Vec<VolatileSlice<'m>>,
+    ) -> u32 {
+        let (address, (written, status)) = match Request::parse(chain, &self.geometry) {
+            Ok(request) => match self.execute(memory, request.operation, slices) {
+                Ok(written) => (request.status, (written, status::OK)),
+                Err(error) => {
+                    if self.warned.first(Warned::Failed as u32) {
+                        warn!("block: a request failed, and more may: {}", error.source);
+                    }
+                    (request.status, (error.transferred, status::IOERR))
+                }
+            },
+            Err(error) => {
+                if self.warned.first(Warned::Refused as u32) {
+                    warn!("block: refused a request, and may refuse more: {error}");
+                }
+                match error.status {
+                    Some(address) => (address, (0, error.code())),
+                    None => return 0,
+                }
+            }
+        };
+        // Parsing has checked the address: this succeeds.
+        let status_written = memory.write_obj(status, address).is_ok();
+        let total = written.saturating_add(u64::from(status_written));
+        u32::try_from(total).unwrap_or(u32::MAX)
+    }
+
+    /// Does what is asked, and returns how many bytes of data have been written to the memory of
+    /// the guest; an error says the same.
+    fn execute<'m>(
+        &mut self,
+        memory: &'m GuestMemoryMmap,
+        operation: Operation<'_>,
+        slices: &mut Vec<VolatileSlice<'m>>,
+    ) -> Result<u64, TransferError> {
+        slices.clear();
+        match operation {
+            Operation::In { position, data } => {
+                data.slices(memory, slices)?;
+                self.backend.read_at(slices, position)?;
+                Ok(data.len())
+            }
+            Operation::Out { position, data } => {
+                data.slices(memory, slices)?;
+                let result = self.backend.write_at(slices, position);
+                result.map_err(|error| error.source)?;
+                if self.write_through {
+                    self.backend.flush()?;
+                }
+                Ok(0)
+            }
+            Operation::Flush => {
+                self.backend.flush()?;
+                Ok(0)
+            }
+            Operation::GetId { data } => Ok(data.write(memory, &self.id)? as u64),
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The virtio-blk device (section 5.2): what it offers, its configuration space, and who serves
+//! its queue. It does no I/O and reads no request; that is the worker's.
+
+pub mod backend;
+mod disk;
+pub mod request;
+mod thread;
+pub mod worker;
+
+use std::fmt;
+use std::sync::Arc;
+
+use spec::Features;
+use spec::block::{ID_SIZE, REQUEST_QUEUE, SECTOR_SIZE, config};
+use spec::mmio::DEVICE_ID_BLOCK;
+use vmm_sys_util::eventfd::EventFd;
+
+pub use backend::{BlockBackend, TransferError};
+
+use super::queue::SplitQueue;
+use super::{Activation, Drain, VirtioDevice};
+use crate::bus::DeviceError;
+use disk::Disk;
+use request::Geometry;
+use thread::WorkerThread;
+use worker::QueueWorker;
+
+/// The largest size of the request queue, in descriptors.
+pub const QUEUE_SIZE: u16 = 256;
+/// The most data segments of a request: the queue less the header and the status.
+pub const SEG_MAX: u32 = QUEUE_SIZE as u32 - 2;
+/// The largest segment, in bytes. The largest request, [`SEG_MAX`] of these, stays below what one
+/// preadv moves at most (2 GiB less a page), so that it can be one system call.
+pub const SIZE_MAX: u32 = 8 << 20;
+
+/// How the device learns of available buffers.
+#[derive(Debug)]
+pub enum NotifyMode {
+    /// The write to QueueNotify comes to the transport, and the thread that wrote serves the
+    /// queue.
+    Trap,
+    /// The kernel turns the write to QueueNotify into a write to this eventfd, and a thread of
+    /// the device's own serves the queue. The eventfd must be one that blocks when it is read.
+    IoEventFd(EventFd),
+}
+
+/// What can be chosen of a block device.
+#[derive(Debug)]
+pub struct BlockOptions {
+    /// Refuse everything that would change the disk.
+    pub read_only: bool,
+    /// What GET_ID answers: at most 20 printable ASCII characters.
+    pub id: String,
+    /// How the device learns of available buffers.
+    pub notify: NotifyMode,
+}
+
+/// Why a block device cannot be made.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BlockError {
+    /// The identity does not fit the 20 bytes that the specification has for it.
+    #[error("the id '{0}' is longer than {ID_SIZE} bytes")]
+    IdTooLong(String),
+    /// The identity has characters that the specification does not allow.
+    #[error("the id '{0}' is not printable ASCII")]
+    IdNotPrintable(String),
+}
+
+/// A block device.
+pub struct Block {
+    features: Features,
+    config: [u8; config::SIZE],
+    notify: NotifyFd,
+    id: String,
+    state: State,
+}
+
+/// [`NotifyMode`], with an eventfd that the thread can share.
+enum NotifyFd {
+    Trap,
+    IoEventFd(Arc<EventFd>),
+}
+
+/// Who has the disk.
+enum State {
+    /// Nobody: the driver has not activated the device, or does not use its queue any more.
+    Idle(Disk),
+    /// This thread serves the queue when it is notified.
+    Trap(QueueWorker),
+    /// A thread of the device's own serves the queue.
+    Thread(WorkerThread),
+    /// The thread could not be started; the machine ends.
+    Failed,
+}
+
+impl Block {
+    /// A block device on `backend`.
+    ///
+    /// # Errors
+    /// The identity is not one.
+    pub fn new(backend: Box<dyn BlockBackend>, options: BlockOptions) -> Result<Self, BlockError> {
+        let BlockOptions {
+            read_only,
+            id,
+            notify,
+        } = options;
+        if !id.chars().all(|c| c == ' ' || c.is_ascii_graphic()) {
+            return Err(BlockError::IdNotPrintable(id));
+        }
+        let mut id_bytes = [0; ID_SIZE];
+        match id_bytes.get_mut(..id.len()) {
+            Some(bytes) => bytes.copy_from_slice(id.as_bytes()),
+            None => return Err(BlockError::IdTooLong(id)),
+        }
+
+        let capacity = backend.capacity();
+        let geometry = Geometry {
+            capacity,
+            read_only,
+        };
+        let mut features = Features::VIRTIO_F_VERSION_1
+            | Features::VIRTIO_F_EVENT_IDX
+            | Features::VIRTIO_F_INDIRECT_DESC
+            | Features::VIRTIO_BLK_F_FLUSH
+            | Features::VIRTIO_BLK_F_SEG_MAX
+            | Features::VIRTIO_BLK_F_SIZE_MAX
+            | Features::VIRTIO_BLK_F_BLK_SIZE;
+        features.set(Features::VIRTIO_BLK_F_RO, read_only);
+        Ok(Self {
+            features,
+            config: config_space(capacity),
+            notify: match notify {
+                NotifyMode::Trap => NotifyFd::Trap,
+                NotifyMode::IoEventFd(kick) => NotifyFd::IoEventFd(Arc::new(kick)),
+            },
+            id,
+            state: State::Idle(Disk::new(backend, geometry, id_bytes)),
+        })
+    }
+
+    /// Takes the disk back from whoever serves the queue, when nothing is in flight any more.
+    fn stop(&mut self) -> Result<(), DeviceError> {
+        self.state = match std::mem::replace(&mut self.state, State::Failed) {
+            State::Trap(worker) => State::Idle(worker.into_disk()),
+            State::Thread(thread) => State::Idle(thread.stop()?),
+            state @ (State::Idle(_) | State::Failed) => state,
+        };
+        Ok(())
+    }
+}
+
+impl VirtioDevice for Block {
+    fn device_type(&self) -> u32 {
+        DEVICE_ID_BLOCK
+    }
+
+    fn features(&self) -> Features {
+        self.features
+    }
+
+    fn queue_max_sizes(&self) -> &[u16] {
+        &[QUEUE_SIZE]
+    }
+
+    fn read_config(&self, offset: u64, data: &mut [u8]) {
+        data.fill(0);
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        let from = self.config.get(offset..).unwrap_or_default();
+        for (to, from) in data.iter_mut().zip(from) {
+            *to = *from;
+        }
+    }
+
+    fn activate(&mut self, activation: Activation) -> Result<(), DeviceError> {
+        let Activation {
+            memory,
+            features,
+            queues,
+            interrupt,
+        } = activation;
+        let queue = queues.get(usize::from(REQUEST_QUEUE)).copied().flatten();
+        let Some(layout) = queue else {
+            return Ok(());
+        };
+        self.state = match std::mem::replace(&mut self.state, State::Failed) {
+            State::Idle(disk) => {
+                let queue = SplitQueue::new(&layout, features)?;
+                let worker = QueueWorker::new(disk, memory, queue, features, interrupt);
+                match &self.notify {
+                    NotifyFd::Trap => State::Trap(worker),
+                    NotifyFd::IoEventFd(kick) => {
+                        let name = thread_name(&self.id);
+                        State::Thread(WorkerThread::start(name, worker, Arc::clone(kick))?)
+                    }
+                }
+            }
+            state => state,
+        };
+        Ok(())
+    }
+
+    fn notify(&mut self, queue: u16) -> Result<Drain, DeviceError> {
+        match &mut self.state {
+            State::Trap(worker) if queue == REQUEST_QUEUE => worker.process_queue(),
+            State::Thread(thread) if queue == REQUEST_QUEUE => thread.kick(),
+            _ => Ok(Drain::Complete),
+        }
+    }
+
+    fn stop_queue(&mut self, queue: u16) -> Result<(), DeviceError> {
+        if queue == REQUEST_QUEUE {
+            self.stop()?;
+        }
+        Ok(())
+    }
+
+    fn reset(&mut self) -> Result<(), DeviceError> {
+        self.stop()
+    }
+}
+
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Block")
+            .field("id", &self.id)
+            .field("features", &self.features)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The name of the thread that serves the disk `id`; the kernel shows 15 bytes of it.
+fn thread_name(id: &str) -> String {
+    if id.is_empty() {
+        "blk".to_owned()
+    } else {
+        format!("blk {id}")
+    }
+}
+
+/// The configuration space of a disk of `capacity` sectors. Fields of features that are not
+/// offered are 0.
+fn config_space(capacity: u64) -> [u8; config::SIZE] {
+    let fields = [
+        (config::CAPACITY, &capacity.to_le_bytes()[..]),
+        (config::SIZE_MAX, &SIZE_MAX.to_le_bytes()[..]),
+        (config::SEG_MAX, &SEG_MAX.to_le_bytes()[..]),
+        (config::BLK_SIZE, &(SECTOR_SIZE as u32).to_le_bytes()[..]),
+    ];
+    let mut space = [0; config::SIZE];
+    for (offset, bytes) in fields {
+        for (to, from) in space.iter_mut().skip(offset as usize).zip(bytes) {
+            *to = *from;
+        }
+    }
+    space
+}

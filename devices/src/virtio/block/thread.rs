@@ -1,0 +1,111 @@
+//! The thread that serves a queue when an eventfd says so. It decides when the queue is drained,
+//! never how.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Builder, JoinHandle};
+
+use log::error;
+use vmm_sys_util::eventfd::EventFd;
+
+use super::disk::Disk;
+use super::worker::QueueWorker;
+use crate::bus::DeviceError;
+use crate::virtio::Drain;
+
+/// A running thread that owns a [`QueueWorker`]. Dropping it stops it.
+pub(super) struct WorkerThread {
+    kick: Arc<EventFd>,
+    stopping: Arc<AtomicBool>,
+    /// `None` once it has been waited for.
+    thread: Option<JoinHandle<Disk>>,
+}
+
+impl WorkerThread {
+    /// Starts a thread that drains the queue of `worker` whenever `kick` is written to.
+    pub(super) fn start(
+        name: String,
+        worker: QueueWorker,
+        kick: Arc<EventFd>,
+    ) -> Result<Self, DeviceError> {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let thread = Builder::new()
+            .name(name.clone())
+            .spawn({
+                let (kick, stopping) = (Arc::clone(&kick), Arc::clone(&stopping));
+                move || run(worker, &kick, &stopping)
+            })
+            .map_err(|source| DeviceError::Thread { name, source })?;
+        Ok(Self {
+            kick,
+            stopping,
+            thread: Some(thread),
+        })
+    }
+
+    /// Wakes the thread, for a notification that did not come by the eventfd.
+    pub(super) fn kick(&self) -> Result<Drain, DeviceError> {
+        match self.kick.write(1) {
+            Ok(()) => Ok(Drain::Complete),
+            // The count is at its limit: the thread is about to be woken.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Drain::Complete),
+            Err(error) => Err(DeviceError::Kick(error)),
+        }
+    }
+
+    /// Stops the thread and waits until it has finished the drain that it is in.
+    pub(super) fn stop(mut self) -> Result<Disk, DeviceError> {
+        match self.join()? {
+            Some(disk) => Ok(disk),
+            None => Err(DeviceError::Kick(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    fn join(&mut self) -> Result<Option<Disk>, DeviceError> {
+        let Some(thread) = self.thread.take() else {
+            return Ok(None);
+        };
+        self.stopping.store(true, Ordering::SeqCst);
+        self.kick()?;
+        match thread.join() {
+            Ok(disk) => Ok(Some(disk)),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+impl Drop for WorkerThread {
+    fn drop(&mut self) {
+        if let Err(error) = self.join() {
+            error!("cannot stop the thread of a queue: {error}");
+        }
+    }
+}
+
+/// Drains the queue until told to stop, and hands back the disk. Buffers that were there before
+/// the thread was are served first.
+fn run(mut worker: QueueWorker, kick: &EventFd, stopping: &AtomicBool) -> Disk {
+    while !stopping.load(Ordering::SeqCst) {
+        let drained = worker.process_queue();
+        let waited = drained.and_then(|drain| match drain {
+            Drain::More => Ok(()),
+            Drain::Complete => wait(kick),
+        });
+        if let Err(error) = waited {
+            error!("a queue is no longer served: {error}");
+            break;
+        }
+    }
+    worker.into_disk()
+}
+
+fn wait(kick: &EventFd) -> Result<(), DeviceError> {
+    loop {
+        match kick.read() {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(DeviceError::Kick(error)),
+        }
+    }
+}

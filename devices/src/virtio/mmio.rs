@@ -1,0 +1,409 @@
+//! virtio over MMIO (section 4.2): the register file, and the device status as the driver moves it
+//! on. It knows no kind of device: what a device does, it does itself.
+
+use std::fmt;
+use std::sync::Arc;
+
+use log::warn;
+use spec::Features;
+use spec::mmio::{CONFIG_OFFSET, DeviceStatus, InterruptStatus, MAGIC, Register, VERSION};
+use vm_memory::GuestMemoryMmap;
+
+use super::queue::{QueueLayout, QueueRegisters};
+use super::status::{Step, step};
+use super::{Activation, Drain, Interrupt, InterruptState, VirtioDevice};
+use crate::bus::{BusDevice, DeviceError, Response};
+use crate::warn_once::WarnOnce;
+
+/// What VendorID reads: "vmm" and a NUL in ASCII, little endian.
+const VENDOR: u32 = u32::from_le_bytes(*b"vmm\0");
+/// Width of every register, in bytes.
+const WIDTH: usize = 4;
+
+/// What the log tells of, once each.
+enum Warned {
+    Access,
+    Direction,
+    Features,
+    Queue,
+    QueueInUse,
+    Status,
+}
+
+/// A queue as the driver has set it up.
+#[derive(Debug, Default)]
+struct Queue {
+    registers: QueueRegisters,
+    /// QueueReady: the layout, once it has been checked.
+    ready: Option<QueueLayout>,
+}
+
+/// A virtio device in a window of MMIO addresses.
+pub struct MmioTransport {
+    memory: GuestMemoryMmap,
+    device: Box<dyn VirtioDevice>,
+    interrupt: Arc<InterruptState>,
+    status: DeviceStatus,
+    device_features_sel: u32,
+    driver_features_sel: u32,
+    driver_features: Features,
+    queue_sel: u32,
+    queues: Vec<Queue>,
+    warned: WarnOnce,
+}
+
+impl MmioTransport {
+    /// `device`, with its queues in `memory`, interrupting by `interrupt`.
+    #[must_use]
+    pub fn new(
+        memory: GuestMemoryMmap,
+        device: Box<dyn VirtioDevice>,
+        interrupt: Arc<dyn Interrupt>,
+    ) -> Self {
+        let queues = device.queue_max_sizes().iter();
+        Self {
+            memory,
+            interrupt: Arc::new(InterruptState::new(interrupt)),
+            status: DeviceStatus::empty(),
+            device_features_sel: 0,
+            driver_features_sel: 0,
+            driver_features: Features::empty(),
+            queue_sel: 0,
+            queues: queues.map(|_| Queue::default()).collect(),
+            warned: WarnOnce::default(),
+            device,
+        }
+    }
+
+    fn read_register(&mut self, register: Register) -> u32 {
+        match register {
+            Register::MagicValue => MAGIC,
+            Register::Version => VERSION,
+            Register::DeviceID => self.device.device_type(),
+            Register::VendorID => VENDOR,
+            Register::DeviceFeatures => self.device.features().word(self.device_features_sel),
+            Register::QueueNumMax => self.queue_num_max().into(),
+            Register::QueueReady => {
+                let queue = self.queues.get(position(self.queue_sel));
+                queue.is_some_and(|queue| queue.ready.is_some()).into()
+            }
+            Register::InterruptStatus => self.interrupt.pending().bits(),
+            Register::Status => self.status().bits(),
+            // No device has shared memory: length and base of a region that does not exist.
+            Register::SHMLenLow
+            | Register::SHMLenHigh
+            | Register::SHMBaseLow
+            | Register::SHMBaseHigh => u32::MAX,
+            // VIRTIO_F_RING_RESET is not offered, and no configuration space ever changes.
+            Register::QueueReset | Register::ConfigGeneration => 0,
+            Register::DeviceFeaturesSel
+            | Register::DriverFeatures
+            | Register::DriverFeaturesSel
+            | Register::QueueSel
+            | Register::QueueNum
+            | Register::QueueNotify
+            | Register::InterruptACK
+            | Register::QueueDescLow
+            | Register::QueueDescHigh
+            | Register::QueueDriverLow
+            | Register::QueueDriverHigh
+            | Register::QueueDeviceLow
+            | Register::QueueDeviceHigh
+            | Register::SHMSel => {
+                self.warn(Warned::Direction, || format!("reads {register:?}"));
+                0
+            }
+        }
+    }
+
+    fn write_register(&mut self, register: Register, value: u32) -> Response {
+        match register {
+            Register::DeviceFeaturesSel => self.device_features_sel = value,
+            Register::DriverFeaturesSel => self.driver_features_sel = value,
+            Register::DriverFeatures => self.write_driver_features(value),
+            Register::QueueSel => self.queue_sel = value,
+            Register::QueueNum => self.configure(register, |queue| queue.num = value),
+            Register::QueueDescLow => {
+                self.configure(register, |queue| set_low(&mut queue.desc, value))
+            }
+            Register::QueueDescHigh => {
+                self.configure(register, |queue| set_high(&mut queue.desc, value))
+            }
+            Register::QueueDriverLow => {
+                self.configure(register, |queue| set_low(&mut queue.driver, value))
+            }
+            Register::QueueDriverHigh => {
+                self.configure(register, |queue| set_high(&mut queue.driver, value))
+            }
+            Register::QueueDeviceLow => {
+                self.configure(register, |queue| set_low(&mut queue.device, value))
+            }
+            Register::QueueDeviceHigh => {
+                self.configure(register, |queue| set_high(&mut queue.device, value))
+            }
+            Register::QueueReady => return self.write_queue_ready(value),
+            Register::QueueNotify => return self.notify(value),
+            Register::InterruptACK => {
+                let events = InterruptStatus::from_bits_truncate(value);
+                self.interrupt.acknowledge(events);
+            }
+            Register::Status => return self.write_status(value),
+            // There is no shared memory to select, and no queue can be reset by itself.
+            Register::SHMSel | Register::QueueReset => {}
+            Register::MagicValue
+            | Register::Version
+            | Register::DeviceID
+            | Register::VendorID
+            | Register::DeviceFeatures
+            | Register::QueueNumMax
+            | Register::InterruptStatus
+            | Register::SHMLenLow
+            | Register::SHMLenHigh
+            | Register::SHMBaseLow
+            | Register::SHMBaseHigh
+            | Register::ConfigGeneration => {
+                self.warn(Warned::Direction, || format!("writes {register:?}"));
+            }
+        }
+        Response::Done
+    }
+
+    fn status(&self) -> DeviceStatus {
+        let mut status = self.status;
+        let needs_reset = self.interrupt.is_reset_needed();
+        status.set(DeviceStatus::DEVICE_NEEDS_RESET, needs_reset);
+        status
+    }
+
+    fn write_status(&mut self, value: u32) -> Response {
+        match step(self.status, value) {
+            Step::Reset => return self.reset(),
+            Step::Accept(status) => self.status = status,
+            Step::CheckFeatures(status) => {
+                let features = self.driver_features;
+                let offered = self.device.features();
+                if offered.contains(features) && features.contains(Features::VIRTIO_F_VERSION_1) {
+                    self.status = status;
+                } else {
+                    self.warn(Warned::Features, || {
+                        format!("wants the features {features:?} of {offered:?}")
+                    });
+                }
+            }
+            Step::Activate(status) => {
+                self.status = status;
+                return self.activate();
+            }
+            Step::Resume => return self.notify_all(),
+            Step::Refuse => {
+                let status = self.status;
+                self.warn(Warned::Status, || {
+                    format!("writes the status {value:#x} after {status:?}")
+                });
+            }
+        }
+        Response::Done
+    }
+
+    /// The queues' features are part of the agreement, hence only now is it known how they work.
+    fn activate(&mut self) -> Response {
+        let activation = Activation {
+            memory: self.memory.clone(),
+            features: self.driver_features,
+            queues: self.queues.iter().map(|queue| queue.ready).collect(),
+            interrupt: Arc::clone(&self.interrupt),
+        };
+        match self.device.activate(activation) {
+            Ok(()) => self.notify_all(),
+            Err(error) => Response::Failed(error),
+        }
+    }
+
+    fn reset(&mut self) -> Response {
+        if let Err(error) = self.device.reset() {
+            return Response::Failed(error);
+        }
+        // Only now can nothing set a bit any more.
+        self.interrupt.reset();
+        self.status = DeviceStatus::empty();
+        self.device_features_sel = 0;
+        self.driver_features_sel = 0;
+        self.driver_features = Features::empty();
+        self.queue_sel = 0;
+        self.queues.fill_with(Queue::default);
+        Response::Done
+    }
+
+    fn is_live(&self) -> bool {
+        self.status.contains(DeviceStatus::DRIVER_OK)
+    }
+
+    /// What the driver accepts stands once FEATURES_OK is set.
+    fn write_driver_features(&mut self, value: u32) {
+        if self.status.contains(DeviceStatus::FEATURES_OK) {
+            return;
+        }
+        let (mask, value) = match self.driver_features_sel {
+            0 => (0xffff_ffff, u64::from(value)),
+            1 => (0xffff_ffff << 32, u64::from(value) << 32),
+            _ => return,
+        };
+        let others = self.driver_features.bits() & !mask;
+        self.driver_features = Features::from_bits_retain(others | value);
+    }
+
+    /// The largest size of the queue that QueueSel selects, 0 where there is no such queue.
+    fn queue_num_max(&self) -> u16 {
+        let sizes = self.device.queue_max_sizes();
+        sizes
+            .get(position(self.queue_sel))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// Lets `change` have the registers of the selected queue, while they may be changed: before
+    /// QueueReady and before DRIVER_OK.
+    fn configure(&mut self, register: Register, change: impl FnOnce(&mut QueueRegisters)) {
+        let live = self.is_live();
+        match self.queues.get_mut(position(self.queue_sel)) {
+            Some(queue) if queue.ready.is_none() && !live => change(&mut queue.registers),
+            Some(_) => self.warn(Warned::QueueInUse, || {
+                format!("writes {register:?} of a queue in use")
+            }),
+            None => {}
+        }
+    }
+
+    /// 1 puts the selected queue in use if its registers describe one. 0 ends that: the device
+    /// has finished with the queue when the write returns. Once DRIVER_OK is set a queue that is
+    /// not in use stays so until the device is reset.
+    fn write_queue_ready(&mut self, value: u32) -> Response {
+        let (live, max) = (self.is_live(), self.queue_num_max());
+        let Some(queue) = self.queues.get_mut(position(self.queue_sel)) else {
+            return Response::Done;
+        };
+        match value {
+            0 => {
+                let was_ready = queue.ready.take().is_some();
+                if live && was_ready {
+                    // There are no more than 2^16 queues.
+                    let stopped = self.device.stop_queue(self.queue_sel as u16);
+                    return response(stopped.map(|()| Drain::Complete));
+                }
+            }
+            1 if queue.ready.is_none() && !live => {
+                match QueueLayout::new(&queue.registers, max, &self.memory) {
+                    Ok(layout) => queue.ready = Some(layout),
+                    Err(error) => {
+                        self.warn(Warned::Queue, || format!("sets up no queue: {error}"));
+                    }
+                }
+            }
+            _ => self.warn(Warned::QueueInUse, || {
+                format!("writes {value} to QueueReady of a queue in use")
+            }),
+        }
+        Response::Done
+    }
+
+    /// An available buffer notification for the queue of this index, ignored where none is live.
+    fn notify(&mut self, index: u32) -> Response {
+        let queue = self.queues.get(position(index));
+        let ready = queue.is_some_and(|queue| queue.ready.is_some());
+        match u16::try_from(index) {
+            Ok(index) if ready && self.is_live() => response(self.device.notify(index)),
+            _ => Response::Done,
+        }
+    }
+
+    /// Serves whatever is in the queues, without a notification for it.
+    fn notify_all(&mut self) -> Response {
+        let mut answer = Response::Done;
+        for index in 0..self.queues.len() {
+            match self.notify(u32::try_from(index).unwrap_or(u32::MAX)) {
+                Response::Done => {}
+                Response::Again => answer = Response::Again,
+                other => return other,
+            }
+        }
+        answer
+    }
+
+    fn warn(&mut self, kind: Warned, what: impl FnOnce() -> String) {
+        if self.warned.first(kind as u32) {
+            let device = self.device.device_type();
+            warn!("virtio device of type {device}: the driver {}", what());
+        }
+    }
+}
+
+impl BusDevice for MmioTransport {
+    fn read(&mut self, offset: u64, data: &mut [u8]) {
+        if let Some(offset) = offset.checked_sub(CONFIG_OFFSET) {
+            return self.device.read_config(offset, data);
+        }
+        let width = data.len();
+        match (
+            Register::at(offset),
+            <&mut [u8; WIDTH]>::try_from(&mut *data),
+        ) {
+            (Some(register), Ok(data)) => *data = self.read_register(register).to_le_bytes(),
+            _ => {
+                data.fill(0);
+                self.warn(Warned::Access, || {
+                    format!("reads {width} bytes at {offset:#x}, which is no register")
+                });
+            }
+        }
+    }
+
+    /// No device lets its configuration space be written.
+    fn write(&mut self, offset: u64, data: &[u8]) -> Response {
+        if offset >= CONFIG_OFFSET {
+            return Response::Done;
+        }
+        match (Register::at(offset), <[u8; WIDTH]>::try_from(data)) {
+            (Some(register), Ok(data)) => self.write_register(register, u32::from_le_bytes(data)),
+            _ => {
+                self.warn(Warned::Access, || {
+                    let width = data.len();
+                    format!("writes {width} bytes at {offset:#x}, which is no register")
+                });
+                Response::Done
+            }
+        }
+    }
+}
+
+impl fmt::Debug for MmioTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MmioTransport")
+            .field("status", &self.status())
+            .field("driver_features", &self.driver_features)
+            .field("queues", &self.queues)
+            .finish_non_exhaustive()
+    }
+}
+
+fn response(drained: Result<Drain, DeviceError>) -> Response {
+    match drained {
+        Ok(Drain::Complete) => Response::Done,
+        Ok(Drain::More) => Response::Again,
+        Err(error) => Response::Failed(error),
+    }
+}
+
+/// A queue index that the driver has written, as one into a slice.
+fn position(index: u32) -> usize {
+    usize::try_from(index).unwrap_or(usize::MAX)
+}
+
+/// Sets bits 0 to 31 of `address`.
+fn set_low(address: &mut u64, value: u32) {
+    *address = *address & 0xffff_ffff_0000_0000 | u64::from(value);
+}
+
+/// Sets bits 32 to 63 of `address`.
+fn set_high(address: &mut u64, value: u32) {
+    *address = *address & 0xffff_ffff | u64::from(value) << 32;
+}

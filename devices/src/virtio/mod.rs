@@ -1,0 +1,84 @@
+//! Virtio: what a device is to its transport, and the parts that every device shares. The
+//! transport knows no device, and a device knows no transport.
+
+pub mod block;
+pub mod chain;
+pub mod interrupt;
+pub mod mmio;
+pub mod queue;
+pub mod status;
+
+use std::sync::Arc;
+
+use spec::Features;
+use vm_memory::GuestMemoryMmap;
+
+pub use interrupt::{Interrupt, InterruptState};
+pub use mmio::MmioTransport;
+
+use crate::bus::DeviceError;
+use queue::QueueLayout;
+
+/// A virtio device, as its transport drives it.
+pub trait VirtioDevice: Send {
+    /// The device type (section 5).
+    fn device_type(&self) -> u32;
+
+    /// The features that the device offers. Features of the ring are among them.
+    fn features(&self) -> Features;
+
+    /// The largest size of each queue, in descriptors; as many as there are queues.
+    fn queue_max_sizes(&self) -> &[u16];
+
+    /// Fills `data` with the configuration space from `offset`; with 0 past its end.
+    fn read_config(&self, offset: u64, data: &mut [u8]);
+
+    /// Begins to live: the driver has set DRIVER_OK. The transport notifies each ready queue
+    /// afterwards, for buffers that were made available before.
+    ///
+    /// # Errors
+    /// The host side failed in a way that the machine cannot go on from.
+    fn activate(&mut self, activation: Activation) -> Result<(), DeviceError>;
+
+    /// Serves `queue`, where it is live, or sees to it that it is served.
+    ///
+    /// # Errors
+    /// The host side failed in a way that the machine cannot go on from.
+    fn notify(&mut self, queue: u16) -> Result<Drain, DeviceError>;
+
+    /// Stops using `queue`. When this returns nothing is in flight in it, and neither its rings
+    /// nor its buffers are touched until the device is activated again.
+    ///
+    /// # Errors
+    /// The host side failed in a way that the machine cannot go on from.
+    fn stop_queue(&mut self, queue: u16) -> Result<(), DeviceError>;
+
+    /// Stops using all queues, as [`stop_queue`](Self::stop_queue) does, and forgets all that the
+    /// driver has set: the device is as new.
+    ///
+    /// # Errors
+    /// The host side failed in a way that the machine cannot go on from.
+    fn reset(&mut self) -> Result<(), DeviceError>;
+}
+
+/// What a device lives on, from DRIVER_OK to the next reset.
+#[derive(Debug)]
+pub struct Activation {
+    /// The RAM of the guest.
+    pub memory: GuestMemoryMmap,
+    /// The features that driver and device have agreed on.
+    pub features: Features,
+    /// Where each queue is, by index; `None` where the driver does not use it.
+    pub queues: Vec<Option<QueueLayout>>,
+    /// How to reach the driver.
+    pub interrupt: Arc<InterruptState>,
+}
+
+/// How a drain of a queue ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drain {
+    /// The queue is empty, or someone else sees to it; the driver notifies when there is more.
+    Complete,
+    /// The drain reached its bound. The driver will not notify: call again.
+    More,
+}
