@@ -1,8 +1,22 @@
 //! The machine: KVM, guest RAM, boot protocols, the vCPU and its threads. What the guest sees of
 //! devices is in the crate `devices`.
 
+pub mod arch;
 pub mod boot;
 pub mod cli;
 pub mod config;
+pub mod console;
+pub mod crash;
+pub mod error;
+pub mod exit;
+pub mod interrupt;
+pub mod kvm;
+pub mod kvm_run;
 pub mod layout;
+pub mod logger;
 pub mod memory;
+pub mod signals;
+pub mod stop;
+pub mod terminal;
+pub mod vcpu;
+pub mod vm;

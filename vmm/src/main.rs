@@ -1,2 +1,100 @@
-//! Arguments to a machine.
-fn main() {}
+//! The process: arguments in, one machine run, and its end as an exit status and at most one
+//! message. What a machine is, is the library's.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::mpsc::{self, Sender};
+
+use vmm::cli::{self, NoRun};
+use vmm::error::Error;
+use vmm::logger::{self, say};
+use vmm::stop::StopReason;
+use vmm::vm::Vm;
+
+/// The command line is wrong.
+const USAGE: u8 = 2;
+/// The highest value of the debug-exit port that is a status.
+const MAX_GUEST_STATUS: u8 = 124;
+/// An error of the VMM.
+const VMM_ERROR: u8 = 125;
+/// The guest crashed.
+const GUEST_CRASH: u8 = 126;
+/// Added to the number of the signal that ended the VMM.
+const SIGNALLED: u8 = 128;
+
+fn main() -> ExitCode {
+    // A panic has said why; it must not leave by a status that could be the guest's.
+    let status = std::panic::catch_unwind(run).unwrap_or(VMM_ERROR);
+    ExitCode::from(status)
+}
+
+fn run() -> u8 {
+    if let Err(error) = logger::init() {
+        say(&format!("cannot log: {error}"));
+        return VMM_ERROR;
+    }
+    let config = match cli::parse(std::env::args_os()) {
+        Ok(config) => config,
+        Err(NoRun::Text(text)) => return print(&text),
+        Err(NoRun::Wrong(line)) => {
+            say(&line);
+            return USAGE;
+        }
+    };
+    let (sender, reasons) = mpsc::channel();
+    stop_on_panic(sender.clone());
+    match Vm::new(&config).and_then(|vm| vm.run((sender, reasons))) {
+        Ok(reason) => status(reason),
+        Err(error) => fail(&error),
+    }
+}
+
+/// Lets a panic of any thread, a device's too, end the machine.
+fn stop_on_panic(reasons: Sender<StopReason>) {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        report(info);
+        // Nobody listens any more when the machine has stopped for another reason.
+        let _ = reasons.send(StopReason::Panicked);
+    }));
+}
+
+fn print(text: &str) -> u8 {
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => 0,
+        Err(error) => {
+            say(&format!("cannot write to stdout: {error}"));
+            VMM_ERROR
+        }
+    }
+}
+
+/// The exit status for `reason`, and its message if it has one.
+fn status(reason: StopReason) -> u8 {
+    match reason {
+        StopReason::Exited(value) => match u8::try_from(value) {
+            Ok(status) if status <= MAX_GUEST_STATUS => status,
+            _ => {
+                say(&format!(
+                    "the guest ended with {value}, which is no exit status: {MAX_GUEST_STATUS} is"
+                ));
+                MAX_GUEST_STATUS
+            }
+        },
+        StopReason::Reset | StopReason::Quit => 0,
+        StopReason::Signal(number) => SIGNALLED.saturating_add(number.try_into().unwrap_or(0)),
+        StopReason::Failed(error) => fail(&error),
+        StopReason::Panicked => VMM_ERROR,
+        StopReason::Crashed(crash) => {
+            say(&format!("the guest crashed: {}", crash.reason));
+            // When stderr is gone there is nobody left to tell.
+            let _ = writeln!(io::stderr(), "{crash}");
+            GUEST_CRASH
+        }
+    }
+}
+
+fn fail(error: &Error) -> u8 {
+    say(&error.to_string());
+    VMM_ERROR
+}

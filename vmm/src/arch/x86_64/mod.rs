@@ -1,0 +1,101 @@
+//! Brings a vCPU into a [`BootState`]: the tables in guest RAM that its registers point to, the
+//! registers, and CPUID. The only place that sets registers; which ones a protocol asks for is
+//! `boot`'s to say.
+
+mod cpuid;
+mod paging;
+mod segments;
+
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_regs};
+use kvm_ioctls::{Kvm, VcpuFd};
+use vm_memory::{GuestMemoryError, GuestMemoryMmap};
+
+use crate::boot::{BootState, CpuMode};
+use crate::kvm::{KvmError, failed_to};
+
+/// Protected mode is on.
+const CR0_PE: u64 = 1;
+/// There is an x87 FPU; fixed to 1 on every CPU of today.
+const CR0_ET: u64 = 1 << 4;
+/// Paging is on.
+const CR0_PG: u64 = 1 << 31;
+/// Page table entries are 64 bits wide, as long mode needs them.
+const CR4_PAE: u64 = 1 << 5;
+/// Long mode is enabled.
+const EFER_LME: u64 = 1 << 8;
+/// Long mode is active: enabled, and paging is on.
+const EFER_LMA: u64 = 1 << 10;
+/// The bit of RFLAGS that is always 1. Interrupts are off.
+const RFLAGS_RESERVED: u64 = 1 << 1;
+
+/// Writes into `memory` the tables that [`configure`] points the vCPU to.
+///
+/// # Errors
+/// Where there is no RAM for them.
+pub fn write_tables(memory: &GuestMemoryMmap, mode: CpuMode) -> Result<(), GuestMemoryError> {
+    segments::write(memory, mode)?;
+    match mode {
+        CpuMode::Protected32 => Ok(()),
+        CpuMode::Long64 => paging::write(memory),
+    }
+}
+
+/// The CPUID of the guest's one CPU: what the host's KVM supports.
+///
+/// # Errors
+/// Where KVM refuses.
+pub fn guest_cpuid(kvm: &Kvm) -> Result<CpuId, KvmError> {
+    let mut cpuid = kvm
+        .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+        .map_err(failed_to("say which CPUID it supports"))?;
+    cpuid::describe_single_cpu(cpuid.as_mut_slice());
+    Ok(cpuid)
+}
+
+/// Width of a physical address of a CPU with this CPUID, in bits.
+#[must_use]
+pub fn physical_address_bits(cpuid: &CpuId) -> u32 {
+    cpuid::physical_address_bits(cpuid.as_slice())
+}
+
+/// Gives `vcpu` its CPUID, and sets its registers to `state`. The tables must have been written.
+///
+/// # Errors
+/// Where KVM refuses.
+pub fn configure(vcpu: &VcpuFd, cpuid: &CpuId, state: &BootState) -> Result<(), KvmError> {
+    vcpu.set_cpuid2(cpuid).map_err(failed_to("set the CPUID"))?;
+    let mut sregs = vcpu
+        .get_sregs()
+        .map_err(failed_to("tell the segment registers"))?;
+    segments::set(&mut sregs, state.mode);
+    match state.mode {
+        CpuMode::Protected32 => {
+            sregs.cr0 = CR0_PE | CR0_ET;
+            sregs.cr4 = 0;
+            sregs.efer = 0;
+        }
+        CpuMode::Long64 => {
+            sregs.cr0 = CR0_PE | CR0_ET | CR0_PG;
+            sregs.cr3 = paging::ROOT;
+            sregs.cr4 = CR4_PAE;
+            sregs.efer = EFER_LME | EFER_LMA;
+        }
+    }
+    vcpu.set_sregs(&sregs)
+        .map_err(failed_to("set the segment and control registers"))?;
+
+    let regs = kvm_regs {
+        rip: state.rip,
+        rsp: state.rsp,
+        rbx: state.rbx,
+        rsi: state.rsi,
+        rflags: RFLAGS_RESERVED,
+        ..Default::default()
+    };
+    vcpu.set_regs(&regs)
+        .map_err(failed_to("set the general registers"))
+}
+
+#[cfg(test)]
+#[path = "x86_64_tests.rs"]
+mod tests;

@@ -1,0 +1,121 @@
+use kvm_bindings::{kvm_cpuid_entry2, kvm_segment, kvm_sregs};
+use vm_memory::{Bytes, GuestAddress};
+
+use super::*;
+use crate::{layout, memory};
+
+fn tables(mode: CpuMode) -> GuestMemoryMmap {
+    let memory = memory::allocate(layout::MIN_MEMORY).unwrap();
+    write_tables(&memory, mode).unwrap();
+    memory
+}
+
+fn read(memory: &GuestMemoryMmap, address: u64) -> u64 {
+    memory.read_obj(GuestAddress(address)).unwrap()
+}
+
+fn registers(mode: CpuMode) -> kvm_sregs {
+    let mut sregs = kvm_sregs::default();
+    segments::set(&mut sregs, mode);
+    sregs
+}
+
+#[test]
+fn the_gdt_holds_the_descriptors_that_manuals_give_for_these_segments() {
+    for (mode, code) in [
+        (CpuMode::Protected32, 0x00cf_9b00_0000_ffff),
+        (CpuMode::Long64, 0x00af_9b00_0000_ffff),
+    ] {
+        let memory = tables(mode);
+        let sregs = registers(mode);
+        let entry = |segment: &kvm_segment| {
+            assert!(segment.selector + 7 <= sregs.gdt.limit);
+            read(&memory, sregs.gdt.base + u64::from(segment.selector))
+        };
+        assert_eq!(read(&memory, sregs.gdt.base), 0, "the null descriptor");
+        assert_eq!(entry(&sregs.cs), code);
+        assert_eq!(entry(&sregs.ss), 0x00cf_9300_0000_ffff);
+        assert_eq!(entry(&sregs.tr), 0x0000_8b00_1100_0067);
+        assert_eq!(
+            read(&memory, sregs.gdt.base + 0x28),
+            0,
+            "upper half of the TSS"
+        );
+    }
+}
+
+#[test]
+fn segment_registers_pass_the_checks_of_vm_entry() {
+    for mode in [CpuMode::Protected32, CpuMode::Long64] {
+        let sregs = registers(mode);
+        assert!(sregs.cs.l == 0 || sregs.cs.db == 0, "CS.L with CS.D");
+        assert_eq!(sregs.tr.type_, 11, "TR is a busy TSS");
+        assert_eq!((sregs.tr.s, sregs.tr.present, sregs.tr.unusable), (0, 1, 0));
+        assert_eq!(sregs.ldt.unusable, 1);
+        for segment in [sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss] {
+            assert_eq!((segment.type_, segment.s, segment.present), (3, 1, 1));
+            assert_eq!((segment.limit, segment.g), (u32::MAX, 1));
+        }
+    }
+}
+
+#[test]
+fn the_page_tables_map_every_address_below_4_gib_to_itself() {
+    let memory = tables(CpuMode::Long64);
+    let entry = |table: u64, virt: u64, shift: u32| {
+        let entry = read(&memory, (table & !0xfff) + (virt >> shift & 511) * 8);
+        assert_eq!(entry & 3, 3, "{virt:#x} is not present and writable");
+        entry
+    };
+    for virt in [
+        0,
+        0x10_0000,
+        0x3fff_ffff,
+        0x4000_0000,
+        0xd000_0050,
+        0xfee0_0000,
+        0xffff_ffff,
+    ] {
+        let page = entry(entry(entry(paging::ROOT, virt, 39), virt, 30), virt, 21);
+        assert_ne!(page & 1 << 7, 0, "no large page");
+        assert_eq!((page & !0x1f_ffff) + (virt & 0x1f_ffff), virt);
+    }
+    assert_eq!(read(&memory, paging::ROOT + 8), 0, "nothing beyond");
+}
+
+#[test]
+fn cpuid_describes_one_cpu_whatever_cpu_of_the_host_was_asked() {
+    let leaf = |function, index, eax, ebx, ecx, edx| kvm_cpuid_entry2 {
+        function,
+        index,
+        eax,
+        ebx,
+        ecx,
+        edx,
+        ..Default::default()
+    };
+    let mut entries = [
+        leaf(0x1, 0, 0xc06f2, 0x0720_0800, 0x0000_2000, 0x1f8b_fbff),
+        leaf(0x4, 3, 0xfc1f_c163, 0x02c0_003f, 0xfff, 4),
+        leaf(0xb, 0, 1, 2, 0x100, 7),
+        leaf(0xb, 1, 5, 32, 0x201, 7),
+        leaf(0xb, 2, 5, 32, 2, 7),
+        leaf(0x8000_0001, 0, 0, 0, 0x103, 0),
+        leaf(0x8000_0008, 0, 0x3930, 0x1000, 0x501f, 0),
+        leaf(0x8000_001e, 0, 7, 0x103, 0x101, 0),
+        leaf(0x7, 0, 1, 2, 3, 4),
+    ];
+    cpuid::describe_single_cpu(&mut entries);
+    let expected = [
+        leaf(0x1, 0, 0xc06f2, 0x0001_0800, 0x8000_2000, 0x0f8b_fbff),
+        leaf(0x4, 3, 0x0163, 0x02c0_003f, 0xfff, 4),
+        leaf(0xb, 0, 0, 1, 0x100, 0),
+        leaf(0xb, 1, 0, 1, 0x201, 0),
+        leaf(0xb, 2, 0, 0, 2, 0),
+        leaf(0x8000_0001, 0, 0, 0, 0x101, 0),
+        leaf(0x8000_0008, 0, 0x3930, 0x1000, 0, 0),
+        leaf(0x8000_001e, 0, 0, 0, 0, 0),
+        leaf(0x7, 0, 1, 2, 3, 4),
+    ];
+    assert_eq!(entries, expected);
+}

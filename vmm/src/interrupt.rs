@@ -1,0 +1,34 @@
+//! An interrupt line into the guest: an eventfd that KVM turns into an edge on a GSI. Devices know
+//! it as `Interrupt` and nothing of KVM.
+
+use std::io;
+
+use devices::virtio::Interrupt;
+use kvm_ioctls::VmFd;
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
+
+use crate::error::{Error, cannot};
+use crate::kvm::failed_to;
+
+/// An irqfd.
+#[derive(Debug)]
+pub struct IrqFd(EventFd);
+
+impl IrqFd {
+    /// An irqfd for `gsi` of `vm`.
+    ///
+    /// # Errors
+    /// Where KVM or the host refuses.
+    pub fn new(vm: &VmFd, gsi: u32) -> Result<Self, Error> {
+        let event = EventFd::new(EFD_CLOEXEC).map_err(cannot("create an eventfd"))?;
+        vm.register_irqfd(&event, gsi)
+            .map_err(failed_to("connect an eventfd to an interrupt"))?;
+        Ok(Self(event))
+    }
+}
+
+impl Interrupt for IrqFd {
+    fn signal(&self) -> io::Result<()> {
+        self.0.write(1)
+    }
+}

@@ -1,0 +1,115 @@
+//! Opens /dev/kvm, checks that it offers what this VMM is built on, and makes a VM with guest RAM
+//! and interrupt controllers. Devices and vCPUs come later, elsewhere.
+
+use kvm_bindings::{KVM_API_VERSION, kvm_userspace_memory_region};
+use kvm_ioctls::{Cap, Kvm, VmFd};
+use thiserror::Error;
+use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, MemoryRegionAddress};
+
+use crate::layout;
+
+/// What KVM must be able to do, by the names of its documentation.
+const REQUIRED: &[(Cap, &str)] = &[
+    (Cap::UserMemory, "KVM_CAP_USER_MEMORY"),
+    (Cap::SetTssAddr, "KVM_CAP_SET_TSS_ADDR"),
+    (Cap::SetIdentityMapAddr, "KVM_CAP_SET_IDENTITY_MAP_ADDR"),
+    (Cap::ExtCpuid, "KVM_CAP_EXT_CPUID"),
+    (Cap::Irqchip, "KVM_CAP_IRQCHIP"),
+    (Cap::Irqfd, "KVM_CAP_IRQFD"),
+    (Cap::Ioeventfd, "KVM_CAP_IOEVENTFD"),
+    (Cap::IoeventfdNoLength, "KVM_CAP_IOEVENTFD_NO_LENGTH"),
+    (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT"),
+];
+
+/// Why there is no VM.
+#[derive(Debug, Error)]
+pub enum KvmError {
+    /// The host has no KVM.
+    #[error(
+        "this machine offers no KVM: /dev/kvm: {0} (turn on VT-x or AMD-V in the firmware and load \
+         the module kvm_intel or kvm_amd; start a container with --device /dev/kvm)"
+    )]
+    Missing(kvm_ioctls::Error),
+    /// The host has KVM, but not for this user.
+    #[error(
+        "this user may not use KVM: /dev/kvm: {0} (join the group that owns it, most often with \
+         'sudo usermod -aG kvm $USER' and a new login; start a container with --device /dev/kvm)"
+    )]
+    NotPermitted(kvm_ioctls::Error),
+    /// /dev/kvm is there, and opening it fails for another reason.
+    #[error("/dev/kvm cannot be opened: {0}")]
+    Open(kvm_ioctls::Error),
+    /// /dev/kvm does not speak the only version of the API there is.
+    #[error("/dev/kvm is no KVM that this program knows: its API version is {0}, not 12")]
+    ApiVersion(i32),
+    /// KVM is too old.
+    #[error("the host's KVM lacks {0}")]
+    Capability(&'static str),
+    /// A call to KVM failed.
+    #[error("KVM refuses to {what}: {source}")]
+    Call {
+        /// What was attempted.
+        what: &'static str,
+        /// Why it failed.
+        source: kvm_ioctls::Error,
+    },
+}
+
+/// Names the call that failed, for `map_err`.
+pub fn failed_to(what: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> KvmError {
+    move |source| KvmError::Call { what, source }
+}
+
+/// Opens /dev/kvm.
+///
+/// # Errors
+/// Where there is none, or not for this user, or it lacks what is needed.
+pub fn open() -> Result<Kvm, KvmError> {
+    let kvm = Kvm::new().map_err(|error| match error.errno() {
+        libc::ENOENT | libc::ENODEV | libc::ENXIO => KvmError::Missing(error),
+        libc::EACCES | libc::EPERM => KvmError::NotPermitted(error),
+        _ => KvmError::Open(error),
+    })?;
+    let version = kvm.get_api_version();
+    if version != KVM_API_VERSION as i32 {
+        return Err(KvmError::ApiVersion(version));
+    }
+    match REQUIRED.iter().find(|(cap, _)| !kvm.check_extension(*cap)) {
+        Some((_, name)) => Err(KvmError::Capability(name)),
+        None => Ok(kvm),
+    }
+}
+
+/// A VM whose RAM is `memory`, which must outlive it, with PICs, IOAPIC and, for each vCPU that
+/// is made, a local APIC.
+///
+/// # Errors
+/// Where KVM refuses.
+pub fn create_vm(kvm: &Kvm, memory: &GuestMemoryMmap) -> Result<VmFd, KvmError> {
+    let vm = kvm.create_vm().map_err(failed_to("create a VM"))?;
+    // RAM comes before the interrupt controllers: once they are on its bus, KVM waits for a grace
+    // period of RCU whenever the memory slots change, for some milliseconds.
+    for (slot, region) in memory.iter().enumerate() {
+        let host_address = region
+            .get_host_address(MemoryRegionAddress(0))
+            .map_err(|_| failed_to("find the guest's RAM")(kvm_ioctls::Error::new(libc::EFAULT)))?;
+        let region = kvm_userspace_memory_region {
+            slot: slot as u32,
+            flags: 0,
+            guest_phys_addr: region.start_addr().0,
+            memory_size: region.len(),
+            userspace_addr: host_address as u64,
+        };
+        // SAFETY: the range is one mapping of `region.len()` bytes that belongs to `memory`. The
+        // caller keeps `memory` for as long as the VM. All access to it in this process is
+        // volatile, as vm-memory does it, so the guest may write it at any time.
+        unsafe { vm.set_user_memory_region(region) }.map_err(failed_to("give the VM its RAM"))?;
+    }
+    vm.set_identity_map_address(layout::KVM_IDENTITY_MAP)
+        .map_err(failed_to("take the address of its identity map"))?;
+    vm.set_tss_address(layout::KVM_TSS as usize)
+        .map_err(failed_to("take the address of its TSS"))?;
+    vm.create_irq_chip()
+        .map_err(failed_to("create the interrupt controllers"))?;
+    Ok(vm)
+}

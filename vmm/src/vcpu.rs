@@ -1,0 +1,129 @@
+//! The vCPU and its thread: the loop around KVM_RUN, and stopping it from outside. What an exit
+//! means is `exit`'s to say.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::thread::{Builder, JoinHandle};
+
+use kvm_ioctls::VcpuFd;
+use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
+
+use crate::crash::Crash;
+use crate::error::{Error, cannot};
+use crate::exit::{Action, Buses, handle_exit};
+use crate::kvm::failed_to;
+use crate::kvm_run::KvmRunPage;
+use crate::stop::{StopEvent, StopReason};
+
+/// A vCPU that is ready to run.
+#[derive(Debug)]
+pub struct Vcpu {
+    fd: VcpuFd,
+    page: Arc<KvmRunPage>,
+    buses: Arc<Buses>,
+    memory: GuestMemoryMmap,
+}
+
+impl Vcpu {
+    /// The vCPU `fd`, in a machine with `buses` and `memory`.
+    ///
+    /// # Errors
+    /// Where the page that it shares with KVM cannot be mapped.
+    pub fn new(fd: VcpuFd, buses: Arc<Buses>, memory: GuestMemoryMmap) -> Result<Self, Error> {
+        let page = KvmRunPage::map(&fd).map_err(cannot("map the vCPU's page"))?;
+        Ok(Self {
+            fd,
+            page: Arc::new(page),
+            buses,
+            memory,
+        })
+    }
+
+    /// Runs the guest until it ends, or until [`KvmRunPage::request_stop`], which is `None`.
+    fn run(mut self) -> Option<StopReason> {
+        loop {
+            let action = match self.fd.run() {
+                Ok(exit) => handle_exit(&self.buses, exit, &self.page),
+                Err(error) => match error.errno() {
+                    libc::EINTR if self.page.is_stop_requested() => Action::Stop,
+                    libc::EINTR | libc::EAGAIN => Action::Continue,
+                    _ => Action::Fail(failed_to("run the vCPU")(error).into()),
+                },
+            };
+            return match action {
+                Action::Continue => continue,
+                Action::Stop => None,
+                Action::Exit(value) => Some(StopReason::Exited(value)),
+                Action::Reset => Some(StopReason::Reset),
+                Action::Fail(error) => Some(StopReason::Failed(error)),
+                Action::Crash(reason) => {
+                    let crash = Crash::capture(reason, &self.fd, &self.memory);
+                    Some(StopReason::Crashed(Box::new(crash)))
+                }
+            };
+        }
+    }
+}
+
+/// The thread that runs a vCPU. Dropping this stops the vCPU and waits for the thread.
+#[derive(Debug)]
+pub struct VcpuThread {
+    page: Arc<KvmRunPage>,
+    stop: StopEvent,
+    /// `None` once it has been waited for.
+    thread: Option<JoinHandle<()>>,
+}
+
+impl VcpuThread {
+    /// Starts `vcpu`. How the run ends goes to `reasons`. The vCPU's thread may block on `stop`.
+    ///
+    /// # Errors
+    /// Where there can be no thread.
+    pub fn spawn(vcpu: Vcpu, stop: StopEvent, reasons: Sender<StopReason>) -> Result<Self, Error> {
+        register_signal_handler(SIGRTMIN(), ignore)
+            .map_err(|error| cannot("handle the signal that stops a vCPU")(io_error(error)))?;
+        let page = Arc::clone(&vcpu.page);
+        let thread = Builder::new()
+            .name("vcpu0".into())
+            .spawn(move || {
+                if let Some(reason) = vcpu.run() {
+                    // Nobody listens any more when the machine has stopped for another reason.
+                    let _ = reasons.send(reason);
+                }
+            })
+            .map_err(cannot("start the vCPU's thread"))?;
+        Ok(Self {
+            page,
+            stop,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for VcpuThread {
+    /// The flag comes before the signal, so that no moment is lost: a thread that the signal meets
+    /// outside KVM_RUN finds the flag when it enters next, and one that it meets inside returns
+    /// because of the signal. A signal alone would be lost in the first case, a flag alone in the
+    /// second. The event is for a thread that waits for room in the output.
+    fn drop(&mut self) {
+        self.stop.set();
+        self.page.request_stop();
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        if let Err(error) = thread.kill(SIGRTMIN()) {
+            log::error!("cannot signal the vCPU's thread: {error}");
+        }
+        // A panic has been reported by the hook that reports them all.
+        let _ = thread.join();
+    }
+}
+
+/// Handles the signal that stops a vCPU: that it interrupts KVM_RUN is all it is for.
+extern "C" fn ignore(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+
+fn io_error(error: kvm_ioctls::Error) -> io::Error {
+    io::Error::from_raw_os_error(error.errno())
+}

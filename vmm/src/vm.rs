@@ -1,0 +1,232 @@
+//! The machine: built from a [`VmConfig`], run once, and taken down in an order that loses
+//! nothing. What each part does is in its own file.
+
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Mutex};
+
+use devices::exit::{DebugExit, I8042};
+use devices::serial::SerialConsole;
+use devices::virtio::MmioTransport;
+use devices::virtio::block::backend::FileBackend;
+use devices::virtio::block::{Block, BlockOptions, NotifyMode};
+use kvm_ioctls::{IoEventAddress, NoDatamatch, VmFd};
+use spec::board;
+use spec::mmio::Register;
+use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
+
+use crate::arch::x86_64 as arch;
+use crate::boot::{self, BootState, Image};
+use crate::config::{DiskConfig, Notify, VmConfig};
+use crate::console::{InputThread, Output, Source};
+use crate::error::{Error, cannot};
+use crate::exit::Buses;
+use crate::interrupt::IrqFd;
+use crate::kvm::{self, failed_to};
+use crate::layout;
+use crate::memory;
+use crate::signals::SignalThread;
+use crate::stop::{StopEvent, StopReason};
+use crate::terminal::{self, Input};
+use crate::vcpu::{Vcpu, VcpuThread};
+
+/// The guest of this workspace, as a flat binary.
+const BUILT_IN_GUEST: &[u8] = include_bytes!(env!("GUEST_BIN"));
+/// How many ports COM1 has.
+const COM1_PORTS: u64 = 8;
+
+/// A machine that is ready to run.
+#[derive(Debug)]
+pub struct Vm {
+    vcpu: Vcpu,
+    buses: Arc<Buses>,
+    serial: Arc<Mutex<SerialConsole>>,
+    /// Readable when the serial port can take more input.
+    input_room: Arc<OwnedFd>,
+    stop: StopEvent,
+    // Below what may still use it, as fields are dropped in this order: RAM after the VM.
+    vm: VmFd,
+    memory: GuestMemoryMmap,
+}
+
+impl Vm {
+    /// Builds the machine. The user's files are all opened, and the kernel is loaded, before
+    /// there is a VM.
+    ///
+    /// # Errors
+    /// Where a file cannot be used, or the host cannot give what the machine needs.
+    pub fn new(config: &VmConfig) -> Result<Self, Error> {
+        let backends: Vec<FileBackend> = config
+            .disks
+            .iter()
+            .map(|disk| FileBackend::open(&disk.path, disk.readonly))
+            .collect::<Result<_, _>>()?;
+        let memory = memory::allocate(config.memory)?;
+        let state = load_kernel(config, &memory)?;
+        arch::write_tables(&memory, state.mode).map_err(Error::Tables)?;
+
+        let kvm = kvm::open()?;
+        let vm = kvm::create_vm(&kvm, &memory)?;
+        let stop = StopEvent::new().map_err(cannot("create an eventfd"))?;
+        let (serial, input_room) = serial(&vm, &stop)?;
+        let mut buses = Buses::default();
+        add_ports(&mut buses, Arc::clone(&serial))?;
+        for (index, (disk, backend)) in config.disks.iter().zip(backends).enumerate() {
+            add_disk(&mut buses, &vm, &memory, index, disk, backend)?;
+        }
+        let buses = Arc::new(buses);
+
+        let vcpu = vm.create_vcpu(0).map_err(failed_to("create a vCPU"))?;
+        let cpuid = arch::guest_cpuid(&kvm)?;
+        check_address_bits(&memory, arch::physical_address_bits(&cpuid))?;
+        arch::configure(&vcpu, &cpuid, &state)?;
+        Ok(Self {
+            vcpu: Vcpu::new(vcpu, Arc::clone(&buses), memory.clone())?,
+            buses,
+            serial,
+            input_room,
+            stop,
+            vm,
+            memory,
+        })
+    }
+
+    /// Runs the machine to its end, and returns why it ended. The first of `reasons` counts; it
+    /// may come from the machine's threads, or from whoever else has the other end.
+    ///
+    /// When this returns all threads have ended, the I/O that was in flight is done, and the
+    /// terminal is as it was.
+    ///
+    /// # Errors
+    /// Where the machine could not be started.
+    pub fn run(
+        self,
+        (sender, reasons): (Sender<StopReason>, Receiver<StopReason>),
+    ) -> Result<StopReason, Error> {
+        let Self {
+            vcpu,
+            buses,
+            serial,
+            input_room,
+            stop,
+            vm,
+            memory,
+        } = self;
+        // Each of these undoes itself when dropped, in reverse order. Signals come first: from
+        // then on none ends the process while the terminal is not as it was.
+        let signals = SignalThread::spawn(sender.clone())?;
+        let input = terminal::take_over_stdin().map_err(cannot("set the terminal"))?;
+        let source = match &input {
+            Input::Terminal(_) => Some(Source::Keys),
+            Input::Stream => Some(Source::Bytes),
+            Input::Background => None,
+        };
+        let console = source
+            .map(|source| {
+                let (stop, sender) = (stop.clone(), sender.clone());
+                InputThread::spawn(source, serial, input_room, stop, sender)
+            })
+            .transpose()?;
+        let vcpu = VcpuThread::spawn(vcpu, stop, sender)?;
+
+        let reason = reasons.recv().unwrap_or(StopReason::Panicked);
+
+        drop(vcpu);
+        drop(console);
+        // Devices stop their threads here, and finish what they have begun.
+        drop(buses);
+        drop(vm);
+        drop(memory);
+        drop(input);
+        drop(signals);
+        Ok(reason)
+    }
+}
+
+fn load_kernel(config: &VmConfig, memory: &GuestMemoryMmap) -> Result<BootState, Error> {
+    match &config.kernel {
+        None => {
+            let image = Image::Bytes(BUILT_IN_GUEST);
+            boot::load(&image, memory, &config.cmdline).map_err(Error::BuiltInKernel)
+        }
+        Some(path) => Image::open(path)
+            .map_err(Into::into)
+            .and_then(|image| boot::load(&image, memory, &config.cmdline))
+            .map_err(|source| Error::Kernel {
+                path: path.clone(),
+                source,
+            }),
+    }
+}
+
+/// The serial port, and what is readable when it can take more input.
+#[allow(clippy::type_complexity)]
+fn serial(vm: &VmFd, stop: &StopEvent) -> Result<(Arc<Mutex<SerialConsole>>, Arc<OwnedFd>), Error> {
+    let interrupt = Arc::new(IrqFd::new(vm, board::COM1_GSI)?);
+    let room = EventFd::new(EFD_CLOEXEC).map_err(cannot("create an eventfd"))?;
+    let ours = room.try_clone().map_err(cannot("share an eventfd"))?;
+    // SAFETY: `into_raw_fd` gives up the file descriptor, which is open, for this to own.
+    let ours = unsafe { OwnedFd::from_raw_fd(ours.into_raw_fd()) };
+    let output = Box::new(Output::new(stop.clone()));
+    let serial = SerialConsole::new(interrupt, output, room);
+    Ok((Arc::new(Mutex::new(serial)), Arc::new(ours)))
+}
+
+fn add_ports(buses: &mut Buses, serial: Arc<Mutex<SerialConsole>>) -> Result<(), Error> {
+    let pio = &mut buses.pio;
+    pio.insert(board::COM1_PORT.into(), COM1_PORTS, serial)?;
+    let exit = Arc::new(Mutex::new(DebugExit));
+    pio.insert(board::DEBUG_EXIT_PORT.into(), 1, exit)?;
+    let i8042 = Arc::new(Mutex::new(I8042));
+    pio.insert(board::I8042_COMMAND_PORT.into(), 1, i8042)?;
+    Ok(())
+}
+
+fn add_disk(
+    buses: &mut Buses,
+    vm: &VmFd,
+    memory: &GuestMemoryMmap,
+    index: usize,
+    disk: &DiskConfig,
+    backend: FileBackend,
+) -> Result<(), Error> {
+    let window = layout::virtio_mmio(index);
+    let options = BlockOptions {
+        read_only: disk.readonly,
+        id: disk.id.clone(),
+        notify: match disk.notify {
+            Notify::Trap => NotifyMode::Trap,
+            Notify::IoEventFd => NotifyMode::IoEventFd(queue_notify_event(vm, window.base)?),
+        },
+    };
+    let block = Block::new(Box::new(backend), options)?;
+    let interrupt = Arc::new(IrqFd::new(vm, window.gsi)?);
+    let transport = MmioTransport::new(memory.clone(), Box::new(block), interrupt);
+    let transport = Arc::new(Mutex::new(transport));
+    Ok(buses
+        .mmio
+        .insert(window.base, board::VIRTIO_MMIO_SIZE, transport)?)
+}
+
+/// An eventfd that KVM writes to when the guest writes to QueueNotify of the window at `base`.
+///
+/// It stands for a write of any width and value: that spares KVM from decoding the instruction,
+/// and the device has a single queue, for which a notification too many does no harm.
+fn queue_notify_event(vm: &VmFd, base: u64) -> Result<EventFd, Error> {
+    let event = EventFd::new(EFD_CLOEXEC).map_err(cannot("create an eventfd"))?;
+    let address = IoEventAddress::Mmio(base + Register::QueueNotify.offset());
+    vm.register_ioevent(&event, &address, NoDatamatch)
+        .map_err(failed_to("connect QueueNotify to an eventfd"))?;
+    Ok(event)
+}
+
+fn check_address_bits(memory: &GuestMemoryMmap, bits: u32) -> Result<(), Error> {
+    use vm_memory::GuestMemoryBackend;
+    let last = memory.last_addr().0;
+    if last.checked_shr(bits).is_none_or(|beyond| beyond == 0) {
+        Ok(())
+    } else {
+        Err(Error::AddressBits { last, bits })
+    }
+}
