@@ -275,3 +275,7 @@ impl<'a> Run<'a> {
         Ok(done)
     }
 }
+
+#[cfg(test)]
+#[path = "chain_tests.rs"]
+mod tests;

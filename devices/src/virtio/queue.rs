@@ -291,3 +291,7 @@ impl SplitQueue {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;

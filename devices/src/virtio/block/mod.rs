@@ -254,3 +254,7 @@ fn config_space(capacity: u64) -> [u8; config::SIZE] {
     }
     space
 }
+
+#[cfg(test)]
+#[path = "block_tests.rs"]
+mod tests;

@@ -11,6 +11,8 @@ use crate::virtio::chain::{BufferError, Run};
 /// The most data in one request, in bytes: as much as fits the limits in the configuration space.
 /// It bounds how long a request can take, whatever the driver has negotiated.
 pub const DATA_MAX: u64 = SEG_MAX as u64 * SIZE_MAX as u64;
+// What one preadv moves at most: INT_MAX rounded down to a page.
+const _: () = assert!(DATA_MAX <= 0x7fff_f000);
 
 /// What of the disk decides which requests are sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,3 +246,7 @@ impl<'a> Chain<'a> {
         Ok((readable, Run::new(self.memory, rest)?))
     }
 }
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

@@ -265,3 +265,7 @@ fn lock(path: &Path, file: &File, read_only: bool) -> Result<(), FileBackendErro
         },
     })
 }
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;
