@@ -47,7 +47,7 @@ pub struct MmioTransport {
     device_features_sel: u32,
     driver_features_sel: u32,
     driver_features: Features,
-    queue_sel: u32,
+    queue_sel: u16,
     queues: Vec<Queue>,
     warned: WarnOnce,
 }
@@ -84,7 +84,7 @@ impl MmioTransport {
             Register::DeviceFeatures => self.device.features().word(self.device_features_sel),
             Register::QueueNumMax => self.queue_num_max().into(),
             Register::QueueReady => {
-                let queue = self.queues.get(position(self.queue_sel));
+                let queue = self.queues.get(usize::from(self.queue_sel));
                 queue.is_some_and(|queue| queue.ready.is_some()).into()
             }
             Register::InterruptStatus => self.interrupt.pending().bits(),
@@ -121,28 +121,20 @@ impl MmioTransport {
             Register::DeviceFeaturesSel => self.device_features_sel = value,
             Register::DriverFeaturesSel => self.driver_features_sel = value,
             Register::DriverFeatures => self.write_driver_features(value),
-            Register::QueueSel => self.queue_sel = value,
-            Register::QueueNum => self.configure(register, |queue| queue.num = value),
-            Register::QueueDescLow => {
-                self.configure(register, |queue| set_low(&mut queue.desc, value))
-            }
-            Register::QueueDescHigh => {
-                self.configure(register, |queue| set_high(&mut queue.desc, value))
-            }
-            Register::QueueDriverLow => {
-                self.configure(register, |queue| set_low(&mut queue.driver, value))
-            }
+            Register::QueueSel => self.queue_sel = queue_index(value),
+            Register::QueueNum => self.configure(register, |q| q.num = value),
+            Register::QueueDescLow => self.configure(register, |q| set_low(&mut q.desc, value)),
+            Register::QueueDescHigh => self.configure(register, |q| set_high(&mut q.desc, value)),
+            Register::QueueDriverLow => self.configure(register, |q| set_low(&mut q.driver, value)),
             Register::QueueDriverHigh => {
-                self.configure(register, |queue| set_high(&mut queue.driver, value))
+                self.configure(register, |q| set_high(&mut q.driver, value));
             }
-            Register::QueueDeviceLow => {
-                self.configure(register, |queue| set_low(&mut queue.device, value))
-            }
+            Register::QueueDeviceLow => self.configure(register, |q| set_low(&mut q.device, value)),
             Register::QueueDeviceHigh => {
-                self.configure(register, |queue| set_high(&mut queue.device, value))
+                self.configure(register, |q| set_high(&mut q.device, value));
             }
             Register::QueueReady => return self.write_queue_ready(value),
-            Register::QueueNotify => return self.notify(value),
+            Register::QueueNotify => return self.notify(queue_index(value)),
             Register::InterruptACK => {
                 let events = InterruptStatus::from_bits_truncate(value);
                 self.interrupt.acknowledge(events);
@@ -256,7 +248,7 @@ impl MmioTransport {
     fn queue_num_max(&self) -> u16 {
         let sizes = self.device.queue_max_sizes();
         sizes
-            .get(position(self.queue_sel))
+            .get(usize::from(self.queue_sel))
             .copied()
             .unwrap_or_default()
     }
@@ -265,7 +257,7 @@ impl MmioTransport {
     /// QueueReady and before DRIVER_OK.
     fn configure(&mut self, register: Register, change: impl FnOnce(&mut QueueRegisters)) {
         let live = self.is_live();
-        match self.queues.get_mut(position(self.queue_sel)) {
+        match self.queues.get_mut(usize::from(self.queue_sel)) {
             Some(queue) if queue.ready.is_none() && !live => change(&mut queue.registers),
             Some(_) => self.warn(Warned::QueueInUse, || {
                 format!("writes {register:?} of a queue in use")
@@ -279,15 +271,14 @@ impl MmioTransport {
     /// not in use stays so until the device is reset.
     fn write_queue_ready(&mut self, value: u32) -> Response {
         let (live, max) = (self.is_live(), self.queue_num_max());
-        let Some(queue) = self.queues.get_mut(position(self.queue_sel)) else {
+        let Some(queue) = self.queues.get_mut(usize::from(self.queue_sel)) else {
             return Response::Done;
         };
         match value {
             0 => {
                 let was_ready = queue.ready.take().is_some();
                 if live && was_ready {
-                    // There are no more than 2^16 queues.
-                    let stopped = self.device.stop_queue(self.queue_sel as u16);
+                    let stopped = self.device.stop_queue(self.queue_sel);
                     return response(stopped.map(|()| Drain::Complete));
                 }
             }
@@ -307,20 +298,21 @@ impl MmioTransport {
     }
 
     /// An available buffer notification for the queue of this index, ignored where none is live.
-    fn notify(&mut self, index: u32) -> Response {
-        let queue = self.queues.get(position(index));
-        let ready = queue.is_some_and(|queue| queue.ready.is_some());
-        match u16::try_from(index) {
-            Ok(index) if ready && self.is_live() => response(self.device.notify(index)),
-            _ => Response::Done,
+    fn notify(&mut self, index: u16) -> Response {
+        let queue = self.queues.get(usize::from(index));
+        if self.is_live() && queue.is_some_and(|queue| queue.ready.is_some()) {
+            response(self.device.notify(index))
+        } else {
+            Response::Done
         }
     }
 
     /// Serves whatever is in the queues, without a notification for it.
     fn notify_all(&mut self) -> Response {
+        let queue_count = u16::try_from(self.queues.len()).unwrap_or(u16::MAX);
         let mut answer = Response::Done;
-        for index in 0..self.queues.len() {
-            match self.notify(u32::try_from(index).unwrap_or(u32::MAX)) {
+        for index in 0..queue_count {
+            match self.notify(index) {
                 Response::Done => {}
                 Response::Again => answer = Response::Again,
                 other => return other,
@@ -393,9 +385,9 @@ fn response(drained: Result<Drain, DeviceError>) -> Response {
     }
 }
 
-/// A queue index that the driver has written, as one into a slice.
-fn position(index: u32) -> usize {
-    usize::try_from(index).unwrap_or(usize::MAX)
+/// The queue that `value` names. No device has so many that the last index is one.
+fn queue_index(value: u32) -> u16 {
+    u16::try_from(value).unwrap_or(u16::MAX)
 }
 
 /// Sets bits 0 to 31 of `address`.

@@ -10,6 +10,7 @@ pub mod worker;
 use std::fmt;
 use std::sync::Arc;
 
+use log::error;
 use spec::Features;
 use spec::block::{ID_SIZE, REQUEST_QUEUE, SECTOR_SIZE, config};
 use spec::mmio::DEVICE_ID_BLOCK;
@@ -216,6 +217,14 @@ impl VirtioDevice for Block {
 
     fn reset(&mut self) -> Result<(), DeviceError> {
         self.stop()
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            error!("block: cannot stop the thread that serves the queue: {error}");
+        }
     }
 }
 

@@ -14,12 +14,11 @@ use super::worker::QueueWorker;
 use crate::bus::DeviceError;
 use crate::virtio::Drain;
 
-/// A running thread that owns a [`QueueWorker`]. Dropping it stops it.
+/// A running thread that owns a [`QueueWorker`]. It must be stopped to end.
 pub(super) struct WorkerThread {
     kick: Arc<EventFd>,
     stopping: Arc<AtomicBool>,
-    /// `None` once it has been waited for.
-    thread: Option<JoinHandle<Disk>>,
+    thread: JoinHandle<Disk>,
 }
 
 impl WorkerThread {
@@ -40,7 +39,7 @@ impl WorkerThread {
         Ok(Self {
             kick,
             stopping,
-            thread: Some(thread),
+            thread,
         })
     }
 
@@ -54,32 +53,14 @@ impl WorkerThread {
         }
     }
 
-    /// Stops the thread and waits until it has finished the drain that it is in.
-    pub(super) fn stop(mut self) -> Result<Disk, DeviceError> {
-        match self.join()? {
-            Some(disk) => Ok(disk),
-            None => Err(DeviceError::Kick(io::ErrorKind::NotConnected.into())),
-        }
-    }
-
-    fn join(&mut self) -> Result<Option<Disk>, DeviceError> {
-        let Some(thread) = self.thread.take() else {
-            return Ok(None);
-        };
+    /// Stops the thread, waits until it has finished the drain that it is in, and takes the disk
+    /// from it.
+    pub(super) fn stop(self) -> Result<Disk, DeviceError> {
         self.stopping.store(true, Ordering::SeqCst);
         self.kick()?;
-        match thread.join() {
-            Ok(disk) => Ok(Some(disk)),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    }
-}
-
-impl Drop for WorkerThread {
-    fn drop(&mut self) {
-        if let Err(error) = self.join() {
-            error!("cannot stop the thread of a queue: {error}");
-        }
+        self.thread
+            .join()
+            .or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
 
