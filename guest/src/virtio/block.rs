@@ -1,0 +1,373 @@
+//! The virtio-blk driver (section 5.2): turns requests into chains of buffers and waits for their
+//! completion. How the device is made ready is in `bring_up`; what is done with the data is the
+//! workloads' matter.
+
+use core::hint;
+
+use spec::Features;
+use spec::block::{HEADER_SIZE, ID_SIZE, REQUEST_QUEUE, RequestHeader, request_type, status};
+use spec::mmio::{DEVICE_ID_BLOCK, DeviceStatus, InterruptStatus};
+
+use super::bring_up::{Info, Options, bring_up};
+use super::queue::{Buffer, MAX_CHAIN, VirtQueue};
+use super::{Error, Transport};
+use crate::dma::{Arena, OutOfMemory, Region};
+
+/// What a status byte holds before the device has written it: none of the values it may write.
+const STATUS_NOT_WRITTEN: u8 = 0xff;
+/// The chain around the data of a request: its header and its status.
+const FRAME: usize = 2;
+/// How many times the used ring is looked at, when polling, before the device status is.
+const POLLS_PER_STATUS: u32 = 4096;
+
+/// How the driver waits for the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wait {
+    /// Sleeps until the device interrupts.
+    #[default]
+    Irq,
+    /// Looks at the used ring again and again, and asks for no interrupts.
+    Poll,
+}
+
+/// A request in flight: the head of its chain. It is free to be used again once the request has
+/// completed.
+pub type Token = u16;
+
+/// A request that the device has completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Completion {
+    /// What submitting it returned.
+    pub token: Token,
+    /// How many bytes the device says that it wrote, the status among them.
+    pub written: u32,
+    /// The status that the device wrote.
+    pub status: u8,
+}
+
+impl Completion {
+    /// The completion itself if its status is OK.
+    ///
+    /// # Errors
+    /// [`Error::Status`] for any other.
+    pub const fn ok(self) -> Result<Self, Error> {
+        match self.status {
+            status::OK => Ok(self),
+            status => Err(Error::Status(status)),
+        }
+    }
+}
+
+/// A block device that is ready for requests. Dropping it resets the device.
+pub struct Block<'d, 'm> {
+    transport: &'d mut dyn Transport,
+    queue: VirtQueue<'m>,
+    wait: Wait,
+    info: Info,
+    frames: Frames<'m>,
+}
+
+impl<'d, 'm> Block<'d, 'm> {
+    /// Brings up the device behind `transport`, in the order of section 3.1.1. The memory for
+    /// the queue comes from `arena`.
+    ///
+    /// # Errors
+    /// Whatever makes the device one that cannot be driven; it is left FAILED or reset.
+    pub fn new(
+        transport: &'d mut dyn Transport,
+        options: &Options,
+        arena: &mut Arena<'m>,
+    ) -> Result<Self, Error> {
+        // (Not in the list: is there such a device at all?)
+        transport.check(DEVICE_ID_BLOCK)?;
+        // 1. Reset the device.
+        transport.reset()?;
+        let (mut queue, frames, info) = match bring_up(transport, options, arena) {
+            Ok(parts) => parts,
+            Err(error) => {
+                // If any of these steps goes wrong, give up on the device.
+                transport.add_status(DeviceStatus::FAILED);
+                return Err(error);
+            }
+        };
+        if options.wait == Wait::Poll {
+            queue.suppress_interrupts();
+        }
+        // 8. Tell the device that the driver is ready: it is live.
+        transport.add_status(DeviceStatus::DRIVER_OK);
+        Ok(Self {
+            transport,
+            queue,
+            wait: options.wait,
+            info,
+            frames,
+        })
+    }
+
+    /// What the device tells of itself.
+    #[must_use]
+    pub const fn info(&self) -> &Info {
+        &self.info
+    }
+
+    /// Size of the request queue, in descriptors.
+    #[must_use]
+    pub const fn queue_size(&self) -> u16 {
+        self.queue.size()
+    }
+
+    /// How many requests of `segments` data segments can be in flight at once.
+    #[must_use]
+    pub fn capacity(&self, segments: u16) -> u16 {
+        self.queue.capacity(segments.saturating_add(FRAME as u16))
+    }
+
+    /// How many requests are in flight.
+    #[must_use]
+    pub const fn in_flight(&self) -> u16 {
+        self.queue.in_flight()
+    }
+
+    /// Most data segments that a request may have: what the device takes (one, where it does not
+    /// tell) and what fits into a chain.
+    #[must_use]
+    pub fn max_segments(&self) -> usize {
+        let device = self.info.seg_max.unwrap_or(1).max(1) as usize;
+        device.min(
+            MAX_CHAIN
+                .min(self.queue.size().into())
+                .saturating_sub(FRAME),
+        )
+    }
+
+    /// The token that the next request will have; none where the queue is full.
+    #[must_use]
+    pub fn next_token(&self) -> Option<Token> {
+        self.queue.next_head()
+    }
+
+    /// Puts a request into the queue, its data in as many segments as there are buffers. The
+    /// device need not look at it before [`Block::notify`].
+    ///
+    /// # Errors
+    /// [`Error::QueueFull`] where there is no room now; else what is wrong with the segments.
+    pub fn submit(&mut self, header: RequestHeader, data: &[Buffer<'m>]) -> Result<Token, Error> {
+        if data.len() > self.max_segments() {
+            return Err(Error::ChainLength(data.len()));
+        }
+        let size_max = self.info.size_max.unwrap_or(u32::MAX) as usize;
+        if let Some(buffer) = data
+            .iter()
+            .find(|b| b.memory.is_empty() || b.memory.len() > size_max)
+        {
+            return Err(Error::SegmentLength(buffer.memory.len()));
+        }
+
+        let token = self.next_token().ok_or(Error::QueueFull)?;
+        let (header, status) = self.frames.prepare(token, header);
+        self.queue.add(&[&[header], data, &[status]])
+    }
+
+    /// Puts a chain into the queue as it is, header and status of whoever made it: for those who
+    /// want to frame a request in their own way. The status of its completion means nothing.
+    ///
+    /// # Errors
+    /// As for [`VirtQueue::add`].
+    pub fn submit_chain(&mut self, chain: &[Buffer<'m>]) -> Result<Token, Error> {
+        self.queue.add(&[chain])
+    }
+
+    /// Notifies the device of what has been submitted, unless it has said that it needs no
+    /// notification.
+    pub fn notify(&mut self) {
+        if self.queue.needs_notification() {
+            self.transport.notify(REQUEST_QUEUE);
+        }
+    }
+
+    /// Takes a request that has completed, if there is one.
+    ///
+    /// # Errors
+    /// A device that does not keep to the protocol.
+    pub fn poll(&mut self) -> Result<Option<Completion>, Error> {
+        let Some(used) = self.queue.pop_used()? else {
+            return Ok(None);
+        };
+        if self.wait == Wait::Poll {
+            self.queue.suppress_interrupts();
+        }
+        let status = self.frames.status(used.head);
+        Ok(Some(Completion {
+            token: used.head,
+            written: used.len,
+            status,
+        }))
+    }
+
+    /// Waits for a request to complete.
+    ///
+    /// # Errors
+    /// [`Error::NothingInFlight`], [`Error::NeedsReset`], or as for [`Block::poll`].
+    pub fn wait(&mut self) -> Result<Completion, Error> {
+        if self.in_flight() == 0 {
+            return Err(Error::NothingInFlight);
+        }
+        let mut polls = 0u32;
+        loop {
+            if let Some(completion) = self.poll()? {
+                return Ok(completion);
+            }
+            match self.wait {
+                Wait::Irq => {
+                    if self.queue.request_interrupt()
+                        && self
+                            .transport
+                            .wait()?
+                            .contains(InterruptStatus::CONFIG_CHANGE)
+                    {
+                        self.check_alive()?;
+                    }
+                }
+                Wait::Poll => {
+                    polls = polls.wrapping_add(1);
+                    if polls.is_multiple_of(POLLS_PER_STATUS) {
+                        self.check_alive()?;
+                    }
+                    hint::spin_loop();
+                }
+            }
+        }
+    }
+
+    /// Makes one request and waits for it.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] where others are in flight; else as for [`Block::submit`] and
+    /// [`Block::wait`]. A status other than OK is none: see [`Completion::ok`].
+    pub fn execute(
+        &mut self,
+        header: RequestHeader,
+        data: &[Buffer<'m>],
+    ) -> Result<Completion, Error> {
+        if self.in_flight() != 0 {
+            return Err(Error::Busy);
+        }
+        self.submit(header, data)?;
+        self.notify();
+        self.wait()
+    }
+
+    /// Reads the sectors from `sector` on into `data`.
+    ///
+    /// # Errors
+    /// As for [`Block::execute`], and a status other than OK.
+    pub fn read(&mut self, sector: u64, data: Region<'m>) -> Result<(), Error> {
+        let header = RequestHeader {
+            request_type: request_type::IN,
+            sector,
+        };
+        self.execute(header, &[Buffer::writable(data)])?
+            .ok()
+            .map(drop)
+    }
+
+    /// Writes `data` to the sectors from `sector` on.
+    ///
+    /// # Errors
+    /// As for [`Block::read`].
+    pub fn write(&mut self, sector: u64, data: Region<'m>) -> Result<(), Error> {
+        let header = RequestHeader {
+            request_type: request_type::OUT,
+            sector,
+        };
+        self.execute(header, &[Buffer::readable(data)])?
+            .ok()
+            .map(drop)
+    }
+
+    /// Commits what has been written to stable storage. Where the device has no flush, a write
+    /// is stable when it completes (section 5.2.5.2).
+    ///
+    /// # Errors
+    /// As for [`Block::read`].
+    pub fn flush(&mut self) -> Result<(), Error> {
+        if !self.info.accepted.contains(Features::VIRTIO_BLK_F_FLUSH) {
+            return Ok(());
+        }
+        let header = RequestHeader {
+            request_type: request_type::FLUSH,
+            sector: 0,
+        };
+        self.execute(header, &[])?.ok().map(drop)
+    }
+
+    /// Reads the identity of the device into `data`, which must be 20 bytes long.
+    ///
+    /// # Errors
+    /// As for [`Block::read`].
+    pub fn get_id(&mut self, data: Region<'m>) -> Result<[u8; ID_SIZE], Error> {
+        let header = RequestHeader {
+            request_type: request_type::GET_ID,
+            sector: 0,
+        };
+        self.execute(header, &[Buffer::writable(data)])?.ok()?;
+        let mut id = [0; ID_SIZE];
+        data.read(0, &mut id);
+        Ok(id)
+    }
+
+    fn check_alive(&mut self) -> Result<(), Error> {
+        if self
+            .transport
+            .status()
+            .contains(DeviceStatus::DEVICE_NEEDS_RESET)
+        {
+            return Err(Error::NeedsReset);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Block<'_, '_> {
+    fn drop(&mut self) {
+        // The memory of the queue is free for others now. If the device does not come to rest,
+        // the next who brings it up will be told.
+        let _ = self.transport.reset();
+    }
+}
+
+/// What goes around the data of a request: a header and a status byte for each token.
+pub(super) struct Frames<'m> {
+    headers: Region<'m>,
+    statuses: Region<'m>,
+}
+
+impl<'m> Frames<'m> {
+    pub(super) fn new(tokens: u16, arena: &mut Arena<'m>) -> Result<Self, OutOfMemory> {
+        let tokens = usize::from(tokens);
+        Ok(Self {
+            headers: arena.alloc(tokens * HEADER_SIZE, HEADER_SIZE as u64)?,
+            statuses: arena.alloc(tokens, 1)?,
+        })
+    }
+
+    /// The buffers of the header and of the status, ready for the device.
+    fn prepare(&self, token: Token, header: RequestHeader) -> (Buffer<'m>, Buffer<'m>) {
+        let header_memory = self
+            .headers
+            .part(usize::from(token) * HEADER_SIZE, HEADER_SIZE);
+        header_memory.write(0, &header.to_bytes());
+        let status_memory = self.statuses.part(token.into(), 1);
+        status_memory.fill(STATUS_NOT_WRITTEN);
+        (
+            Buffer::readable(header_memory),
+            Buffer::writable(status_memory),
+        )
+    }
+
+    fn status(&self, token: Token) -> u8 {
+        let mut status = [0];
+        self.statuses.read(token.into(), &mut status);
+        status[0]
+    }
+}

@@ -1,0 +1,172 @@
+//! How a block device is made ready: steps 2 to 7 of section 3.1.1, one after the other. The first
+//! and the last step are in `block`, which owns the device before and after.
+
+use spec::Features;
+use spec::block::{REQUEST_QUEUE, config};
+use spec::mmio::{DeviceStatus, Register};
+
+use super::block::{Frames, Wait};
+use super::queue::{MAX_QUEUE_SIZE, VirtQueue};
+use super::{Error, Transport};
+use crate::dma::Arena;
+
+/// The features that this driver makes use of.
+const WANTED: Features = Features::VIRTIO_BLK_F_SIZE_MAX
+    .union(Features::VIRTIO_BLK_F_SEG_MAX)
+    .union(Features::VIRTIO_BLK_F_RO)
+    .union(Features::VIRTIO_BLK_F_BLK_SIZE)
+    .union(Features::VIRTIO_BLK_F_FLUSH)
+    .union(Features::VIRTIO_F_INDIRECT_DESC)
+    .union(Features::VIRTIO_F_EVENT_IDX)
+    .union(Features::VIRTIO_F_VERSION_1);
+
+/// What the user of the driver can choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How to wait.
+    pub wait: Wait,
+    /// Whether to accept VIRTIO_F_INDIRECT_DESC.
+    pub indirect: bool,
+    /// Whether to accept VIRTIO_F_EVENT_IDX.
+    pub event_idx: bool,
+    /// Size of the queue, in descriptors; none for the largest that driver and device can do.
+    pub queue_size: Option<u16>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            wait: Wait::Irq,
+            indirect: true,
+            event_idx: true,
+            queue_size: None,
+        }
+    }
+}
+
+/// What the device tells of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Info {
+    /// The features that the device offers.
+    pub offered: Features,
+    /// Those of them that the driver accepted.
+    pub accepted: Features,
+    /// The largest size that the request queue may have, in descriptors.
+    pub queue_num_max: u16,
+    /// Size of the disk, in sectors of 512 bytes.
+    pub capacity: u64,
+    /// Largest segment, in bytes, where the device has a limit.
+    pub size_max: Option<u32>,
+    /// Most data segments in a request, where the device tells.
+    pub seg_max: Option<u32>,
+    /// Block size for optimal performance, in bytes, where the device tells.
+    pub blk_size: Option<u32>,
+}
+
+/// Steps 2 to 7 of section 3.1.1.
+pub(super) fn bring_up<'m>(
+    transport: &mut dyn Transport,
+    options: &Options,
+    arena: &mut Arena<'m>,
+) -> Result<(VirtQueue<'m>, Frames<'m>, Info), Error> {
+    // 2. Say that the guest has noticed the device.
+    transport.add_status(DeviceStatus::ACKNOWLEDGE);
+    // 3. Say that it knows how to drive it.
+    transport.add_status(DeviceStatus::DRIVER);
+    // 4. Read the features that the device offers, accept those that this driver knows.
+    let offered = transport.offered_features();
+    let mut wanted = WANTED;
+    wanted.set(Features::VIRTIO_F_INDIRECT_DESC, options.indirect);
+    wanted.set(Features::VIRTIO_F_EVENT_IDX, options.event_idx);
+    let accepted = offered & wanted;
+    if !offered.contains(Features::VIRTIO_F_VERSION_1) {
+        return Err(Error::MissingFeatures(Features::VIRTIO_F_VERSION_1));
+    }
+    transport.accept_features(accepted);
+    // 5. Say that this is all.
+    transport.add_status(DeviceStatus::FEATURES_OK);
+    // 6. See whether the device agrees.
+    if !transport.status().contains(DeviceStatus::FEATURES_OK) {
+        return Err(Error::FeaturesRefused(accepted));
+    }
+    // 7. Set up what is particular to the device: its configuration and its queue.
+    let mut config = |feature, offset| {
+        accepted
+            .contains(feature)
+            .then(|| transport.read_config(offset))
+    };
+    let size_max = config(Features::VIRTIO_BLK_F_SIZE_MAX, config::SIZE_MAX);
+    let seg_max = config(Features::VIRTIO_BLK_F_SEG_MAX, config::SEG_MAX);
+    let blk_size = config(Features::VIRTIO_BLK_F_BLK_SIZE, config::BLK_SIZE);
+    let capacity = transport.read_config_64(config::CAPACITY);
+    let (queue, queue_num_max) = set_up_queue(transport, accepted, options, arena)?;
+    let frames = Frames::new(queue.size(), arena)?;
+    let info = Info {
+        offered,
+        accepted,
+        queue_num_max,
+        capacity,
+        size_max,
+        seg_max,
+        blk_size,
+    };
+    Ok((queue, frames, info))
+}
+
+/// Sets up the request queue (section 4.2.3.2).
+fn set_up_queue<'m>(
+    transport: &mut dyn Transport,
+    accepted: Features,
+    options: &Options,
+    arena: &mut Arena<'m>,
+) -> Result<(VirtQueue<'m>, u16), Error> {
+    // 1. Select the queue. 2. See that it is not in use. 3. See how large it may be.
+    transport.write(Register::QueueSel, REQUEST_QUEUE.into());
+    let num_max = transport.read(Register::QueueNumMax);
+    if transport.read(Register::QueueReady) != 0 || num_max == 0 {
+        return Err(Error::NoQueue(REQUEST_QUEUE));
+    }
+    let num_max = u16::try_from(num_max).unwrap_or(u16::MAX);
+    let max = num_max.min(MAX_QUEUE_SIZE);
+    // The largest power of two that is not above `max`.
+    let size = options.queue_size.unwrap_or(1 << max.ilog2());
+    if !size.is_power_of_two() || size > max {
+        return Err(Error::QueueSize { size, max });
+    }
+    // 4. Allocate its memory, zeroed.
+    let queue = VirtQueue::new(
+        size,
+        accepted.contains(Features::VIRTIO_F_EVENT_IDX),
+        accepted.contains(Features::VIRTIO_F_INDIRECT_DESC),
+        arena,
+    )?;
+    // 5. Tell the device its size. 6. Tell it where the three areas are.
+    transport.write(Register::QueueNum, size.into());
+    let [descriptor_area, driver_area, device_area] = queue.areas();
+    for (low, high, addr) in [
+        (
+            Register::QueueDescLow,
+            Register::QueueDescHigh,
+            descriptor_area,
+        ),
+        (
+            Register::QueueDriverLow,
+            Register::QueueDriverHigh,
+            driver_area,
+        ),
+        (
+            Register::QueueDeviceLow,
+            Register::QueueDeviceHigh,
+            device_area,
+        ),
+    ] {
+        transport.write(low, addr as u32);
+        transport.write(high, (addr >> 32) as u32);
+    }
+    // 7. Put it into use. A device that cannot use it leaves QueueReady 0.
+    transport.write(Register::QueueReady, 1);
+    if transport.read(Register::QueueReady) != 1 {
+        return Err(Error::QueueRefused(REQUEST_QUEUE));
+    }
+    Ok((queue, num_max))
+}

@@ -1,0 +1,14 @@
+//! The driver's side of VIRTIO, from the bottom: the transport carries registers and interrupts,
+//! the virtqueue carries buffers, the block driver makes requests of them.
+
+pub mod block;
+mod bring_up;
+pub mod error;
+pub mod queue;
+pub mod transport;
+
+pub use block::Block;
+pub use bring_up::{Info, Options};
+pub use error::Error;
+pub use queue::VirtQueue;
+pub use transport::Transport;

@@ -1,0 +1,113 @@
+//! How a driver reaches its device: registers, the configuration space, and the interrupt. Knows
+//! nothing of what kind of device it is, nor how registers are reached.
+
+use core::hint;
+
+use spec::Features;
+use spec::mmio::{DeviceStatus, InterruptStatus, MAGIC, Register, VERSION};
+
+use super::Error;
+
+/// How often the status is read before a reset counts as failed.
+const RESET_TRIES: u32 = 1_000_000;
+
+/// One virtio-mmio device. What must be provided is the access; what VIRTIO does with it is here.
+pub trait Transport {
+    /// Reads a register.
+    fn read(&mut self, register: Register) -> u32;
+
+    /// Writes a register.
+    fn write(&mut self, register: Register, value: u32);
+
+    /// Reads four bytes of the configuration space; `offset`, from its start, is a multiple of 4.
+    fn read_config(&mut self, offset: u64) -> u32;
+
+    /// Waits until the device has interrupted since the last call, and returns what its interrupt
+    /// handler read from InterruptStatus, and acknowledged, since then.
+    ///
+    /// # Errors
+    /// [`Error::NoInterrupt`] where it is known that none will come.
+    fn wait(&mut self) -> Result<InterruptStatus, Error>;
+
+    /// Makes sure that there is a device of the type `device_id` that this driver can drive
+    /// (section 4.2.2.2).
+    ///
+    /// # Errors
+    /// What there is instead.
+    fn check(&mut self, device_id: u32) -> Result<(), Error> {
+        match self.read(Register::MagicValue) {
+            MAGIC => (),
+            magic => return Err(Error::NoTransport { magic }),
+        }
+        match self.read(Register::Version) {
+            VERSION => (),
+            version => return Err(Error::Version { version }),
+        }
+        match self.read(Register::DeviceID) {
+            id if id == device_id => Ok(()),
+            id => Err(Error::DeviceId { id }),
+        }
+    }
+
+    /// The device status.
+    fn status(&mut self) -> DeviceStatus {
+        DeviceStatus::from_bits_retain(self.read(Register::Status))
+    }
+
+    /// Sets `flag` in the device status. Flags are never cleared but by a reset (section 2.1.1).
+    fn add_status(&mut self, flag: DeviceStatus) {
+        let status = self.status() | flag;
+        self.write(Register::Status, status.bits());
+    }
+
+    /// Resets the device. When this returns, the device does not touch memory any more.
+    ///
+    /// # Errors
+    /// [`Error::Reset`] where the device does not come to rest.
+    fn reset(&mut self) -> Result<(), Error> {
+        self.write(Register::Status, 0);
+        // The device may take its time: it is reset when the status reads 0 (section 2.4.2).
+        for _ in 0..RESET_TRIES {
+            if self.read(Register::Status) == 0 {
+                return Ok(());
+            }
+            hint::spin_loop();
+        }
+        Err(Error::Reset)
+    }
+
+    /// The features that the device offers.
+    fn offered_features(&mut self) -> Features {
+        let mut word = |sel| {
+            self.write(Register::DeviceFeaturesSel, sel);
+            u64::from(self.read(Register::DeviceFeatures))
+        };
+        Features::from_bits_retain(word(0) | word(1) << 32)
+    }
+
+    /// Tells the device which features the driver accepts.
+    fn accept_features(&mut self, accepted: Features) {
+        for sel in [0, 1] {
+            self.write(Register::DriverFeaturesSel, sel);
+            self.write(Register::DriverFeatures, accepted.word(sel));
+        }
+    }
+
+    /// Reads eight bytes of the configuration space: in two halves, and again if the device
+    /// changed it between them (section 2.5.1).
+    fn read_config_64(&mut self, offset: u64) -> u64 {
+        loop {
+            let before = self.read(Register::ConfigGeneration);
+            let low = self.read_config(offset);
+            let high = self.read_config(offset + 4);
+            if self.read(Register::ConfigGeneration) == before {
+                return u64::from(high) << 32 | u64::from(low);
+            }
+        }
+    }
+
+    /// The available buffer notification: tells the device that `queue` has new buffers.
+    fn notify(&mut self, queue: u16) {
+        self.write(Register::QueueNotify, queue.into());
+    }
+}
