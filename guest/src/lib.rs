@@ -12,3 +12,4 @@ pub mod dma;
 pub mod hexdump;
 pub mod rng;
 pub mod virtio;
+pub mod workloads;

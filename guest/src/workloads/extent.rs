@@ -1,0 +1,76 @@
+//! The sectors that a workload is about, cut into requests of a size that the device takes.
+
+use spec::block::SECTOR_SIZE;
+
+use super::Failure;
+use crate::virtio::Block;
+
+/// The largest request that workloads make, in bytes.
+const MAX_TRANSFER: usize = 64 << 10;
+
+/// Sectors that are known to be on the disk, as an iterator over requests for them: the first
+/// sector of each, and its length in bytes.
+#[derive(Clone)]
+pub(super) struct Extent {
+    lba: u64,
+    count: u64,
+    sectors_per_request: u64,
+}
+
+impl Extent {
+    /// The `count` sectors from `lba` on, in requests of one segment of up to `max` bytes.
+    pub(super) fn new<'e>(
+        block: &Block<'_, '_>,
+        lba: u64,
+        count: u64,
+        max: usize,
+    ) -> Result<Self, Failure<'e>> {
+        let capacity = block.info().capacity;
+        if lba.checked_add(count).is_none_or(|end| end > capacity) {
+            return Err(Failure::PastEnd {
+                lba,
+                count,
+                capacity,
+            });
+        }
+        let size_max = block
+            .info()
+            .size_max
+            .map_or(max, |size| max.min(size as usize));
+        let sectors_per_request = (size_max as u64 / SECTOR_SIZE).max(1);
+        Ok(Self {
+            lba,
+            count,
+            sectors_per_request,
+        })
+    }
+
+    /// As `new`, in requests as large as workloads make them.
+    pub(super) fn large<'e>(
+        block: &Block<'_, '_>,
+        lba: u64,
+        count: u64,
+    ) -> Result<Self, Failure<'e>> {
+        Self::new(block, lba, count, MAX_TRANSFER)
+    }
+
+    /// Length of the largest request, in bytes.
+    pub(super) fn largest(&self) -> usize {
+        (self.sectors_per_request.min(self.count) * SECTOR_SIZE) as usize
+    }
+}
+
+impl Iterator for Extent {
+    type Item = (u64, usize);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let sectors = self.sectors_per_request.min(self.count);
+        if sectors == 0 {
+            return None;
+        }
+        let lba = self.lba;
+        self.lba += sectors;
+        self.count -= sectors;
+        Some((lba, (sectors * SECTOR_SIZE) as usize))
+    }
+}

@@ -1,0 +1,160 @@
+//! `run=info`: shows the machine and its devices, with the first sector of each disk. Never
+//! writes to a disk.
+
+use core::fmt::{self, Write};
+
+use spec::Features;
+use spec::block::{ID_SIZE, SECTOR_SIZE};
+use spec::mmio::{DEVICE_ID_BLOCK, Register};
+
+use super::params::Parameters;
+use super::{Environment, Failure};
+use crate::cmdline::Window;
+use crate::hexdump::Hexdump;
+use crate::virtio::{Block, Error, Transport};
+
+pub(super) fn run<'e>(
+    environment: &mut Environment<'e, '_>,
+    parameters: &Parameters<'e>,
+) -> Result<(), Failure<'e>> {
+    let Environment {
+        command_line,
+        console,
+        machine,
+        arena,
+    } = environment;
+    let options = parameters.options()?;
+    writeln!(console, "machine")?;
+    machine.describe(&mut **console)?;
+    writeln!(console, "  command line  {}", command_line.0)?;
+
+    let mut devices = 0;
+    for window in command_line.devices() {
+        let window = window.map_err(Failure::BadDevice)?;
+        let transport = machine
+            .device(window)
+            .map_err(|error| Failure::Device { window, error })?;
+        let device = match transport.check(DEVICE_ID_BLOCK) {
+            Err(Error::DeviceId { id: 0 }) => continue,
+            result => result,
+        };
+        devices += 1;
+        print_device(&mut **console, transport, window)?;
+        match device {
+            Err(Error::DeviceId { .. }) => continue,
+            Err(error) => return Err(Failure::Device { window, error }),
+            Ok(()) => (),
+        }
+        let mut arena = arena.scope();
+        let mut block = Block::new(transport, &options, &mut arena)
+            .map_err(|error| Failure::Device { window, error })?;
+        print_disk(&mut **console, &block)?;
+
+        let buffer = arena.alloc(SECTOR_SIZE as usize, SECTOR_SIZE)?;
+        match block.get_id(buffer.part(0, ID_SIZE)) {
+            Ok(id) => print_id(&mut **console, &id)?,
+            // A device need not know the request.
+            Err(Error::Status(_)) => (),
+            Err(error) => {
+                return Err(Failure::Request {
+                    what: "get id",
+                    lba: 0,
+                    error,
+                });
+            }
+        }
+        if block.info().capacity > 0 {
+            block.read(0, buffer).map_err(|error| Failure::Request {
+                what: "read",
+                lba: 0,
+                error,
+            })?;
+            let mut sector = [0; SECTOR_SIZE as usize];
+            buffer.read(0, &mut sector);
+            writeln!(console, "  sector 0")?;
+            let mut dump = Hexdump::new(0);
+            dump.feed(&mut **console, &sector)?;
+            dump.finish(&mut **console)?;
+        }
+    }
+    if devices == 0 {
+        writeln!(console, "no devices")?;
+    }
+    writeln!(console, "info devices={devices} ok")?;
+    Ok(())
+}
+
+/// What every virtio-mmio device tells.
+fn print_device(out: &mut dyn Write, transport: &mut dyn Transport, window: Window) -> fmt::Result {
+    let Window { base, size, gsi } = window;
+    writeln!(out, "device at {base:#x}, {size} bytes, GSI {gsi}")?;
+    let id = transport.read(Register::DeviceID);
+    let kind = if id == DEVICE_ID_BLOCK {
+        " (block)"
+    } else {
+        ""
+    };
+    writeln!(out, "  device id     {id}{kind}")?;
+    let vendor = transport.read(Register::VendorID);
+    write!(out, "  vendor id     {vendor:#010x}")?;
+    print_quoted(out, &vendor.to_le_bytes())?;
+    out.write_char('\n')
+}
+
+/// What a disk tells.
+fn print_disk(out: &mut dyn Write, block: &Block<'_, '_>) -> fmt::Result {
+    let info = block.info();
+    let sectors_per_mib = (1 << 20) / SECTOR_SIZE;
+    let hundredths = info.capacity % sectors_per_mib * 100 / sectors_per_mib;
+    writeln!(
+        out,
+        "  capacity      {} sectors, {}.{hundredths:02} MiB",
+        info.capacity,
+        info.capacity / sectors_per_mib
+    )?;
+    let limits = [
+        ("blk_size      ", info.blk_size, "bytes"),
+        ("seg_max       ", info.seg_max, "segments a request"),
+        ("size_max      ", info.size_max, "bytes a segment"),
+    ];
+    for (name, value, unit) in limits {
+        if let Some(value) = value {
+            writeln!(out, "  {name}{value} {unit}")?;
+        }
+    }
+    writeln!(
+        out,
+        "  queue 0       {} descriptors of at most {}",
+        block.queue_size(),
+        info.queue_num_max
+    )?;
+    print_features(out, "  accepted      ", info.accepted)?;
+    print_features(out, "  not accepted  ", info.offered - info.accepted)
+}
+
+/// The features, one to a line, the first behind `title`.
+fn print_features(out: &mut dyn Write, title: &str, features: Features) -> fmt::Result {
+    let mut title = title;
+    for (name, _) in features.iter_names() {
+        writeln!(out, "{title:16}{name}")?;
+        title = "";
+    }
+    let unnamed = features.bits() & !Features::all().bits();
+    for bit in (0..u64::BITS).filter(|bit| unnamed >> bit & 1 != 0) {
+        writeln!(out, "{title:16}bit {bit}")?;
+        title = "";
+    }
+    Ok(())
+}
+
+fn print_id(out: &mut dyn Write, id: &[u8; ID_SIZE]) -> fmt::Result {
+    let id = id.split(|&byte| byte == 0).next().unwrap_or_default();
+    write!(out, "  id           ")?;
+    print_quoted(out, id)?;
+    out.write_char('\n')
+}
+
+/// Text that comes from a device: whatever it is, it does no harm to a terminal.
+fn print_quoted(out: &mut dyn Write, text: &[u8]) -> fmt::Result {
+    write!(out, " \"{}\"", text.escape_ascii())
+}

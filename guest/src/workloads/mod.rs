@@ -1,0 +1,158 @@
+//! What the guest can be told to do, by `run=NAME key=value ...` on its command line. Here a
+//! workload is chosen, run, and its verdict printed; each one has a file of its own.
+
+use core::fmt::{self, Write};
+
+use spec::mmio::{DEVICE_ID_BLOCK, Register};
+
+use crate::cmdline::{CommandLine, Window};
+use crate::dma::Arena;
+use crate::virtio::{Block, Error, Options, Transport};
+
+mod extent;
+mod failure;
+mod fill;
+mod info;
+mod params;
+mod read;
+mod selftest;
+mod verify;
+
+pub use failure::Failure;
+use params::Parameters;
+
+/// The machine that the guest runs on, as far as workloads need it.
+pub trait Machine {
+    /// The transport of the device at `window`.
+    ///
+    /// # Errors
+    /// [`Error::NoWindow`] where the machine can have no device there.
+    fn device(&mut self, window: Window) -> Result<&mut dyn Transport, Error>;
+
+    /// Writes a few lines on the machine itself: how it was booted, its CPU, its memory.
+    ///
+    /// # Errors
+    /// That of `out`.
+    fn describe(&self, out: &mut dyn Write) -> fmt::Result;
+}
+
+/// All that a workload has to do with.
+pub struct Environment<'e, 'm> {
+    /// The kernel command line.
+    pub command_line: CommandLine<'e>,
+    /// Where the workload reports.
+    pub console: &'e mut dyn Write,
+    /// The machine.
+    pub machine: &'e mut dyn Machine,
+    /// Memory for queues and data.
+    pub arena: Arena<'m>,
+}
+
+/// A workload.
+struct Workload {
+    /// The value of `run=` that chooses it.
+    name: &'static str,
+    /// The parameters it takes, besides those that all take.
+    parameters: &'static [&'static str],
+    /// Does the work, and prints the line that ends in `ok`.
+    run: for<'e> fn(&mut Environment<'e, '_>, &Parameters<'e>) -> Result<(), Failure<'e>>,
+}
+
+/// All workloads, the default first.
+const WORKLOADS: [Workload; 5] = [
+    Workload {
+        name: "info",
+        parameters: &["queue_size"],
+        run: info::run,
+    },
+    Workload {
+        name: "read",
+        parameters: &["lba", "count", "queue_size"],
+        run: read::run,
+    },
+    Workload {
+        name: "fill",
+        parameters: &["lba", "count", "byte", "queue_size"],
+        run: fill::run,
+    },
+    Workload {
+        name: "verify",
+        parameters: &["lba", "count", "seed", "depth", "queue_size"],
+        run: verify::run,
+    },
+    Workload {
+        name: "selftest",
+        parameters: &[],
+        run: selftest::run,
+    },
+];
+
+/// Runs the workload that the command line chooses, and prints its verdict. Returns whether it
+/// succeeded.
+pub fn run(environment: &mut Environment<'_, '_>) -> bool {
+    let command_line = environment.command_line;
+    let name = command_line.value("run").unwrap_or(WORKLOADS[0].name);
+    let result = match WORKLOADS.iter().find(|workload| workload.name == name) {
+        None => Err(Failure::UnknownWorkload),
+        Some(workload) => Parameters::new(command_line, workload.parameters)
+            .and_then(|parameters| (workload.run)(environment, &parameters)),
+    };
+    match result {
+        Ok(()) => true,
+        Err(failure) => {
+            let console = &mut *environment.console;
+            // A console that cannot be written to leaves the exit status to tell.
+            let _ = write!(console, "{name}")
+                .and_then(|()| params::print(command_line, console))
+                .and_then(|()| writeln!(console, " FAILED: {failure}"));
+            false
+        }
+    }
+}
+
+/// A disk, ready for requests, and which one it is.
+fn open<'d, 'm, 'e>(
+    command_line: CommandLine<'e>,
+    machine: &'d mut dyn Machine,
+    disk: u64,
+    options: &Options,
+    arena: &mut Arena<'m>,
+) -> Result<Block<'d, 'm>, Failure<'e>> {
+    let window = find(command_line, machine, disk)?;
+    machine
+        .device(window)
+        .and_then(|transport| Block::new(transport, options, arena))
+        .map_err(|error| Failure::Device { window, error })
+}
+
+/// Where the block device number `disk` is, counted in the order of the command line. Devices of
+/// other types do not count; transports that cannot be driven do, so that the reason is told.
+fn find<'e>(
+    command_line: CommandLine<'e>,
+    machine: &mut dyn Machine,
+    disk: u64,
+) -> Result<Window, Failure<'e>> {
+    let mut disks = 0;
+    for window in command_line.devices() {
+        let window = window.map_err(Failure::BadDevice)?;
+        let transport = machine
+            .device(window)
+            .map_err(|error| Failure::Device { window, error })?;
+        if !is_disk(transport) {
+            continue;
+        }
+        if disks == disk {
+            return Ok(window);
+        }
+        disks += 1;
+    }
+    Err(Failure::NoDisk { disk, disks })
+}
+
+/// Whether what is at `transport` is, or might be, a block device.
+fn is_disk(transport: &mut dyn Transport) -> bool {
+    match transport.check(DEVICE_ID_BLOCK) {
+        Ok(()) | Err(Error::NoTransport { .. }) => true,
+        Err(_) => transport.read(Register::DeviceID) == DEVICE_ID_BLOCK,
+    }
+}

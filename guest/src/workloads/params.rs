@@ -1,0 +1,132 @@
+//! The parameters of a workload: which there are, and what values they may have. A parameter that
+//! is wrong is named, never ignored.
+
+use core::fmt::{self, Write};
+use core::ops::RangeInclusive;
+
+use super::Failure;
+use crate::cmdline::{CommandLine, number};
+use crate::virtio::Options;
+use crate::virtio::block::Wait;
+
+/// What every workload takes.
+const COMMON: [&str; 5] = ["run", "disk", "wait", "indirect", "event_idx"];
+
+/// Words that are for kernels in general, and that VMMs put on every command line.
+const KERNEL: [&str; 8] = [
+    "acpi",
+    "console",
+    "earlycon",
+    "earlyprintk",
+    "panic",
+    "pci",
+    "reboot",
+    "root",
+];
+
+/// The parameters of one workload.
+pub(super) struct Parameters<'e>(CommandLine<'e>);
+
+impl<'e> Parameters<'e> {
+    /// The parameters on the command line of a workload that takes those in `known`.
+    pub(super) fn new(
+        command_line: CommandLine<'e>,
+        known: &'static [&'static str],
+    ) -> Result<Self, Failure<'e>> {
+        let unknown =
+            given(command_line).find(|(key, _)| !known.contains(key) && !COMMON.contains(key));
+        match unknown {
+            Some((key, _)) => Err(Failure::UnknownParameter {
+                key,
+                known,
+                common: &COMMON[1..],
+            }),
+            None => Ok(Self(command_line)),
+        }
+    }
+
+    /// A number; `default` where it is not given.
+    pub(super) fn number(
+        &self,
+        key: &'static str,
+        default: u64,
+        range: RangeInclusive<u64>,
+    ) -> Result<u64, Failure<'e>> {
+        let Some(value) = self.0.value(key) else {
+            return Ok(default);
+        };
+        match number(value) {
+            Some(number) if range.contains(&number) => Ok(number),
+            _ => Err(Failure::BadNumber { key, value, range }),
+        }
+    }
+
+    /// Whether `key` has the value that means yes; `default` where it is not given.
+    fn choice(
+        &self,
+        key: &'static str,
+        default: bool,
+        [yes, no]: [&'static str; 2],
+    ) -> Result<bool, Failure<'e>> {
+        match self.0.value(key) {
+            None => Ok(default),
+            Some(value) if value == yes => Ok(true),
+            Some(value) if value == no => Ok(false),
+            Some(value) => Err(Failure::BadChoice {
+                key,
+                value,
+                choices: [yes, no],
+            }),
+        }
+    }
+
+    /// Which disk: `disk=N`.
+    pub(super) fn disk(&self) -> Result<u64, Failure<'e>> {
+        self.number("disk", 0, 0..=u64::MAX)
+    }
+
+    /// Which sectors: `lba=` and `count=`.
+    pub(super) fn sectors(&self) -> Result<(u64, u64), Failure<'e>> {
+        Ok((
+            self.number("lba", 0, 0..=u64::MAX)?,
+            self.number("count", 1, 1..=u64::MAX)?,
+        ))
+    }
+
+    /// How the driver is to work: `wait=`, `queue_size=`, `indirect=`, `event_idx=`.
+    pub(super) fn options(&self) -> Result<Options, Failure<'e>> {
+        let default = Options::default();
+        // The driver itself says which sizes there can be.
+        let queue_size = self.number("queue_size", 0, 0..=u64::from(u16::MAX))?;
+        let irq = self.choice("wait", default.wait == Wait::Irq, ["irq", "poll"])?;
+        Ok(Options {
+            wait: if irq { Wait::Irq } else { Wait::Poll },
+            indirect: self.choice("indirect", default.indirect, ["on", "off"])?,
+            event_idx: self.choice("event_idx", default.event_idx, ["on", "off"])?,
+            queue_size: self.0.value("queue_size").map(|_| queue_size as u16),
+        })
+    }
+
+    /// Whether `mode` agrees with those of the `options` that were given, for a workload that
+    /// goes through all modes.
+    pub(super) fn allows(&self, mode: &Options, options: &Options) -> bool {
+        let agrees = |key, same| self.0.value(key).is_none() || same;
+        agrees("wait", mode.wait == options.wait)
+            && agrees("indirect", mode.indirect == options.indirect)
+            && agrees("event_idx", mode.event_idx == options.event_idx)
+    }
+}
+
+/// The words of the command line that are meant for the workload.
+fn given<'e>(command_line: CommandLine<'e>) -> impl Iterator<Item = (&'e str, &'e str)> {
+    command_line
+        .pairs()
+        .filter(|(key, _)| !key.contains('.') && !KERNEL.contains(key))
+}
+
+/// Prints the parameters as they were given, but for `run=`.
+pub(super) fn print(command_line: CommandLine<'_>, out: &mut dyn Write) -> fmt::Result {
+    given(command_line)
+        .filter(|&(key, _)| key != "run")
+        .try_for_each(|(key, value)| write!(out, " {key}={value}"))
+}

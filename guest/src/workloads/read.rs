@@ -1,0 +1,59 @@
+//! `run=read lba=L count=N`: prints sectors as `hexdump -C` does, and their CRC-32.
+
+use crc32fast::Hasher;
+use spec::block::SECTOR_SIZE;
+
+use super::extent::Extent;
+use super::params::Parameters;
+use super::{Environment, Failure, open};
+use crate::hexdump::Hexdump;
+
+/// How many bytes are taken out of the device's buffer at a time.
+const PIECE: usize = SECTOR_SIZE as usize;
+
+pub(super) fn run<'e>(
+    environment: &mut Environment<'e, '_>,
+    parameters: &Parameters<'e>,
+) -> Result<(), Failure<'e>> {
+    let Environment {
+        command_line,
+        console,
+        machine,
+        arena,
+    } = environment;
+    let (disk, (lba, count)) = (parameters.disk()?, parameters.sectors()?);
+    let mut block = open(
+        *command_line,
+        &mut **machine,
+        disk,
+        &parameters.options()?,
+        arena,
+    )?;
+    let transfers = Extent::large(&block, lba, count)?;
+    let buffer = arena.alloc(transfers.largest(), SECTOR_SIZE)?;
+
+    let mut dump = Hexdump::new(lba * SECTOR_SIZE);
+    let mut crc = Hasher::new();
+    for (lba, len) in transfers {
+        block
+            .read(lba, buffer.part(0, len))
+            .map_err(|error| Failure::Request {
+                what: "read",
+                lba,
+                error,
+            })?;
+        let mut piece = [0; PIECE];
+        for offset in (0..len).step_by(PIECE) {
+            buffer.read(offset, &mut piece);
+            crc.update(&piece);
+            dump.feed(&mut **console, &piece)?;
+        }
+    }
+    dump.finish(&mut **console)?;
+    writeln!(
+        console,
+        "read lba={lba} count={count} crc32={:08x} ok",
+        crc.finalize()
+    )?;
+    Ok(())
+}

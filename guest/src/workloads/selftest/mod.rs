@@ -1,0 +1,291 @@
+//! `run=selftest`: what the driver promises, tried out against the device at hand. Writes to the
+//! disk, at its start and its end. Here the cases are run, each in all modes that matter to it;
+//! what they do is in `requests`, `chains` and `rings`.
+
+use core::fmt;
+
+use spec::Features;
+use spec::block::{RequestHeader, SECTOR_SIZE, request_type, status};
+
+use super::failure::Reason;
+use super::params::Parameters;
+use super::{Environment, Failure, open};
+use crate::dma::Region;
+use crate::rng::pattern;
+use crate::virtio::block::{Completion, Wait};
+use crate::virtio::queue::Buffer;
+use crate::virtio::{Block, Options};
+
+mod chains;
+mod requests;
+mod rings;
+
+/// Memory for the data of a case, in bytes.
+const DATA_SIZE: usize = 256 << 10;
+const SECTOR: usize = SECTOR_SIZE as usize;
+/// The least disk that the cases can do with, in sectors.
+const MIN_CAPACITY: u64 = 256;
+
+/// One case.
+struct Case {
+    name: &'static str,
+    /// Which disks it is for.
+    disk: DiskKind,
+    /// Which modes make a difference to it.
+    modes: Modes,
+    /// The queue size that it is about, in descriptors, if any.
+    queue_size: Option<u16>,
+    run: fn(&mut Bench<'_, '_, '_>) -> Result<(), Reason>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum DiskKind {
+    Any,
+    Writable,
+    ReadOnly,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Modes {
+    /// Every way to wait, with and without event indices and indirect descriptors.
+    All,
+    /// With and without indirect descriptors.
+    Descriptors,
+    /// The default alone.
+    Default,
+}
+
+const CASES: [&[Case]; 3] = [&requests::CASES, &chains::CASES, &rings::CASES];
+
+pub(super) fn run<'e>(
+    environment: &mut Environment<'e, '_>,
+    parameters: &Parameters<'e>,
+) -> Result<(), Failure<'e>> {
+    let Environment {
+        command_line,
+        console,
+        machine,
+        arena,
+    } = environment;
+    let (disk, given) = (parameters.disk()?, parameters.options()?);
+    let mut done = 0;
+    for case in CASES.into_iter().flatten() {
+        for mode in modes(case.modes) {
+            if !parameters.allows(&mode, &given) {
+                continue;
+            }
+            let options = Options {
+                queue_size: case.queue_size,
+                ..mode
+            };
+            // Each case begins with a reset and a device brought up anew.
+            let mut arena = arena.scope();
+            let data = arena.alloc(DATA_SIZE, SECTOR_SIZE)?;
+            let mut block = open(*command_line, &mut **machine, disk, &options, &mut arena)?;
+            let capacity = block.info().capacity;
+            if capacity < MIN_CAPACITY {
+                return Err(Failure::DiskTooSmall {
+                    capacity,
+                    needed: MIN_CAPACITY,
+                });
+            }
+            let accepted = block.info().accepted;
+            let read_only = accepted.contains(Features::VIRTIO_BLK_F_RO);
+            let wrong_disk = match case.disk {
+                DiskKind::Any => false,
+                DiskKind::Writable => read_only,
+                DiskKind::ReadOnly => !read_only,
+            };
+            if wrong_disk || !offers(accepted, &mode, case.modes) {
+                continue;
+            }
+            (case.run)(&mut Bench {
+                block: &mut block,
+                data,
+            })
+            .map_err(|reason| Failure::Case {
+                name: case.name,
+                reason,
+            })?;
+            writeln!(
+                console,
+                "selftest: {}{} ok",
+                case.name,
+                Suffix(&mode, case.modes)
+            )?;
+            done += 1;
+        }
+    }
+    writeln!(console, "selftest cases={done} ok")?;
+    Ok(())
+}
+
+/// The modes in which a case is run.
+fn modes(modes: Modes) -> impl Iterator<Item = Options> {
+    (0..8u8)
+        .map(|bits| Options {
+            wait: if bits & 4 == 0 { Wait::Irq } else { Wait::Poll },
+            event_idx: bits & 2 == 0,
+            indirect: bits & 1 == 0,
+            queue_size: None,
+        })
+        .filter(move |mode| match modes {
+            Modes::All => true,
+            Modes::Descriptors => mode.event_idx && mode.wait == Wait::Irq,
+            Modes::Default => *mode == Options::default(),
+        })
+}
+
+/// Whether the device offers what the mode is about; otherwise it would be another one again.
+fn offers(accepted: Features, mode: &Options, modes: Modes) -> bool {
+    let indirect = accepted.contains(Features::VIRTIO_F_INDIRECT_DESC) || !mode.indirect;
+    let event_idx = accepted.contains(Features::VIRTIO_F_EVENT_IDX) || !mode.event_idx;
+    match modes {
+        Modes::All => indirect && event_idx,
+        Modes::Descriptors => indirect,
+        Modes::Default => true,
+    }
+}
+
+/// What is printed of the mode behind the name of a case: what makes a difference to it.
+struct Suffix<'o>(&'o Options, Modes);
+
+impl fmt::Display for Suffix<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(mode, modes) = *self;
+        if modes == Modes::Default {
+            return Ok(());
+        }
+        f.write_str(if mode.indirect {
+            ", indirect"
+        } else {
+            ", direct"
+        })?;
+        if modes == Modes::All {
+            f.write_str(if mode.event_idx {
+                ", event_idx"
+            } else {
+                ", flags"
+            })?;
+            f.write_str(if mode.wait == Wait::Irq {
+                ", irq"
+            } else {
+                ", poll"
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// What a case works with: a disk that is ready, and memory.
+struct Bench<'b, 'd, 'm> {
+    block: &'b mut Block<'d, 'm>,
+    data: Region<'m>,
+}
+
+impl<'m> Bench<'_, '_, 'm> {
+    /// Makes a request, and sees that it ends with the status `expected`.
+    fn execute(
+        &mut self,
+        what: &'static str,
+        (request_type, sector): (u32, u64),
+        data: &[Buffer<'m>],
+        expected: u8,
+    ) -> Result<Completion, Reason> {
+        let completion = self.block.execute(
+            RequestHeader {
+                request_type,
+                sector,
+            },
+            data,
+        )?;
+        if completion.status != expected {
+            return Err(Reason::Status {
+                what,
+                expected,
+                found: completion.status,
+            });
+        }
+        Ok(completion)
+    }
+
+    /// Fills `memory` with the pattern of `seed` for the sectors from `lba` on.
+    fn fill(&self, memory: Region<'m>, seed: u64, lba: u64) {
+        let mut sector = [0; SECTOR];
+        for (i, offset) in (0..memory.len()).step_by(SECTOR).enumerate() {
+            let sector = &mut sector[..SECTOR.min(memory.len() - offset)];
+            pattern(seed, lba + i as u64, sector);
+            memory.write(offset, sector);
+        }
+    }
+
+    /// Whether `memory` holds what `fill` writes.
+    fn matches(&self, memory: Region<'m>, seed: u64, lba: u64) -> bool {
+        let (mut expected, mut found) = ([0; SECTOR], [0; SECTOR]);
+        (0..memory.len())
+            .step_by(SECTOR)
+            .enumerate()
+            .all(|(i, offset)| {
+                let len = SECTOR.min(memory.len() - offset);
+                pattern(seed, lba + i as u64, &mut expected[..len]);
+                memory.read(offset, &mut found[..len]);
+                expected[..len] == found[..len]
+            })
+    }
+
+    /// Writes `len` bytes of pattern at `lba`.
+    fn write_pattern(&mut self, seed: u64, lba: u64, len: usize) -> Result<(), Reason> {
+        let memory = self.data.part(0, len);
+        self.fill(memory, seed, lba);
+        let done = self.execute(
+            "write",
+            (request_type::OUT, lba),
+            &[Buffer::readable(memory)],
+            status::OK,
+        )?;
+        written("write", done, 1)
+    }
+
+    /// Reads `len` bytes at `lba`, and sees that they are the pattern.
+    fn read_pattern(&mut self, seed: u64, lba: u64, len: usize) -> Result<(), Reason> {
+        let memory = self.data.part(0, len);
+        memory.fill(0);
+        let done = self.execute(
+            "read",
+            (request_type::IN, lba),
+            &[Buffer::writable(memory)],
+            status::OK,
+        )?;
+        written("read", done, len as u32 + 1)?;
+        promise(
+            self.matches(memory, seed, lba),
+            "what was read is not what was written",
+        )
+    }
+
+    /// Number of sectors of the disk.
+    fn capacity(&self) -> u64 {
+        self.block.info().capacity
+    }
+}
+
+/// Sees that the device says that it wrote `expected` bytes.
+fn written(what: &'static str, done: Completion, expected: u32) -> Result<(), Reason> {
+    if done.written == expected {
+        return Ok(());
+    }
+    Err(Reason::Written {
+        what,
+        expected,
+        found: done.written,
+    })
+}
+
+/// Sees that `held` is true; `broken` says what it means if it is not.
+fn promise(held: bool, broken: &'static str) -> Result<(), Reason> {
+    if held {
+        Ok(())
+    } else {
+        Err(Reason::Promise(broken))
+    }
+}
