@@ -24,6 +24,7 @@
 _start:
     cli
     cld
+    mov edx, 64
     mov eax, offset page_map
     mov cr3, rax
     lgdt [gdt_pointer]
@@ -48,7 +49,7 @@ long_mode:
     shr eax, 12
     mov qword ptr [low_page_table + rax * 8], 0
     xor ebp, ebp
-    mov rdi, rbx
+    mov rdi, rbx                    # start(start_info, boot_params, entry_bits)
     call start
 
 # Entry of the PVH note, in 32-bit protected mode without paging. EBX points to an
@@ -72,6 +73,7 @@ pvh_start:
     mov cr0, eax
     lgdt [gdt_pointer]
     xor esi, esi
+    mov edx, 32
     # jmp CODE64:pvh_long_mode, for which assemblers' Intel syntax has no agreed spelling.
     .byte 0xea
     .long pvh_long_mode
@@ -83,6 +85,7 @@ pvh_long_mode:
     # The upper halves of the registers are undefined after the switch.
     mov ebx, ebx
     mov esi, esi
+    mov edx, edx
     jmp long_mode
 
 # "This kernel can be entered at this address by the PVH protocol."

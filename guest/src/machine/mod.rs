@@ -1,8 +1,97 @@
 //! The bare machine: how the image is entered, what the CPU and the board need to be told, and
-//! how it ends. Nothing of VIRTIO: that is the library's.
+//! how it ends. Nothing of VIRTIO but where its registers are: the rest is the library's.
 
-pub mod boot;
+use core::arch::global_asm;
+use core::fmt::{self, Write};
+
+use guest::cmdline::Window;
+use guest::virtio::{Error, Transport};
+use guest::workloads::Machine;
+
+use boot_info::{BootInfo, Protocol};
+use device::Device;
+
+mod apic;
+pub mod boot_info;
+mod cpu;
+mod descriptors;
+mod device;
+mod exception;
 pub mod exit;
 mod mem;
 mod port;
 pub mod serial;
+
+global_asm!(include_str!("boot.s"));
+
+/// The machine, once it is able to handle exceptions and interrupts.
+pub struct BareMetal {
+    boot: BootInfo,
+    /// How many bits wide the mode was in which the image was entered.
+    entry_bits: u32,
+    device: Option<Device>,
+}
+
+/// Makes the CPU report exceptions. To be called once, first of all.
+pub fn init() {
+    descriptors::init();
+}
+
+impl BareMetal {
+    /// Puts the interrupt controllers into use and lets interrupts in. To be called once, after
+    /// [`init`].
+    pub fn new(boot: BootInfo, entry_bits: u32) -> Self {
+        apic::init();
+        cpu::enable_interrupts();
+        Self {
+            boot,
+            entry_bits,
+            device: None,
+        }
+    }
+}
+
+impl Machine for BareMetal {
+    fn device(&mut self, window: Window) -> Result<&mut dyn Transport, Error> {
+        Ok(self.device.insert(Device::new(window)?))
+    }
+
+    fn describe(&self, out: &mut dyn Write) -> fmt::Result {
+        let (protocol, address) = match self.boot.protocol() {
+            (Protocol::Pvh, address) => ("hvm_start_info", address),
+            (Protocol::Linux, address) => ("boot_params", address),
+        };
+        writeln!(
+            out,
+            "  entry         {}-bit, {protocol} at {address:#x}",
+            self.entry_bits
+        )?;
+        write!(out, "  CPU           {}", trimmed(&cpu::vendor()))?;
+        let brand = cpu::brand();
+        if brand[0] != 0 {
+            write!(out, ", {}", trimmed(&brand))?;
+        }
+        match cpu::hypervisor() {
+            Some(signature) => writeln!(out, ", under {}", trimmed(&signature))?,
+            None => writeln!(out)?,
+        }
+        let mut title = "  memory";
+        for (start, size, kind) in self.boot.memory_map().filter(|&(_, size, _)| size > 0) {
+            let last = start.wrapping_add(size).wrapping_sub(1);
+            let kind = if kind == 1 { "RAM" } else { "reserved" };
+            writeln!(
+                out,
+                "{title:16}{start:#012x}-{last:#012x} {:>9} KiB {kind}",
+                size >> 10
+            )?;
+            title = "";
+        }
+        Ok(())
+    }
+}
+
+/// Text that fills an array, without what is around it.
+fn trimmed(text: &[u8]) -> impl fmt::Display {
+    let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
+    text.trim_ascii().escape_ascii()
+}

@@ -19,8 +19,14 @@ const TRANSMITTER_EMPTY: u8 = 0x20;
 /// How many bytes the transmitter takes once it says that it is empty.
 const FIFO_SIZE: usize = 16;
 
-/// The serial console.
-pub struct Serial;
+/// Longest piece of a line that is kept back until the line is complete, in bytes.
+const LINE_SIZE: usize = 128;
+
+/// The serial console. Lines are written as a whole, as a port access is a VM exit.
+pub struct Serial {
+    line: [u8; LINE_SIZE],
+    len: usize,
+}
 
 impl Serial {
     /// Sets COM1 to 115200 baud 8N1 with FIFOs and without interrupts.
@@ -31,21 +37,40 @@ impl Serial {
         out8(INTERRUPT_ENABLE, 0);
         out8(LINE_CONTROL, LINE_8N1);
         out8(FIFO_CONTROL, FIFO_ENABLE);
-        Self
+        Self::again()
     }
 
     /// The console as `init` left it, for those who come where it cannot be handed to them: the
     /// panic handler and the exception handler.
-    pub fn again() -> Self {
-        Self
+    pub const fn again() -> Self {
+        Self {
+            line: [0; LINE_SIZE],
+            len: 0,
+        }
+    }
+
+    fn flush(&mut self) {
+        for piece in self.line[..self.len].chunks(FIFO_SIZE) {
+            while in8(LINE_STATUS) & TRANSMITTER_EMPTY == 0 {}
+            out8_string(DATA, piece);
+        }
+        self.len = 0;
     }
 }
 
 impl fmt::Write for Serial {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for piece in text.as_bytes().chunks(FIFO_SIZE) {
-            while in8(LINE_STATUS) & TRANSMITTER_EMPTY == 0 {}
-            out8_string(DATA, piece);
+        for piece in text.as_bytes().split_inclusive(|&byte| byte == b'\n') {
+            for part in piece.chunks(LINE_SIZE) {
+                if part.len() > LINE_SIZE - self.len {
+                    self.flush();
+                }
+                self.line[self.len..][..part.len()].copy_from_slice(part);
+                self.len += part.len();
+            }
+            if piece.ends_with(b"\n") {
+                self.flush();
+            }
         }
         Ok(())
     }

@@ -1,0 +1,144 @@
+//! The CPU's tables for exceptions and interrupts: the IDT, and the task state segment with a
+//! stack of its own for what can come when the stack is no good. Who is called is in `vectors.s`.
+
+use core::arch::{asm, global_asm};
+use core::mem::size_of;
+
+global_asm!(include_str!("vectors.s"));
+
+/// Vector of the first interrupt; those below are exceptions.
+pub const FIRST_INTERRUPT: u8 = 32;
+/// How many interrupts there are: one for each pin of the IOAPIC.
+pub const INTERRUPTS: u8 = 24;
+/// Vector of spurious interrupts.
+pub const SPURIOUS: u8 = 0xff;
+
+const CODE64: u16 = 0x08;
+const TSS_INDEX: usize = 3;
+/// Size of a stub in `vectors.s`, in bytes.
+const STUB_SIZE: u64 = 16;
+
+/// Non-maskable interrupt, double fault, machine check.
+const ON_OWN_STACK: [u8; 3] = [2, 8, 18];
+/// Number of that stack in the interrupt stack table.
+const OWN_STACK: u8 = 1;
+const OWN_STACK_SIZE: usize = 16 << 10;
+
+/// An entry of the IDT.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Gate {
+    offset_low: u16,
+    selector: u16,
+    stack: u8,
+    kind: u8,
+    offset_middle: u16,
+    offset_high: u32,
+    reserved: u32,
+}
+
+/// Present, privilege level 0, interrupt gate: further interrupts are held off.
+const INTERRUPT_GATE: u8 = 0x8e;
+
+impl Gate {
+    const ABSENT: Self = Self {
+        offset_low: 0,
+        selector: 0,
+        stack: 0,
+        kind: 0,
+        offset_middle: 0,
+        offset_high: 0,
+        reserved: 0,
+    };
+
+    const fn to(handler: u64, stack: u8) -> Self {
+        Self {
+            offset_low: handler as u16,
+            selector: CODE64,
+            stack,
+            kind: INTERRUPT_GATE,
+            offset_middle: (handler >> 16) as u16,
+            offset_high: (handler >> 32) as u32,
+            reserved: 0,
+        }
+    }
+}
+
+/// The 64-bit task state segment.
+#[repr(C, packed(4))]
+struct TaskState {
+    reserved0: u32,
+    privilege_stacks: [u64; 3],
+    reserved1: u64,
+    interrupt_stacks: [u64; 7],
+    reserved2: u64,
+    reserved3: u16,
+    io_map_base: u16,
+}
+
+/// What LGDT and LIDT take.
+#[repr(C, packed)]
+struct Pointer {
+    limit: u16,
+    base: u64,
+}
+
+#[repr(C, align(16))]
+struct Stack([u8; OWN_STACK_SIZE]);
+
+static mut IDT: [Gate; 256] = [Gate::ABSENT; 256];
+static mut OWN: Stack = Stack([0; OWN_STACK_SIZE]);
+static mut TASK_STATE: TaskState = TaskState {
+    reserved0: 0,
+    privilege_stacks: [0; 3],
+    reserved1: 0,
+    interrupt_stacks: [0; 7],
+    reserved2: 0,
+    reserved3: 0,
+    io_map_base: size_of::<TaskState>() as u16,
+};
+
+unsafe extern "C" {
+    /// In `boot.s`; the entry `TSS_INDEX` is two zeros.
+    static mut gdt: [u64; TSS_INDEX + 2];
+    /// In `vectors.s`: the stubs.
+    static vectors: [u8; 0];
+}
+
+/// Puts the tables into use. To be called once, before interrupts are enabled.
+pub fn init() {
+    let stubs = (&raw const vectors).addr() as u64;
+    let stub = |index: u8| stubs + u64::from(index) * STUB_SIZE;
+    let state = (&raw const TASK_STATE).addr() as u64;
+    let limit = size_of::<TaskState>() as u64 - 1;
+    // SAFETY: there is one CPU and interrupts are off, so that nobody else uses these statics
+    // now; after this, only the CPU does.
+    unsafe {
+        for vector in 0..FIRST_INTERRUPT + INTERRUPTS {
+            let stack = if ON_OWN_STACK.contains(&vector) {
+                OWN_STACK
+            } else {
+                0
+            };
+            IDT[usize::from(vector)] = Gate::to(stub(vector), stack);
+        }
+        IDT[usize::from(SPURIOUS)] = Gate::to(stub(FIRST_INTERRUPT + INTERRUPTS), 0);
+
+        let top = (&raw const OWN).addr() + OWN_STACK_SIZE;
+        TASK_STATE.interrupt_stacks[usize::from(OWN_STACK) - 1] = top as u64;
+
+        // Present, available 64-bit TSS; the base is spread over four fields.
+        gdt[TSS_INDEX] =
+            limit | (state & 0xff_ffff) << 16 | 0x89 << 40 | (state >> 24 & 0xff) << 56;
+        gdt[TSS_INDEX + 1] = state >> 32;
+    }
+    let idt = Pointer {
+        limit: (size_of::<[Gate; 256]>() - 1) as u16,
+        base: (&raw const IDT).addr() as u64,
+    };
+    // SAFETY: the IDT and the descriptor of the TSS have just been filled in, and live for ever.
+    unsafe {
+        asm!("lidt [{}]", in(reg) &raw const idt, options(readonly, nostack, preserves_flags));
+        asm!("ltr {:x}", in(reg) (TSS_INDEX * 8) as u16, options(nostack, preserves_flags));
+    }
+}

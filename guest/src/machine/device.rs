@@ -1,0 +1,130 @@
+//! A virtio-mmio device on bare metal: its registers as memory, its interrupt as a handler that
+//! wakes who waits. What the registers mean is the library's matter.
+
+use core::arch::asm;
+use core::ptr;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use guest::cmdline::Window;
+use guest::virtio::{Error, Transport};
+use spec::block::config;
+use spec::board::{HOLE_END, HOLE_START};
+use spec::mmio::{CONFIG_OFFSET, InterruptStatus, Register};
+
+use super::apic;
+use super::descriptors::{FIRST_INTERRUPT, INTERRUPTS};
+
+/// The least size of a window: the registers, and what is used of the configuration space.
+const MIN_SIZE: u64 = CONFIG_OFFSET + config::SIZE as u64;
+
+/// What the interrupt handler of a GSI and who waits for it share.
+struct Line {
+    /// Where the registers of its device are; 0 where there is none.
+    base: AtomicU64,
+    /// What the handler has read from InterruptStatus since it was last taken from here.
+    pending: AtomicU32,
+}
+
+static LINES: [Line; INTERRUPTS as usize] = [const {
+    Line {
+        base: AtomicU64::new(0),
+        pending: AtomicU32::new(0),
+    }
+}; INTERRUPTS as usize];
+
+/// A device in its window.
+pub struct Device {
+    base: u64,
+    /// None where the GSI is not one that the IOAPIC has.
+    line: Option<&'static Line>,
+}
+
+impl Device {
+    /// The device at `window`. Its interrupts are handled from now on.
+    ///
+    /// # Errors
+    /// [`Error::NoWindow`] where there could be memory, or there is no room for registers.
+    pub fn new(window: Window) -> Result<Self, Error> {
+        let end = window.base.checked_add(window.size);
+        let in_hole = window.base >= HOLE_START && end.is_some_and(|end| end <= HOLE_END);
+        if !in_hole || !window.base.is_multiple_of(4) || window.size < MIN_SIZE {
+            return Err(Error::NoWindow);
+        }
+        let gsi = u8::try_from(window.gsi).ok();
+        let line = gsi.and_then(|gsi| LINES.get(usize::from(gsi)).map(|line| (gsi, line)));
+        if let Some((gsi, line)) = line {
+            line.pending.store(0, Ordering::Relaxed);
+            line.base.store(window.base, Ordering::Relaxed);
+            apic::route(gsi);
+        }
+        Ok(Self {
+            base: window.base,
+            line: line.map(|(_, line)| line),
+        })
+    }
+}
+
+impl Transport for Device {
+    fn read(&mut self, register: Register) -> u32 {
+        read(self.base + register.offset())
+    }
+
+    fn write(&mut self, register: Register, value: u32) {
+        write(self.base + register.offset(), value);
+    }
+
+    fn read_config(&mut self, offset: u64) -> u32 {
+        read(self.base + CONFIG_OFFSET + offset)
+    }
+
+    fn wait(&mut self) -> Result<InterruptStatus, Error> {
+        let line = self.line.ok_or(Error::NoInterrupt)?;
+        loop {
+            // The interrupt may come between the look and the HLT, which would then sleep through
+            // it. So it is held off while we look, and let in by STI, which takes effect only
+            // after the next instruction: there is no moment at which it can come before the CPU
+            // is halted, and once it is, the interrupt wakes it.
+            // SAFETY: interrupts are enabled again on each way.
+            unsafe { asm!("cli", options(nostack)) }
+            let pending = line.pending.swap(0, Ordering::Relaxed);
+            if pending != 0 {
+                // SAFETY: the handlers are in place.
+                unsafe { asm!("sti", options(nostack)) }
+                return Ok(InterruptStatus::from_bits_retain(pending));
+            }
+            // SAFETY: the handlers are in place.
+            unsafe { asm!("sti", "hlt", options(nostack)) }
+        }
+    }
+}
+
+/// Called by the stubs in `vectors.s`, with interrupts disabled.
+#[unsafe(no_mangle)]
+extern "C" fn interrupt(vector: u64) {
+    let line = LINES.get((vector as usize).wrapping_sub(FIRST_INTERRUPT.into()));
+    if let Some(line) = line {
+        let base = line.base.load(Ordering::Relaxed);
+        if base != 0 {
+            let status = read(base + Register::InterruptStatus.offset());
+            write(base + Register::InterruptACK.offset(), status);
+            line.pending.fetch_or(status, Ordering::Relaxed);
+        }
+    }
+    apic::end_of_interrupt();
+}
+
+fn read(address: u64) -> u32 {
+    // SAFETY: `Device::new` saw that the window is where this machine has devices and no memory;
+    // that part of the address space is mapped, uncached.
+    u32::from_le(unsafe { ptr::read_volatile(ptr::with_exposed_provenance(address as usize)) })
+}
+
+fn write(address: u64, value: u32) {
+    // SAFETY: as for `read`.
+    unsafe {
+        ptr::write_volatile(
+            ptr::with_exposed_provenance_mut(address as usize),
+            value.to_le(),
+        );
+    }
+}

@@ -1,0 +1,84 @@
+# Where the CPU goes on exceptions and interrupts: one stub for each vector, 16 bytes apart, which
+# says which vector it is. What is done about it is done in Rust.
+
+.set EXCEPTIONS, 32
+.set INTERRUPTS, 24
+# The exceptions for which the CPU pushes an error code: 8, 10 to 14, 17, 21, 29, 30.
+.set WITH_ERROR_CODE, 0x60227d00
+
+.section .text.vectors, "ax"
+.code64
+.balign 16
+.global vectors
+vectors:
+.set vector, 0
+.rept EXCEPTIONS
+    .balign 16
+    .if (WITH_ERROR_CODE >> vector) & 1 == 0
+    push 0
+    .endif
+    push vector
+    jmp exception_entry
+    .set vector, vector + 1
+.endr
+.rept INTERRUPTS
+    .balign 16
+    push vector
+    jmp interrupt_entry
+    .set vector, vector + 1
+.endr
+
+# The last of them: a spurious interrupt is not acknowledged.
+    .balign 16
+    iretq
+
+# Nobody returns from an exception, so that everything is saved for the dump, and nothing restored.
+# The order is that of `exception::Frame`.
+exception_entry:
+    cld
+    push rax
+    push rbx
+    push rcx
+    push rdx
+    push rsi
+    push rdi
+    push rbp
+    push r8
+    push r9
+    push r10
+    push r11
+    push r12
+    push r13
+    push r14
+    push r15
+    mov rdi, rsp
+    call exception
+
+# What the ABI lets a function change is saved. The stack is aligned: the CPU aligned it by 16
+# before it pushed five words; the vector, nine registers and the gap make eleven more.
+interrupt_entry:
+    cld
+    push rax
+    push rcx
+    push rdx
+    push rsi
+    push rdi
+    push r8
+    push r9
+    push r10
+    push r11
+    mov rdi, [rsp + 9 * 8]
+    sub rsp, 8
+    call interrupt
+    add rsp, 8
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rdi
+    pop rsi
+    pop rdx
+    pop rcx
+    pop rax
+    add rsp, 8
+    iretq
