@@ -4,7 +4,9 @@
 use std::io;
 
 use spec::queue::{DESC_SIZE, DescFlags, Descriptor};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, VolatileSlice};
+use vm_memory::{GuestAddress, GuestMemoryMmap, VolatileSlice};
+
+use super::ram::{self, is_ram};
 
 /// Why a chain of descriptors is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,15 +55,6 @@ pub enum BufferError {
     },
 }
 
-/// Whether all of the `len` bytes from `addr` are RAM.
-#[must_use]
-pub fn is_ram(memory: &GuestMemoryMmap, addr: u64, len: u64) -> bool {
-    match (addr.checked_add(len), usize::try_from(len)) {
-        (Some(_), Ok(len)) => GuestMemoryBackend::check_range(memory, GuestAddress(addr), len),
-        _ => false,
-    }
-}
-
 /// A table of descriptors: that of the queue, or an indirect one.
 #[derive(Clone, Copy, Debug)]
 pub struct Table {
@@ -79,8 +72,7 @@ impl Table {
         }
         let addr = self.base.wrapping_add(DESC_SIZE * u64::from(index));
         let mut bytes = [0; DESC_SIZE as usize];
-        memory
-            .read_slice(&mut bytes, GuestAddress(addr))
+        ram::read(memory, GuestAddress(addr), &mut bytes)
             .map_err(|_| ChainError::OutsideRam(addr))?;
         Ok(Descriptor::from_bytes(bytes))
     }
@@ -235,9 +227,7 @@ impl<'a> Run<'a> {
         slices: &mut Vec<VolatileSlice<'m>>,
     ) -> io::Result<()> {
         for (addr, len) in self.stretches() {
-            for slice in GuestMemoryBackend::get_slices(memory, addr, len) {
-                slices.push(slice.map_err(io::Error::other)?);
-            }
+            ram::slices(memory, addr, len, slices)?;
         }
         Ok(())
     }
@@ -253,7 +243,7 @@ impl<'a> Run<'a> {
             let rest = to.get_mut(done..).unwrap_or_default();
             let len = len.min(rest.len());
             let part = rest.get_mut(..len).unwrap_or_default();
-            memory.read_slice(part, addr).map_err(io::Error::other)?;
+            ram::read(memory, addr, part)?;
             done += len;
         }
         Ok(done)
@@ -269,7 +259,7 @@ impl<'a> Run<'a> {
         for (addr, len) in self.stretches() {
             let rest = from.get(done..).unwrap_or_default();
             let part = rest.get(..len.min(rest.len())).unwrap_or_default();
-            memory.write_slice(part, addr).map_err(io::Error::other)?;
+            ram::write(memory, addr, part)?;
             done += part.len();
         }
         Ok(done)

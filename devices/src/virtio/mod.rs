@@ -6,6 +6,7 @@ pub mod chain;
 pub mod interrupt;
 pub mod mmio;
 pub mod queue;
+pub mod ram;
 pub mod status;
 
 use std::sync::Arc;

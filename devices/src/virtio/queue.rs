@@ -12,7 +12,8 @@ use spec::queue::{
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use super::chain::{ChainError, Table, is_ram, walk};
+use super::chain::{ChainError, Table, walk};
+use super::ram::is_ram;
 
 /// What the driver has written to the registers of a queue, as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

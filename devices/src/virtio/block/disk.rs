@@ -3,10 +3,11 @@
 
 use log::warn;
 use spec::block::{ID_SIZE, status};
-use vm_memory::{Bytes, GuestMemoryMmap, VolatileSlice};
+use vm_memory::{GuestMemoryMmap, VolatileSlice};
 
 use super::backend::{BlockBackend, TransferError};
 use super::request::{Chain, Geometry, Operation, Request};
+use crate::virtio::ram;
 use crate::warn_once::WarnOnce;
 
 /// What the log tells of, once each.
@@ -75,7 +76,7 @@ impl Disk {
             }
         };
         // Parsing has checked the address: this succeeds.
-        let status_written = memory.write_obj(status, address).is_ok();
+        let status_written = ram::write(memory, address, &[status]).is_ok();
         let total = written.saturating_add(u64::from(status_written));
         u32::try_from(total).unwrap_or(u32::MAX)
     }
