@@ -18,12 +18,9 @@ const BARE_METAL: &str = "x86_64-unknown-none";
 /// LTO (the profile `guest`) generates it anew, with the features below.
 const FALLBACK: &str = "x86_64-unknown-linux-gnu";
 
-/// Compiler flags for either target: a fixed address, no code that an interrupt could break.
-const FLAGS: &[&str] = &[
-    "-Crelocation-model=static",
-    "-Ccode-model=small",
-    "-Cno-redzone=yes",
-];
+/// Compiler flags for either target: a fixed address, no code that an interrupt could break. The
+/// code model stays the target's own, as `core` was compiled with it.
+const FLAGS: &[&str] = &["-Crelocation-model=static", "-Cno-redzone=yes"];
 /// Compiler flags for the fallback target: what the bare-metal one has by definition.
 const FALLBACK_FLAGS: &[&str] = &[
     "-Ctarget-feature=-mmx,-sse,-sse2,-sse3,-ssse3,-sse4.1,-sse4.2,-avx,-avx2,-fxsr",
