@@ -1,0 +1,130 @@
+//! What is wrong before there is a machine: one line that names the argument, the file and the
+//! reason. No KVM is needed to find out.
+
+use std::fs;
+
+use libtest_mimic::Trial;
+
+use crate::harness::{Needs, file, run};
+use crate::kernels;
+
+pub fn tests() -> Vec<Trial> {
+    let test = |name, body| crate::harness::test(name, Needs::Nothing, body);
+    vec![
+        test(
+            "cli_help_and_version_go_to_stdout_with_status_0",
+            help_and_version,
+        ),
+        test(
+            "cli_a_wrong_command_line_is_one_line_and_status_2",
+            wrong_command_line,
+        ),
+        test("cli_kernels_that_cannot_be_booted_are_named", bad_kernels),
+        test("cli_disks_that_cannot_be_used_are_named", bad_disks),
+        test("cli_a_disk_is_given_to_one_machine_only", disk_given_twice),
+        test(
+            "cli_more_ram_than_the_host_has_room_for_is_refused",
+            too_much_ram,
+        ),
+    ]
+}
+
+fn help_and_version() {
+    for (option, part) in [("--help", "Examples:"), ("--version", "vmm 0.")] {
+        let ended = run([option]);
+        assert_eq!(ended.code(), 0);
+        assert_eq!(ended.stderr, "");
+        let stdout = String::from_utf8(ended.stdout).unwrap();
+        assert!(stdout.contains(part), "{stdout}");
+    }
+}
+
+fn wrong_command_line() {
+    for (args, part) in [
+        (&["--fast"][..], "'--fast'"),
+        (&["image"], "'image'"),
+        (&["--memory", "lots"], "'lots' for '--memory <SIZE>'"),
+        (&["--memory", "1\n2"], "--memory"),
+        (&["--disk", "a,cache=on"], "unknown key 'cache'"),
+        (&["--cmdline", "\x1b[2J"], "--cmdline"),
+    ] {
+        let ended = run(args);
+        assert_eq!(ended.code(), 2, "{args:?}");
+        assert!(ended.message().contains(part), "{}", ended.stderr);
+        assert!(
+            ended.message().ends_with("(see 'vmm --help')"),
+            "{}",
+            ended.stderr
+        );
+    }
+}
+
+fn bad_kernels() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    fs::write(path("empty"), b"").unwrap();
+    fs::write(path("cut.elf"), b"\x7fELF\x02\x01\x01").unwrap();
+    fs::write(path("large"), vec![0x90; 2 << 20]).unwrap();
+    fs::create_dir(path("dir")).unwrap();
+    for (name, reason) in [
+        ("missing", "No such file or directory"),
+        ("empty", "the file is empty"),
+        ("cut.elf", "truncated"),
+        ("large", "does not fit"),
+        ("dir", "is a directory"),
+    ] {
+        let kernel = path(name);
+        let args = [
+            "--memory".as_ref(),
+            "2M".as_ref(),
+            "--kernel".as_ref(),
+            kernel.as_os_str(),
+        ];
+        let ended = run(args);
+        assert_eq!(ended.code(), 125, "{name}");
+        let start = format!("--kernel {}: ", kernel.display());
+        assert!(ended.message().starts_with(&start), "{}", ended.stderr);
+        assert!(ended.message().contains(reason), "{}", ended.stderr);
+    }
+}
+
+fn bad_disks() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    fs::write(path("empty"), b"").unwrap();
+    fs::write(path("odd"), [0; 513]).unwrap();
+    fs::create_dir(path("dir")).unwrap();
+    for name in ["missing", "empty", "odd", "dir"] {
+        let ended = run(["--disk".as_ref(), path(name).as_os_str()]);
+        assert_eq!(ended.code(), 125, "{name}");
+        let named = path(name).display().to_string();
+        assert!(ended.message().starts_with("--disk: "), "{}", ended.stderr);
+        assert!(ended.message().contains(&named), "{}", ended.stderr);
+    }
+}
+
+fn disk_given_twice() {
+    let (_dir, path) = file("disk", &[0; 512]);
+    let (_kernel_dir, kernel) = file("kernel", &kernels::exit(0));
+    let path = path.to_str().unwrap();
+    let ended = run([
+        "--kernel",
+        kernel.to_str().unwrap(),
+        "--disk",
+        path,
+        "--disk",
+        path,
+    ]);
+    assert_eq!(ended.code(), 125);
+    assert!(ended.message().contains("in use"), "{}", ended.stderr);
+}
+
+fn too_much_ram() {
+    let ended = run(["--memory", "4194304T"]);
+    assert_eq!(ended.code(), 125);
+    assert!(
+        ended.message().starts_with("--memory: "),
+        "{}",
+        ended.stderr
+    );
+}

@@ -1,0 +1,31 @@
+//! The real binary, from outside: what it prints, how it ends, what it does to the terminal. What
+//! a test needs of the machine and does not find makes it ignored, with the reason.
+
+// This is all test code, but a harness of its own does not set cfg(test).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod boot;
+mod cli;
+mod console;
+mod harness;
+mod kernels;
+mod kvm;
+mod pty;
+mod status;
+#[allow(dead_code)] // The unit tests use more of it.
+#[path = "../../src/boot/test_elf.rs"]
+mod test_elf;
+
+use libtest_mimic::Arguments;
+
+fn main() {
+    let trials = [
+        boot::tests(),
+        cli::tests(),
+        console::tests(),
+        kvm::tests(),
+        status::tests(),
+    ];
+    let trials = trials.into_iter().flatten().collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
