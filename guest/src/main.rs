@@ -13,7 +13,7 @@ use guest::cmdline::CommandLine;
 use guest::dma::Arena;
 use guest::workloads::{self, Environment};
 
-use machine::boot_info::BootInfo;
+use machine::boot_info::{BootError, BootInfo};
 use machine::exit::exit;
 use machine::serial::Serial;
 use machine::{BareMetal, init};
@@ -22,7 +22,7 @@ use machine::{BareMetal, init};
 compile_error!("the image is built with `--profile guest`; see vmm/build.rs");
 
 /// Size of the memory for queues and data, in bytes.
-const ARENA_SIZE: usize = 4 << 20;
+const ARENA_SIZE: usize = 2 << 20;
 
 /// Memory that only devices and the arena use.
 #[repr(C, align(4096))]
@@ -37,15 +37,11 @@ static DMA_MEMORY: DmaMemory = DmaMemory(UnsafeCell::new([0; ARENA_SIZE]));
 #[unsafe(no_mangle)]
 extern "C" fn start(start_info: u64, boot_params: u64, entry_bits: u32) -> ! {
     let mut console = Serial::init();
-    init();
     let boot = match BootInfo::find(start_info, boot_params) {
         Ok(boot) => boot,
-        Err(error) => {
-            // The console cannot fail.
-            let _ = writeln!(console, "boot FAILED: {error}");
-            exit(1)
-        }
+        Err(error) => give_up(&mut console, &error),
     };
+    init();
     let command_line = CommandLine(boot.command_line());
     // SAFETY: the static is used nowhere else, `start` is called once, and the image is
     // identity-mapped.
@@ -57,4 +53,11 @@ extern "C" fn start(start_info: u64, boot_params: u64, entry_bits: u32) -> ! {
         arena,
     });
     exit(if ok { 0 } else { 1 })
+}
+
+/// Ends the run before it has begun.
+fn give_up(console: &mut Serial, error: &BootError) -> ! {
+    // The console cannot fail.
+    let _ = writeln!(console, "boot FAILED: {error}");
+    exit(1)
 }

@@ -5,7 +5,7 @@ use core::fmt;
 use core::ptr;
 use core::slice;
 
-use spec::board::HOLE_START;
+use spec::board::{FLAT_LOAD_ADDR, HOLE_START};
 
 /// What `hvm_start_info` begins with.
 const PVH_MAGIC: u32 = 0x336e_c578;
@@ -29,12 +29,20 @@ mod linux {
     pub const ENTRY_SIZE: u64 = 20;
 }
 
+/// The type of a range of the memory map that is RAM to be used, in either protocol.
+pub const RAM: u32 = 1;
+
 /// The first page is not mapped.
 const LOWEST: u64 = 0x1000;
 /// The longest command line that is read, in bytes.
 const MAX_COMMAND_LINE: u64 = 64 << 10;
 /// The longest memory map that is read, in entries.
 const MAX_ENTRIES: u64 = 128;
+
+unsafe extern "C" {
+    /// In `image.ld`: where the image ends, with the memory that is not in the file.
+    static image_end: [u8; 0];
+}
 
 /// By which protocol the guest was booted.
 #[derive(Clone, Copy)]
@@ -61,6 +69,8 @@ pub enum BootError {
     CommandLineAddress(u64),
     /// The command line is not text.
     NotUtf8,
+    /// There is too little RAM for the image: it needs all up to this address.
+    TooLittleRam(u64),
 }
 
 impl fmt::Display for BootError {
@@ -72,13 +82,16 @@ impl fmt::Display for BootError {
             Self::CommandLineAddress(address) => {
                 write!(f, "the command line is said to be at {address:#x}")
             }
+            Self::TooLittleRam(end) => {
+                write!(f, "there is no RAM from {FLAT_LOAD_ADDR:#x} to {end:#x}")
+            }
             Self::NotUtf8 => f.write_str("the command line is not UTF-8"),
         }
     }
 }
 
 impl BootInfo {
-    /// What the loader left at one of these addresses.
+    /// What the loader left at one of these addresses, once it is clear that the image can run.
     pub fn find(start_info: u64, boot_params: u64) -> Result<Self, BootError> {
         let (protocol, address, command_line) = if read32(start_info) == Some(PVH_MAGIC) {
             (
@@ -100,11 +113,16 @@ impl BootInfo {
             None | Some(0) => "",
             Some(address) => text(address)?,
         };
-        Ok(Self {
+        let boot = Self {
             protocol,
             address,
             command_line,
-        })
+        };
+        let end = (&raw const image_end).addr() as u64;
+        if !boot.has_ram(FLAT_LOAD_ADDR, end) {
+            return Err(BootError::TooLittleRam(end));
+        }
+        Ok(boot)
     }
 
     /// By which protocol, and where its structure is.
@@ -115,6 +133,15 @@ impl BootInfo {
     /// The kernel command line.
     pub fn command_line(&self) -> &'static str {
         self.command_line
+    }
+
+    /// Whether the memory map, if there is one, says that all of `start..end` is RAM.
+    fn has_ram(&self, start: u64, end: u64) -> bool {
+        let mut map = self.memory_map().peekable();
+        map.peek().is_none()
+            || map.any(|(base, size, kind)| {
+                kind == RAM && base <= start && end <= base.saturating_add(size)
+            })
     }
 
     /// The memory map: the first address, the size in bytes and the type of each range.

@@ -6,14 +6,15 @@ use core::fmt::{self, Write};
 
 use guest::cmdline::Window;
 use guest::virtio::{Error, Transport};
-use guest::workloads::Machine;
+use guest::workloads::{Crash, Machine};
 
-use boot_info::{BootInfo, Protocol};
+use boot_info::{BootInfo, Protocol, RAM};
 use device::Device;
 
 mod apic;
 pub mod boot_info;
 mod cpu;
+mod crash;
 mod descriptors;
 mod device;
 mod exception;
@@ -56,6 +57,10 @@ impl Machine for BareMetal {
         Ok(self.device.insert(Device::new(window)?))
     }
 
+    fn crash(&mut self, how: Crash) -> ! {
+        crash::crash(how)
+    }
+
     fn describe(&self, out: &mut dyn Write) -> fmt::Result {
         let (protocol, address) = match self.boot.protocol() {
             (Protocol::Pvh, address) => ("hvm_start_info", address),
@@ -78,7 +83,7 @@ impl Machine for BareMetal {
         let mut title = "  memory";
         for (start, size, kind) in self.boot.memory_map().filter(|&(_, size, _)| size > 0) {
             let last = start.wrapping_add(size).wrapping_sub(1);
-            let kind = if kind == 1 { "RAM" } else { "reserved" };
+            let kind = if kind == RAM { "RAM" } else { "reserved" };
             writeln!(
                 out,
                 "{title:16}{start:#012x}-{last:#012x} {:>9} KiB {kind}",

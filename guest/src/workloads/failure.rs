@@ -38,7 +38,7 @@ pub enum Failure<'e> {
         /// What was given.
         value: &'e str,
         /// What it may be.
-        choices: [&'static str; 2],
+        choices: &'static [&'static str],
     },
     /// The command line speaks of a device in words that cannot be understood.
     BadDevice(BadDevice<'e>),
@@ -166,9 +166,10 @@ impl fmt::Display for Failure<'_> {
             Self::BadChoice {
                 key,
                 value,
-                choices: [a, b],
+                choices,
             } => {
-                write!(f, "{key}={value} is neither {a} nor {b}")
+                write!(f, "{key}={value} is none of")?;
+                choices.iter().try_for_each(|choice| write!(f, " {choice}"))
             }
             Self::BadDevice(bad) => bad.fmt(f),
             Self::NoDisk { disk, disks } => write!(f, "there is no disk {disk}: disks={disks}"),

@@ -148,13 +148,13 @@ fn print_features(out: &mut dyn Write, title: &str, features: Features) -> fmt::
 }
 
 fn print_id(out: &mut dyn Write, id: &[u8; ID_SIZE]) -> fmt::Result {
-    let id = id.split(|&byte| byte == 0).next().unwrap_or_default();
     write!(out, "  id           ")?;
     print_quoted(out, id)?;
     out.write_char('\n')
 }
 
-/// Text that comes from a device: whatever it is, it does no harm to a terminal.
+/// Text that comes from a device, up to its NUL: whatever it is, it does no harm to a terminal.
 fn print_quoted(out: &mut dyn Write, text: &[u8]) -> fmt::Result {
+    let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
     write!(out, " \"{}\"", text.escape_ascii())
 }

@@ -9,6 +9,7 @@ use crate::cmdline::{CommandLine, Window};
 use crate::dma::Arena;
 use crate::virtio::{Block, Error, Options, Transport};
 
+mod crash;
 mod extent;
 mod failure;
 mod fill;
@@ -29,11 +30,27 @@ pub trait Machine {
     /// [`Error::NoWindow`] where the machine can have no device there.
     fn device(&mut self, window: Window) -> Result<&mut dyn Transport, Error>;
 
+    /// Ends the run in the way `how`.
+    fn crash(&mut self, how: Crash) -> !;
+
     /// Writes a few lines on the machine itself: how it was booted, its CPU, its memory.
     ///
     /// # Errors
     /// That of `out`.
     fn describe(&self, out: &mut dyn Write) -> fmt::Result;
+}
+
+/// A way for the guest to end that is nobody's wish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// An invalid instruction.
+    Exception,
+    /// A stack that grows past its end.
+    Stack,
+    /// A panic.
+    Panic,
+    /// An exception for which there is no handler, nor for those that follow from it.
+    TripleFault,
 }
 
 /// All that a workload has to do with.
@@ -59,7 +76,7 @@ struct Workload {
 }
 
 /// All workloads, the default first.
-const WORKLOADS: [Workload; 5] = [
+const WORKLOADS: [Workload; 6] = [
     Workload {
         name: "info",
         parameters: &["queue_size"],
@@ -84,6 +101,11 @@ const WORKLOADS: [Workload; 5] = [
         name: "selftest",
         parameters: &[],
         run: selftest::run,
+    },
+    Workload {
+        name: "crash",
+        parameters: &["how"],
+        run: crash::run,
     },
 ];
 

@@ -61,23 +61,19 @@ impl<'e> Parameters<'e> {
         }
     }
 
-    /// Whether `key` has the value that means yes; `default` where it is not given.
-    fn choice(
+    /// One of `choices`; the first where none is given.
+    pub(super) fn choice(
         &self,
         key: &'static str,
-        default: bool,
-        [yes, no]: [&'static str; 2],
-    ) -> Result<bool, Failure<'e>> {
-        match self.0.value(key) {
-            None => Ok(default),
-            Some(value) if value == yes => Ok(true),
-            Some(value) if value == no => Ok(false),
-            Some(value) => Err(Failure::BadChoice {
-                key,
-                value,
-                choices: [yes, no],
-            }),
-        }
+        choices: &'static [&'static str],
+    ) -> Result<&'static str, Failure<'e>> {
+        let value = self.0.value(key).unwrap_or(choices[0]);
+        let choice = choices.iter().find(|&&choice| choice == value);
+        choice.copied().ok_or(Failure::BadChoice {
+            key,
+            value,
+            choices,
+        })
     }
 
     /// Which disk: `disk=N`.
@@ -95,14 +91,16 @@ impl<'e> Parameters<'e> {
 
     /// How the driver is to work: `wait=`, `queue_size=`, `indirect=`, `event_idx=`.
     pub(super) fn options(&self) -> Result<Options, Failure<'e>> {
-        let default = Options::default();
         // The driver itself says which sizes there can be.
         let queue_size = self.number("queue_size", 0, 0..=u64::from(u16::MAX))?;
-        let irq = self.choice("wait", default.wait == Wait::Irq, ["irq", "poll"])?;
+        let wait = match self.choice("wait", &["irq", "poll"])? {
+            "poll" => Wait::Poll,
+            _ => Wait::Irq,
+        };
         Ok(Options {
-            wait: if irq { Wait::Irq } else { Wait::Poll },
-            indirect: self.choice("indirect", default.indirect, ["on", "off"])?,
-            event_idx: self.choice("event_idx", default.event_idx, ["on", "off"])?,
+            wait,
+            indirect: self.choice("indirect", &["on", "off"])? == "on",
+            event_idx: self.choice("event_idx", &["on", "off"])? == "on",
             queue_size: self.0.value("queue_size").map(|_| queue_size as u16),
         })
     }
