@@ -221,11 +221,11 @@ fn a_next_index_beyond_an_indirect_table_is_refused() {
 fn a_device_readable_descriptor_after_a_device_writable_one_is_refused() {
     let mut driver = Driver::live(Mode::Trap, PLAIN);
     driver.header(request_type::IN, 0);
-    let before = driver.bytes(DATA, 512);
+    driver.fill(DATA, 1024, 0x11);
     let [header, data, status_byte] = read_chain();
-    let len = driver.submit(&[header, data, readable(HEADER, 16), status_byte]);
+    let len = driver.submit(&[header, data, readable(DATA + 512, 512), status_byte]);
     assert_eq!((len, driver.status()), (1, status::IOERR));
-    assert_eq!(driver.bytes(DATA, 512), before);
+    assert_eq!(driver.bytes(DATA, 1024), [0x11; 1024]);
     driver.assert_serves();
 }
 

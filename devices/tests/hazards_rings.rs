@@ -83,6 +83,31 @@ fn one_drain_handles_at_most_queue_size_chains_then_yields_to_come_back() {
 }
 
 #[test]
+fn a_drain_at_driver_ok_yields_too_and_comes_back_with_the_same_write() {
+    let (backend, hooks) = hooked();
+    let disk = backend.disk.clone();
+    let mut driver = Driver::with_backend(Mode::Trap, false, disk, Box::new(backend));
+    driver.negotiate(PLAIN);
+    driver.set_up_queue();
+    driver.header(request_type::IN, 0);
+    driver.chain_at(0, &read_chain());
+    driver.chain_at(3, &read_chain());
+    let memory = driver.memory.clone();
+    let mut served = 0_u16;
+    hooks.lock().unwrap().before_read = Some(Box::new(move || {
+        served += 1;
+        if served < 100 {
+            refill(&memory, served, SIZE);
+        }
+    }));
+    driver.offer(0);
+    let response = driver.try_write(Register::Status, 15);
+    assert!(matches!(response, Response::Again), "{response:?}");
+    driver.write(Register::Status, 15);
+    assert_eq!(driver.used_idx(), 100);
+}
+
+#[test]
 fn a_guest_that_refills_for_ever_does_not_keep_a_reset_from_coming_through() {
     let (backend, hooks) = hooked();
     let disk = backend.disk.clone();

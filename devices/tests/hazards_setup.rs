@@ -131,11 +131,24 @@ fn queue_registers_written_after_queue_ready_or_driver_ok_are_ignored() {
 }
 
 #[test]
+fn queue_registers_written_while_the_queue_is_ready_do_not_come_into_effect_later() {
+    let mut driver = Driver::new(Mode::Trap);
+    driver.negotiate(PLAIN);
+    driver.set_up_queue();
+    driver.describe_queue(0, HOLE, HOLE, HOLE);
+    driver.write(Register::QueueReady, 0);
+    driver.write(Register::QueueReady, 1);
+    assert_eq!(driver.read(Register::QueueReady), 1);
+    driver.write(Register::Status, 15);
+    driver.assert_serves();
+}
+
+#[test]
 fn a_queue_cannot_be_made_ready_after_driver_ok() {
     let mut driver = Driver::new(Mode::Trap);
     driver.negotiate(PLAIN);
-    driver.write(Register::Status, 15);
     driver.describe_queue(8, DESC, AVAIL, USED);
+    driver.write(Register::Status, 15);
     driver.write(Register::QueueReady, 1);
     assert_eq!(driver.read(Register::QueueReady), 0);
     driver.initialize(PLAIN);
