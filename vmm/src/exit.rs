@@ -36,27 +36,16 @@ pub enum Action {
 
 /// Handles `exit`. `page` is that of the vCPU.
 pub fn handle_exit(buses: &Buses, exit: VcpuExit<'_>, page: &KvmRunPage) -> Action {
+    let stopping = || page.is_stop_requested();
     match exit {
         VcpuExit::MmioRead(address, data) => {
             buses.mmio.read(address, data);
             Action::Continue
         }
-        VcpuExit::MmioWrite(address, data) => write(&buses.mmio, address, data, page),
-        VcpuExit::IoIn(port, data) => {
-            // A string instruction may hand over several elements, all for the same port.
-            for element in data.chunks_mut(page.io_size().max(1)) {
-                buses.pio.read(port.into(), element);
-            }
-            Action::Continue
-        }
+        VcpuExit::MmioWrite(address, data) => write(&buses.mmio, address, data, &stopping),
+        VcpuExit::IoIn(port, data) => read_port(&buses.pio, port, data, page.io_size()),
         VcpuExit::IoOut(port, data) => {
-            for element in data.chunks(page.io_size().max(1)) {
-                match write(&buses.pio, port.into(), element, page) {
-                    Action::Continue => {}
-                    end => return end,
-                }
-            }
-            Action::Continue
+            write_port(&buses.pio, port, data, page.io_size(), &stopping)
         }
         VcpuExit::Intr | VcpuExit::IrqWindowOpen => Action::Continue,
         VcpuExit::Shutdown => Action::Crash(CrashReason::TripleFault),
@@ -69,16 +58,47 @@ pub fn handle_exit(buses: &Buses, exit: VcpuExit<'_>, page: &KvmRunPage) -> Acti
     }
 }
 
-/// Writes `data` at `address`, as often as the device asks for it, unless the vCPU is to stop.
-fn write(bus: &Bus, address: u64, data: &[u8], page: &KvmRunPage) -> Action {
+/// Reads from `port` as often as `data` has elements of `size` bytes: KVM hands over several of a
+/// string instruction at once.
+fn read_port(bus: &Bus, port: u16, data: &mut [u8], size: usize) -> Action {
+    for element in data.chunks_mut(size.max(1)) {
+        bus.read(port.into(), element);
+    }
+    Action::Continue
+}
+
+/// Writes to `port` each element of `size` bytes in `data`, up to one that ends the run.
+fn write_port(
+    bus: &Bus,
+    port: u16,
+    data: &[u8],
+    size: usize,
+    stopping: &dyn Fn() -> bool,
+) -> Action {
+    for element in data.chunks(size.max(1)) {
+        match write(bus, port.into(), element, stopping) {
+            Action::Continue => {}
+            end => return end,
+        }
+    }
+    Action::Continue
+}
+
+/// Writes `data` at `address`, as often as the device asks for it, unless the machine is
+/// `stopping`.
+fn write(bus: &Bus, address: u64, data: &[u8], stopping: &dyn Fn() -> bool) -> Action {
     loop {
-        return match bus.write(address, data) {
-            Response::Done => Action::Continue,
-            Response::Again if page.is_stop_requested() => Action::Stop,
-            Response::Again => continue,
-            Response::Exit(value) => Action::Exit(value),
-            Response::Reset => Action::Reset,
-            Response::Failed(error) => Action::Fail(error.into()),
-        };
+        match bus.write(address, data) {
+            Response::Done => return Action::Continue,
+            Response::Again if stopping() => return Action::Stop,
+            Response::Again => {}
+            Response::Exit(value) => return Action::Exit(value),
+            Response::Reset => return Action::Reset,
+            Response::Failed(error) => return Action::Fail(error.into()),
+        }
     }
 }
+
+#[cfg(test)]
+#[path = "exit_tests.rs"]
+mod tests;

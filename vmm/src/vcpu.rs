@@ -52,17 +52,17 @@ impl Vcpu {
                     _ => Action::Fail(failed_to("run the vCPU")(error).into()),
                 },
             };
-            return match action {
-                Action::Continue => continue,
-                Action::Stop => None,
-                Action::Exit(value) => Some(StopReason::Exited(value)),
-                Action::Reset => Some(StopReason::Reset),
-                Action::Fail(error) => Some(StopReason::Failed(error)),
+            match action {
+                Action::Continue => {}
+                Action::Stop => return None,
+                Action::Exit(value) => return Some(StopReason::Exited(value)),
+                Action::Reset => return Some(StopReason::Reset),
+                Action::Fail(error) => return Some(StopReason::Failed(error)),
                 Action::Crash(reason) => {
                     let crash = Crash::capture(reason, &self.fd, &self.memory);
-                    Some(StopReason::Crashed(Box::new(crash)))
+                    return Some(StopReason::Crashed(Box::new(crash)));
                 }
-            };
+            }
         }
     }
 }

@@ -36,12 +36,15 @@ const BUILT_IN_GUEST: &[u8] = include_bytes!(env!("GUEST_BIN"));
 /// How many ports COM1 has.
 const COM1_PORTS: u64 = 8;
 
+/// The serial port, which its bus and the console's thread share.
+type Serial = Arc<Mutex<SerialConsole>>;
+
 /// A machine that is ready to run.
 #[derive(Debug)]
 pub struct Vm {
     vcpu: Vcpu,
     buses: Arc<Buses>,
-    serial: Arc<Mutex<SerialConsole>>,
+    serial: Serial,
     /// Readable when the serial port can take more input.
     input_room: Arc<OwnedFd>,
     stop: StopEvent,
@@ -161,8 +164,7 @@ fn load_kernel(config: &VmConfig, memory: &GuestMemoryMmap) -> Result<BootState,
 }
 
 /// The serial port, and what is readable when it can take more input.
-#[allow(clippy::type_complexity)]
-fn serial(vm: &VmFd, stop: &StopEvent) -> Result<(Arc<Mutex<SerialConsole>>, Arc<OwnedFd>), Error> {
+fn serial(vm: &VmFd, stop: &StopEvent) -> Result<(Serial, Arc<OwnedFd>), Error> {
     let interrupt = Arc::new(IrqFd::new(vm, board::COM1_GSI)?);
     let room = EventFd::new(EFD_CLOEXEC).map_err(cannot("create an eventfd"))?;
     let ours = room.try_clone().map_err(cannot("share an eventfd"))?;
@@ -173,7 +175,7 @@ fn serial(vm: &VmFd, stop: &StopEvent) -> Result<(Arc<Mutex<SerialConsole>>, Arc
     Ok((Arc::new(Mutex::new(serial)), Arc::new(ours)))
 }
 
-fn add_ports(buses: &mut Buses, serial: Arc<Mutex<SerialConsole>>) -> Result<(), Error> {
+fn add_ports(buses: &mut Buses, serial: Serial) -> Result<(), Error> {
     let pio = &mut buses.pio;
     pio.insert(board::COM1_PORT.into(), COM1_PORTS, serial)?;
     let exit = Arc::new(Mutex::new(DebugExit));
