@@ -1,8 +1,6 @@
 //! A machine without KVM, with a KVM for others, and with something else by that name: which of
 //! them it is, and what to do.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use libtest_mimic::Trial;
@@ -18,22 +16,16 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
-/// Runs `vmm`, as `script` starts it by `"$0"`, in a mount namespace with an empty /dev.
+/// Runs `vmm`, as `script` starts it by /dev/vmm, in a mount namespace with nothing else in /dev.
 fn run_with_empty_dev(script: &str) -> Ended {
-    // Where another user can start it, too.
-    let dir = tempfile::tempdir().unwrap();
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let vmm = dir.path().join("vmm");
-    fs::copy(VMM, &vmm).unwrap();
-
-    let script = format!("mount -t tmpfs -o mode=755 none /dev && {script}");
+    let script = format!(r#"mount -t tmpfs -o mode=755 none /dev && cp "$0" /dev/vmm && {script}"#);
     let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-c", &script]).arg(&vmm);
+    command.args(["-m", "sh", "-c", &script, VMM]);
     Vmm::from_command(command).spawn().wait()
 }
 
 fn missing() {
-    let ended = run_with_empty_dev(r#"exec "$0""#);
+    let ended = run_with_empty_dev("exec /dev/vmm");
     assert_eq!(ended.code(), 125);
     assert!(
         ended.message().contains("offers no KVM"),
@@ -49,8 +41,8 @@ fn missing() {
 
 fn not_permitted() {
     let ended = run_with_empty_dev(
-        r#": > /dev/kvm && chmod 600 /dev/kvm &&
-           exec setpriv --reuid 65534 --regid 65534 --clear-groups "$0""#,
+        ": > /dev/kvm && chmod 600 /dev/kvm &&
+         exec setpriv --reuid 65534 --regid 65534 --clear-groups /dev/vmm",
     );
     assert_eq!(ended.code(), 125);
     assert!(
@@ -66,7 +58,7 @@ fn not_permitted() {
 }
 
 fn no_kvm() {
-    let ended = run_with_empty_dev(r#": > /dev/kvm && exec "$0""#);
+    let ended = run_with_empty_dev(": > /dev/kvm && exec /dev/vmm");
     assert_eq!(ended.code(), 125);
     assert!(ended.message().contains("API version"), "{}", ended.stderr);
 }
