@@ -1,0 +1,236 @@
+//! A machine without a CPU: the guest's driver and our device face each other in one process.
+//! What KVM does between them, it does here: registers are calls, an interrupt is a counter. It
+//! must not know what either side does.
+
+use std::io;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use devices::bus::{BusDevice, Response};
+use devices::virtio::block::backend::MemoryBackend;
+use devices::virtio::block::{Block, BlockOptions, NotifyMode};
+use devices::virtio::{Interrupt, MmioTransport};
+use guest::cmdline::{CommandLine, Window};
+use guest::dma::Arena;
+use guest::virtio::{Error, Transport};
+use guest::workloads::{self, Crash, Environment, Machine};
+use spec::mmio::{CONFIG_OFFSET, InterruptStatus, Register};
+use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
+use vmm_sys_util::eventfd::EventFd;
+
+const RAM_SIZE: usize = 8 << 20;
+const ARENA_SIZE: usize = 4 << 20;
+/// How long an interrupt may take before it counts as lost.
+const TIME_LIMIT: Duration = Duration::from_secs(20);
+
+/// Guest RAM that has the same address in the guest as it has here.
+pub struct Ram {
+    pub memory: GuestMemoryMmap,
+    start: *mut u8,
+}
+
+impl Ram {
+    pub fn new() -> Self {
+        let region = MmapRegion::new(RAM_SIZE).unwrap();
+        let start = region.as_ptr();
+        let region = GuestRegionMmap::new(region, GuestAddress(start as u64)).unwrap();
+        let memory = GuestMemoryMmap::from_regions(vec![region]).unwrap();
+        Self { memory, start }
+    }
+
+    /// The part of the RAM that driver and device share.
+    pub fn arena(&mut self) -> Arena<'_> {
+        // SAFETY: the mapping is larger and lives as long as `self`; the exclusive borrow sees to
+        // it that there is one arena at a time; the address is the guest's by construction.
+        unsafe { Arena::new(self.start, ARENA_SIZE) }
+    }
+
+    pub fn contains(&self, addr: u64) -> bool {
+        (self.start as u64..self.start as u64 + RAM_SIZE as u64).contains(&addr)
+    }
+}
+
+/// The edges that a device has raised, and those that have not been handled.
+#[derive(Default)]
+pub struct Edges {
+    raised: Mutex<(u64, u64)>,
+    more: Condvar,
+}
+
+impl Edges {
+    /// How many there have been.
+    pub fn count(&self) -> u64 {
+        self.raised.lock().unwrap().0
+    }
+
+    /// Waits for one that has not been handled; false where none comes.
+    fn wait(&self) -> bool {
+        let raised = self.raised.lock().unwrap();
+        let (mut raised, _) = self
+            .more
+            .wait_timeout_while(raised, TIME_LIMIT, |(_, unhandled)| *unhandled == 0)
+            .unwrap();
+        std::mem::take(&mut raised.1) > 0
+    }
+
+    /// Whether there is one that has not been handled.
+    fn take(&self) -> bool {
+        std::mem::take(&mut self.raised.lock().unwrap().1) > 0
+    }
+}
+
+impl Interrupt for Edges {
+    fn signal(&self) -> io::Result<()> {
+        let mut raised = self.raised.lock().unwrap();
+        raised.0 += 1;
+        raised.1 += 1;
+        self.more.notify_all();
+        Ok(())
+    }
+}
+
+/// How the device learns of notifications.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notify {
+    Trap,
+    IoEventFd,
+}
+
+/// A disk in its device, as the guest's transport.
+pub struct Host {
+    device: MmioTransport,
+    /// The eventfd that KVM would write, for the device that has one.
+    kick: Option<EventFd>,
+    pub edges: Arc<Edges>,
+    /// How often QueueNotify was written.
+    pub notifications: u64,
+    /// What the driver wrote to the address registers, low half and high half.
+    pub driver_area: [u32; 2],
+    /// Is told when the driver begins to wait.
+    pub on_wait: Option<Sender<()>>,
+    /// What a register reads instead of what the device says.
+    pub forged: Option<(Register, u32)>,
+}
+
+impl Host {
+    pub fn new(ram: &Ram, disk: &MemoryBackend, notify: Notify, read_only: bool) -> Self {
+        let edges = Arc::new(Edges::default());
+        let kick = (notify == Notify::IoEventFd).then(|| EventFd::new(0).unwrap());
+        let options = BlockOptions {
+            read_only,
+            id: "mirror".to_owned(),
+            notify: match &kick {
+                None => NotifyMode::Trap,
+                Some(kick) => NotifyMode::IoEventFd(kick.try_clone().unwrap()),
+            },
+        };
+        let block = Block::new(Box::new(disk.clone()), options).unwrap();
+        Self {
+            device: MmioTransport::new(ram.memory.clone(), Box::new(block), edges.clone()),
+            kick,
+            edges,
+            notifications: 0,
+            driver_area: [0; 2],
+            on_wait: None,
+            forged: None,
+        }
+    }
+}
+
+impl Transport for Host {
+    fn read(&mut self, register: Register) -> u32 {
+        if let Some((forged, value)) = self.forged
+            && forged == register
+        {
+            return value;
+        }
+        let mut data = [0; 4];
+        self.device.read(register.offset(), &mut data);
+        u32::from_le_bytes(data)
+    }
+
+    fn write(&mut self, register: Register, value: u32) {
+        match register {
+            Register::QueueNotify => {
+                self.notifications += 1;
+                if let Some(kick) = &self.kick {
+                    return kick.write(1).unwrap();
+                }
+            }
+            Register::QueueDriverLow => self.driver_area[0] = value,
+            Register::QueueDriverHigh => self.driver_area[1] = value,
+            _ => (),
+        }
+        loop {
+            match self.device.write(register.offset(), &value.to_le_bytes()) {
+                Response::Done => return,
+                Response::Again => (),
+                other => panic!("{register:?} = {value:#x}: {other:?}"),
+            }
+        }
+    }
+
+    fn read_config(&mut self, offset: u64) -> u32 {
+        let mut data = [0; 4];
+        self.device.read(CONFIG_OFFSET + offset, &mut data);
+        u32::from_le_bytes(data)
+    }
+
+    fn wait(&mut self) -> Result<InterruptStatus, Error> {
+        if let Some(on_wait) = &self.on_wait {
+            on_wait.send(()).unwrap();
+        }
+        // A device that is served by this thread has raised its interrupt already, or never will.
+        let raised = match self.kick {
+            None => self.edges.take(),
+            Some(_) => self.edges.wait(),
+        };
+        if !raised {
+            return Err(Error::NoInterrupt);
+        }
+        let status = self.read(Register::InterruptStatus);
+        self.write(Register::InterruptACK, status);
+        Ok(InterruptStatus::from_bits_retain(status))
+    }
+}
+
+/// A machine with disks, one after the other from `BASE` on.
+struct Disks<'h>(&'h mut [Host]);
+
+const BASE: u64 = 0xd000_0000;
+const SIZE: u64 = 0x1000;
+
+impl Machine for Disks<'_> {
+    fn device(&mut self, window: Window) -> Result<&mut dyn Transport, Error> {
+        let index = window.base.checked_sub(BASE).ok_or(Error::NoWindow)? / SIZE;
+        match self.0.get_mut(index as usize) {
+            Some(host) => Ok(host),
+            None => Err(Error::NoWindow),
+        }
+    }
+
+    fn crash(&mut self, how: Crash) -> ! {
+        panic!("{how:?}")
+    }
+
+    fn describe(&self, out: &mut dyn std::fmt::Write) -> std::fmt::Result {
+        writeln!(out, "  a test")
+    }
+}
+
+/// Runs the workload that `parameters` choose; returns whether it succeeded, and what it printed.
+pub fn run(ram: &mut Ram, disks: &mut [Host], parameters: &str) -> (bool, String) {
+    let mut line = parameters.to_owned();
+    for i in 0..disks.len() as u64 {
+        line += &format!(" virtio_mmio.device=4K@{:#x}:{}", BASE + i * SIZE, 5 + i);
+    }
+    let mut console = String::new();
+    let ok = workloads::run(&mut Environment {
+        command_line: CommandLine(&line),
+        console: &mut console,
+        machine: &mut Disks(disks),
+        arena: ram.arena(),
+    });
+    (ok, console)
+}

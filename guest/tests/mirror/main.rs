@@ -1,0 +1,8 @@
+//! The mirror test: the guest's driver against our device, in one process and without KVM.
+
+// This is all test code, but its helpers are no tests.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod driver;
+mod host;
+mod workloads;

@@ -1,0 +1,218 @@
+//! Every workload, against the device, in both ways to be notified.
+
+use std::iter;
+
+use devices::virtio::block::backend::MemoryBackend;
+use guest::rng::pattern;
+
+use crate::host::{Host, Notify, Ram, run};
+
+const SECTORS: usize = 512;
+const NOTIFY: [Notify; 2] = [Notify::Trap, Notify::IoEventFd];
+
+/// A disk with a pattern on it.
+fn disk() -> MemoryBackend {
+    let mut bytes = vec![0; SECTORS * 512];
+    pattern(99, 0, &mut bytes);
+    MemoryBackend::new(bytes)
+}
+
+/// Runs a workload on a disk; what it printed last.
+fn verdict(disk: &MemoryBackend, notify: Notify, parameters: &str) -> (bool, String) {
+    let mut ram = Ram::new();
+    let mut hosts = [Host::new(&ram, disk, notify, false)];
+    let (ok, console) = run(&mut ram, &mut hosts, parameters);
+    (ok, console.lines().last().unwrap_or_default().to_owned())
+}
+
+/// That a workload fails, and says why.
+fn assert_fails(parameters: &str, verdict_expected: &str) {
+    let disk = disk();
+    let before = disk.bytes().clone();
+    let expected = (false, verdict_expected.to_owned());
+    assert_eq!(verdict(&disk, Notify::Trap, parameters), expected);
+    assert!(*disk.bytes() == before, "{parameters} wrote to the disk");
+}
+
+#[test]
+fn info_tells_of_every_disk_and_writes_to_none() {
+    for notify in NOTIFY {
+        let (a, b) = (disk(), disk());
+        let mut ram = Ram::new();
+        let mut hosts = [
+            Host::new(&ram, &a, notify, false),
+            Host::new(&ram, &b, notify, true),
+        ];
+        let (ok, console) = run(&mut ram, &mut hosts, "");
+        assert!(ok, "{console}");
+        assert!(console.ends_with("info devices=2 ok\n"), "{console}");
+        for told in ["VIRTIO_BLK_F_RO", "512 sectors, 0.25 MiB", "\"mirror\""] {
+            assert!(console.contains(told), "{told} is not in {console}");
+        }
+        assert!(*a.bytes() == *disk().bytes() && *b.bytes() == *disk().bytes());
+    }
+}
+
+#[test]
+fn info_without_devices_says_so() {
+    let (ok, console) = run(&mut Ram::new(), &mut [], "run=info");
+    assert!(ok);
+    assert!(
+        console.ends_with("no devices\ninfo devices=0 ok\n"),
+        "{console}"
+    );
+}
+
+#[test]
+fn read_prints_the_crc_of_what_is_on_the_disk() {
+    // The two sums are those of zlib.
+    let mut bytes = vec![0; SECTORS * 512];
+    bytes[512..1024].fill(b'a');
+    let disk = MemoryBackend::new(bytes);
+    for notify in NOTIFY {
+        let zeros = verdict(&disk, notify, "run=read");
+        assert_eq!(
+            zeros,
+            (true, "read lba=0 count=1 crc32=b2aa7578 ok".to_owned())
+        );
+        let both = verdict(&disk, notify, "run=read lba=0 count=2 wait=poll");
+        assert_eq!(
+            both,
+            (true, "read lba=0 count=2 crc32=a44eaa07 ok".to_owned())
+        );
+    }
+}
+
+#[test]
+fn fill_writes_its_sectors_and_no_other() {
+    for notify in NOTIFY {
+        let disk = disk();
+        let mut expected = disk.bytes().clone();
+        expected[3 * 512..303 * 512].fill(0xab);
+        let done = verdict(&disk, notify, "run=fill lba=3 count=300 byte=0xab");
+        assert_eq!(done, (true, "fill lba=3 count=300 byte=0xab ok".to_owned()));
+        assert!(*disk.bytes() == expected);
+    }
+}
+
+#[test]
+fn verify_leaves_the_pattern_on_the_disk_in_every_mode() {
+    let modes = ["", "indirect=off", "event_idx=off", "queue_size=4 depth=4"];
+    for (notify, mode) in NOTIFY.into_iter().flat_map(|n| iter::repeat(n).zip(modes)) {
+        for wait in ["irq", "poll"] {
+            let disk = disk();
+            let mut expected = disk.bytes().clone();
+            pattern(7, 5, &mut expected[5 * 512..505 * 512]);
+            let parameters = format!("run=verify lba=5 count=500 seed=7 wait={wait} {mode}");
+            let (ok, line) = verdict(&disk, notify, &parameters);
+            assert!(ok, "{line}");
+            assert!(*disk.bytes() == expected, "{parameters}");
+        }
+    }
+}
+
+#[test]
+fn the_self_test_passes_on_a_disk_and_on_a_read_only_one() {
+    for (notify, read_only) in NOTIFY.into_iter().zip([false, true]) {
+        let disk = disk();
+        let mut ram = Ram::new();
+        let mut hosts = [Host::new(&ram, &disk, notify, read_only)];
+        let (ok, console) = run(&mut ram, &mut hosts, "run=selftest");
+        assert!(ok, "{console}");
+    }
+}
+
+#[test]
+fn disks_are_counted_in_the_order_of_the_command_line() {
+    let (first, second) = (disk(), disk());
+    let mut ram = Ram::new();
+    let mut hosts = [
+        Host::new(&ram, &first, Notify::Trap, false),
+        Host::new(&ram, &second, Notify::Trap, false),
+    ];
+    let (ok, console) = run(&mut ram, &mut hosts, "run=fill disk=1");
+    assert!(ok, "{console}");
+    assert!(*first.bytes() == *disk().bytes());
+    assert!(second.bytes()[..512] == [0; 512]);
+}
+
+#[test]
+fn what_is_wrong_with_a_parameter_is_told() {
+    let parameters = "lba count queue_size disk wait indirect event_idx";
+    for (line, expected) in [
+        (
+            "run=sleep",
+            "sleep FAILED: no such workload; there are info read fill verify selftest crash"
+                .to_owned(),
+        ),
+        (
+            "run=read lbaa=1",
+            format!("read lbaa=1 FAILED: unknown parameter lbaa; there are {parameters}"),
+        ),
+        (
+            "run=read lba=x",
+            "read lba=x FAILED: lba=x is not a number from 0".to_owned(),
+        ),
+        (
+            "run=read count=0",
+            "read count=0 FAILED: count=0 is not a number from 1".to_owned(),
+        ),
+        (
+            "run=fill byte=256",
+            "fill byte=256 FAILED: byte=256 is not a number from 0 to 255".to_owned(),
+        ),
+        (
+            "run=fill wait=never",
+            "fill wait=never FAILED: wait=never is none of irq poll".to_owned(),
+        ),
+        (
+            "run=fill disk=1",
+            "fill disk=1 FAILED: there is no disk 1: disks=1".to_owned(),
+        ),
+        (
+            "run=fill lba=500 count=13",
+            "fill lba=500 count=13 FAILED: lba=500 count=13 is past the end of the disk: it has \
+             512 sectors"
+                .to_owned(),
+        ),
+        (
+            "run=fill lba=0xffffffffffffffff",
+            "fill lba=0xffffffffffffffff FAILED: lba=18446744073709551615 count=1 is past the end \
+             of the disk: it has 512 sectors"
+                .to_owned(),
+        ),
+        (
+            "run=verify depth=0",
+            "verify depth=0 FAILED: depth=0 is not a number from 1 to 256".to_owned(),
+        ),
+        (
+            "run=verify queue_size=512",
+            "verify queue_size=512 FAILED: device at 0xd0000000: queue size 512 is not a power of \
+             two up to 256"
+                .to_owned(),
+        ),
+    ] {
+        assert_fails(line, &expected);
+    }
+}
+
+#[test]
+fn words_for_kernels_in_general_are_not_parameters() {
+    let line = "run=fill console=ttyS0 reboot=k panic=1 8250.nr_uarts=0 quiet";
+    let (ok, verdict) = verdict(&disk(), Notify::Trap, line);
+    assert!(ok, "{verdict}");
+}
+
+#[test]
+fn workloads_that_write_refuse_a_read_only_disk() {
+    for workload in ["fill", "verify"] {
+        let disk = disk();
+        let mut ram = Ram::new();
+        let mut hosts = [Host::new(&ram, &disk, Notify::Trap, true)];
+        let (ok, console) = run(&mut ram, &mut hosts, &format!("run={workload}"));
+        assert_eq!(
+            (ok, console),
+            (false, format!("{workload} FAILED: the disk is read-only\n"))
+        );
+    }
+}
