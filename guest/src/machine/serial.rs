@@ -19,7 +19,7 @@ const TRANSMITTER_EMPTY: u8 = 0x20;
 /// How many bytes the transmitter takes once it says that it is empty.
 const FIFO_SIZE: usize = 16;
 
-/// Longest piece of a line that is kept back until the line is complete, in bytes.
+/// How much is kept back until a line is complete, in bytes.
 const LINE_SIZE: usize = 128;
 
 /// The serial console. Lines are written as a whole, as a port access is a VM exit.
@@ -60,17 +60,15 @@ impl Serial {
 
 impl fmt::Write for Serial {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for piece in text.as_bytes().split_inclusive(|&byte| byte == b'\n') {
-            for part in piece.chunks(LINE_SIZE) {
-                if part.len() > LINE_SIZE - self.len {
-                    self.flush();
-                }
-                self.line[self.len..][..part.len()].copy_from_slice(part);
-                self.len += part.len();
-            }
-            if piece.ends_with(b"\n") {
+        for part in text.as_bytes().chunks(LINE_SIZE) {
+            if part.len() > LINE_SIZE - self.len {
                 self.flush();
             }
+            self.line[self.len..][..part.len()].copy_from_slice(part);
+            self.len += part.len();
+        }
+        if text.ends_with('\n') {
+            self.flush();
         }
         Ok(())
     }
