@@ -89,6 +89,10 @@ fn build() -> Result<()> {
     let included = out_dir.join("guest.bin");
     write(&included, &flat)?;
     println!("cargo::rustc-env=GUEST_BIN={}", included.display());
+    // For the tests, which boot it in every other way.
+    let elf = out_dir.join("guest.elf");
+    write(&elf, &file)?;
+    println!("cargo::rustc-env=GUEST_ELF={}", elf.display());
     Ok(())
 }
 

@@ -31,11 +31,15 @@ pub enum Needs {
     Kvm,
     /// To be root in a mount namespace of its own.
     MountNamespace,
+    /// This program.
+    Tool(&'static str),
+    /// A usable /dev/kvm, and this program.
+    KvmAndTool(&'static str),
 }
 
 impl Needs {
     /// Why this machine cannot run a test with this need, if it cannot.
-    fn missing(self) -> Option<&'static str> {
+    fn missing(self) -> Option<String> {
         static KVM: LazyLock<Option<String>> =
             LazyLock::new(|| vmm::kvm::open().err().map(|error| error.to_string()));
         static MOUNT: LazyLock<bool> = LazyLock::new(|| {
@@ -48,11 +52,17 @@ impl Needs {
         });
         match self {
             Self::Nothing => None,
-            Self::Kvm => KVM.as_deref(),
-            Self::MountNamespace if *MOUNT => None,
-            Self::MountNamespace => Some("no root, or no unshare and setpriv"),
+            Self::Kvm => KVM.clone(),
+            Self::MountNamespace => (!*MOUNT).then(|| "no root, or no unshare and setpriv".into()),
+            Self::Tool(name) => (!has_tool(name)).then(|| format!("{name} is not installed")),
+            Self::KvmAndTool(name) => Self::Kvm.missing().or_else(|| Self::Tool(name).missing()),
         }
     }
+}
+
+fn has_tool(name: &str) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&paths).any(|dir| dir.join(name).is_file())
 }
 
 /// A test by the name of what it promises; `body` fails by a panic.
@@ -279,7 +289,7 @@ fn read_all(mut source: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
 }
 
 /// Whether `fd` becomes readable within the time limit.
-fn wait_readable(fd: &impl AsFd) -> bool {
+pub fn wait_readable(fd: &impl AsFd) -> bool {
     let limit = Timespec::try_from(TIME_LIMIT).unwrap();
     let mut fds = [PollFd::new(fd, PollFlags::IN)];
     loop {

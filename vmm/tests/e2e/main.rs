@@ -7,10 +7,13 @@
 mod boot;
 mod cli;
 mod console;
+mod disk;
+mod guests;
 mod harness;
 mod kernels;
 mod kvm;
 mod pty;
+mod qemu;
 mod status;
 #[allow(dead_code)] // The unit tests use more of it.
 #[path = "../../src/boot/test_elf.rs"]
@@ -23,7 +26,9 @@ fn main() {
         boot::tests(),
         cli::tests(),
         console::tests(),
+        disk::tests(),
         kvm::tests(),
+        qemu::tests(),
         status::tests(),
     ];
     let trials = trials.into_iter().flatten().collect();

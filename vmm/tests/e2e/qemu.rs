@@ -1,0 +1,103 @@
+//! The same guest on a machine and a device that we did not write: QEMU's microvm, its
+//! virtio-blk over virtio-mmio, and TCG. KVM has no part in this.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use libtest_mimic::Trial;
+
+use crate::guests::GUEST_ELF;
+use crate::harness::{Ended, Needs, Vmm, file};
+
+const QEMU: &str = "qemu-system-x86_64";
+
+pub fn tests() -> Vec<Trial> {
+    let test = |name, body| crate::harness::test(name, Needs::Tool(QEMU), body);
+    vec![
+        test("qemu_guest_reads_what_is_in_the_image", read),
+        test("qemu_guest_writes_to_the_image", fill),
+        test("qemu_guest_verifies_with_many_requests_in_flight", verify),
+        test("qemu_guest_selftest", selftest),
+        test("qemu_guest_describes_the_disk", info),
+    ]
+}
+
+/// Runs the guest on `image`. Its status is 2n + 1 where the guest wrote n to the exit port.
+#[track_caller]
+fn run(image: &Path, cmdline: &str) -> Ended {
+    let drive = format!("id=disk,if=none,format=raw,file={}", image.display());
+    let mut qemu = Command::new(QEMU);
+    // With ACPI, QEMU tells of its devices by that alone, and not on the command line.
+    qemu.args(["-M", "microvm,accel=tcg,acpi=off", "-m", "128M"])
+        .args(["-nodefaults", "-no-user-config", "-no-reboot"])
+        .args(["-display", "none", "-serial", "stdio"])
+        .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
+        .args(["-global", "virtio-mmio.force-legacy=false"])
+        .args(["-drive", &drive])
+        .args(["-device", "virtio-blk-device,drive=disk,serial=qemu-disk"])
+        .args(["-kernel", GUEST_ELF, "-append", cmdline]);
+    let ended = Vmm::from_command(qemu).spawn().wait();
+    assert_eq!(ended.stderr, "");
+    ended
+}
+
+#[track_caller]
+fn assert_ok(ended: &Ended, last_line: &str) {
+    assert_eq!((ended.code(), ended.last_line()), (1, last_line));
+}
+
+fn read() {
+    let bytes: Vec<u8> = (0..64 * 512_u32).map(|i| ((i * i) >> 7) as u8).collect();
+    let (_dir, path) = file("disk.img", &bytes);
+    let crc = crc32fast::hash(&bytes[7 * 512..12 * 512]);
+    for wait in ["irq", "poll"] {
+        let ended = run(&path, &format!("run=read lba=7 count=5 wait={wait}"));
+        assert_ok(&ended, &format!("read lba=7 count=5 crc32={crc:08x} ok"));
+    }
+}
+
+fn fill() {
+    let (_dir, path) = file("disk.img", &[0x11; 64 * 512]);
+    let ended = run(&path, "run=fill lba=60 count=4 byte=0x5a");
+    assert_ok(&ended, "fill lba=60 count=4 byte=0x5a ok");
+    let bytes = fs::read(&path).unwrap();
+    assert!(bytes[..60 * 512].iter().all(|&byte| byte == 0x11));
+    assert!(bytes[60 * 512..].iter().all(|&byte| byte == 0x5a));
+
+    let ended = run(&path, "run=fill lba=61 count=4 byte=0");
+    assert_eq!(ended.code(), 3, "{}", ended.last_line());
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+}
+
+fn verify() {
+    let (_dir, path) = file("disk.img", &vec![0; 1024 * 512]);
+    for mode in ["", " event_idx=off", " indirect=off", " wait=poll"] {
+        let ended = run(
+            &path,
+            &format!("run=verify count=1024 seed=3 depth=32{mode}"),
+        );
+        assert_ok(&ended, "verify lba=0 count=1024 seed=3 depth=32 ok");
+    }
+}
+
+fn selftest() {
+    let (_dir, path) = file("disk.img", &vec![0; 2048 * 512]);
+    let ended = run(&path, "run=selftest");
+    let line = ended.last_line();
+    assert!(
+        ended.code() == 1 && line.starts_with("selftest cases=") && line.ends_with(" ok"),
+        "{}",
+        String::from_utf8_lossy(&ended.stdout)
+    );
+}
+
+fn info() {
+    let (_dir, path) = file("disk.img", &[0; 32 * 512]);
+    let ended = run(&path, "run=info");
+    assert_eq!(ended.code(), 1);
+    let text = String::from_utf8_lossy(&ended.stdout);
+    for part in ["32 sectors", "qemu-disk", "VIRTIO_F_VERSION_1", "32-bit"] {
+        assert!(text.contains(part), "no {part:?} in\n{text}");
+    }
+}
