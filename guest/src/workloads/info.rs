@@ -8,8 +8,9 @@ use spec::block::{ID_SIZE, SECTOR_SIZE};
 use spec::mmio::{DEVICE_ID_BLOCK, Register};
 
 use super::params::Parameters;
-use super::{Environment, Failure};
+use super::{Environment, Failure, find};
 use crate::cmdline::Window;
+use crate::dma::Arena;
 use crate::hexdump::Hexdump;
 use crate::virtio::{Block, Error, Transport};
 
@@ -24,6 +25,10 @@ pub(super) fn run<'e>(
         arena,
     } = environment;
     let options = parameters.options()?;
+    let only = match parameters.only_disk()? {
+        None => None,
+        Some(disk) => Some(find(*command_line, &mut **machine, disk)?),
+    };
     writeln!(console, "machine")?;
     machine.describe(&mut **console)?;
     writeln!(console, "  command line  {}", command_line.0)?;
@@ -31,9 +36,11 @@ pub(super) fn run<'e>(
     let mut devices = 0;
     for window in command_line.devices() {
         let window = window.map_err(Failure::BadDevice)?;
-        let transport = machine
-            .device(window)
-            .map_err(|error| Failure::Device { window, error })?;
+        if only.is_some_and(|only| only != window) {
+            continue;
+        }
+        let cannot_be_driven = |error| Failure::Device { window, error };
+        let transport = machine.device(window).map_err(cannot_be_driven)?;
         let device = match transport.check(DEVICE_ID_BLOCK) {
             Err(Error::DeviceId { id: 0 }) => continue,
             result => result,
@@ -41,46 +48,54 @@ pub(super) fn run<'e>(
         devices += 1;
         print_device(&mut **console, transport, window)?;
         match device {
-            Err(Error::DeviceId { .. }) => continue,
-            Err(error) => return Err(Failure::Device { window, error }),
-            Ok(()) => (),
-        }
-        let mut arena = arena.scope();
-        let mut block = Block::new(transport, &options, &mut arena)
-            .map_err(|error| Failure::Device { window, error })?;
-        print_disk(&mut **console, &block)?;
-
-        let buffer = arena.alloc(SECTOR_SIZE as usize, SECTOR_SIZE)?;
-        match block.get_id(buffer.part(0, ID_SIZE)) {
-            Ok(id) => print_id(&mut **console, &id)?,
-            // A device need not know the request.
-            Err(Error::Status(_)) => (),
-            Err(error) => {
-                return Err(Failure::Request {
-                    what: "get id",
-                    lba: 0,
-                    error,
-                });
+            Err(Error::DeviceId { .. }) => (),
+            Err(error) => return Err(cannot_be_driven(error)),
+            Ok(()) => {
+                let mut arena = arena.scope();
+                let mut block =
+                    Block::new(transport, &options, &mut arena).map_err(cannot_be_driven)?;
+                print_disk(&mut **console, &block)?;
+                print_contents(&mut **console, &mut block, &mut arena)?;
             }
-        }
-        if block.info().capacity > 0 {
-            block.read(0, buffer).map_err(|error| Failure::Request {
-                what: "read",
-                lba: 0,
-                error,
-            })?;
-            let mut sector = [0; SECTOR_SIZE as usize];
-            buffer.read(0, &mut sector);
-            writeln!(console, "  sector 0")?;
-            let mut dump = Hexdump::new(0);
-            dump.feed(&mut **console, &sector)?;
-            dump.finish(&mut **console)?;
         }
     }
     if devices == 0 {
         writeln!(console, "no devices")?;
     }
     writeln!(console, "info devices={devices} ok")?;
+    Ok(())
+}
+
+/// What can be known of a disk only by asking for it: its identity and its first sector.
+fn print_contents<'m, 'e>(
+    out: &mut dyn Write,
+    block: &mut Block<'_, 'm>,
+    arena: &mut Arena<'m>,
+) -> Result<(), Failure<'e>> {
+    let failed = |what, error| Failure::Request {
+        what,
+        lba: 0,
+        error,
+    };
+    let buffer = arena.alloc(SECTOR_SIZE as usize, SECTOR_SIZE)?;
+    match block.get_id(buffer.part(0, ID_SIZE)) {
+        Ok(id) => print_id(out, &id)?,
+        // A device need not know the request.
+        Err(Error::Status(_)) => (),
+        Err(error) => return Err(failed("get id", error)),
+    }
+    if block.info().capacity == 0 {
+        return Ok(());
+    }
+    block
+        .read(0, buffer)
+        .map_err(|error| failed("read", error))?;
+    let mut sector = [0; SECTOR_SIZE as usize];
+    buffer.read(0, &mut sector);
+    writeln!(out, "  sector 0")?;
+    let mut dump = Hexdump::new(0);
+    dump.feed(out, &sector)?;
+    dump.finish(out)?;
     Ok(())
 }
 

@@ -69,8 +69,10 @@ pub struct Environment<'e, 'm> {
 struct Workload {
     /// The value of `run=` that chooses it.
     name: &'static str,
-    /// The parameters it takes, besides those that all take.
+    /// The parameters it takes of its own.
     parameters: &'static [&'static str],
+    /// The parameters it takes as others do.
+    common: &'static [&'static str],
     /// Does the work, and prints the line that ends in `ok`.
     run: for<'e> fn(&mut Environment<'e, '_>, &Parameters<'e>) -> Result<(), Failure<'e>>,
 }
@@ -80,31 +82,37 @@ const WORKLOADS: [Workload; 6] = [
     Workload {
         name: "info",
         parameters: &["queue_size"],
+        common: &params::DRIVER,
         run: info::run,
     },
     Workload {
         name: "read",
         parameters: &["lba", "count", "queue_size"],
+        common: &params::DRIVER,
         run: read::run,
     },
     Workload {
         name: "fill",
         parameters: &["lba", "count", "byte", "queue_size"],
+        common: &params::DRIVER,
         run: fill::run,
     },
     Workload {
         name: "verify",
         parameters: &["lba", "count", "seed", "depth", "queue_size"],
+        common: &params::DRIVER,
         run: verify::run,
     },
     Workload {
         name: "selftest",
         parameters: &[],
+        common: &params::DRIVER,
         run: selftest::run,
     },
     Workload {
         name: "crash",
         parameters: &["how"],
+        common: &[],
         run: crash::run,
     },
 ];
@@ -116,7 +124,7 @@ pub fn run(environment: &mut Environment<'_, '_>) -> bool {
     let name = command_line.value("run").unwrap_or(WORKLOADS[0].name);
     let result = match WORKLOADS.iter().find(|workload| workload.name == name) {
         None => Err(Failure::UnknownWorkload),
-        Some(workload) => Parameters::new(command_line, workload.parameters)
+        Some(workload) => Parameters::new(command_line, workload.parameters, workload.common)
             .and_then(|parameters| (workload.run)(environment, &parameters)),
     };
     match result {

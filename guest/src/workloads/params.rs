@@ -9,8 +9,8 @@ use crate::cmdline::{CommandLine, number};
 use crate::virtio::Options;
 use crate::virtio::block::Wait;
 
-/// What every workload takes.
-const COMMON: [&str; 5] = ["run", "disk", "wait", "indirect", "event_idx"];
+/// What every workload takes that drives a disk.
+pub(super) const DRIVER: [&str; 4] = ["disk", "wait", "indirect", "event_idx"];
 
 /// Words that are for kernels in general, and that VMMs put on every command line.
 const KERNEL: [&str; 8] = [
@@ -28,19 +28,15 @@ const KERNEL: [&str; 8] = [
 pub(super) struct Parameters<'e>(CommandLine<'e>);
 
 impl<'e> Parameters<'e> {
-    /// The parameters on the command line of a workload that takes those in `known`.
+    /// The parameters on the command line of a workload that takes those in `known` and `common`.
     pub(super) fn new(
         command_line: CommandLine<'e>,
         known: &'static [&'static str],
+        common: &'static [&'static str],
     ) -> Result<Self, Failure<'e>> {
-        let unknown =
-            given(command_line).find(|(key, _)| !known.contains(key) && !COMMON.contains(key));
-        match unknown {
-            Some((key, _)) => Err(Failure::UnknownParameter {
-                key,
-                known,
-                common: &COMMON[1..],
-            }),
+        let is_known = |key| known.contains(&key) || common.contains(&key);
+        match given(command_line).find(|&(key, _)| !is_known(key)) {
+            Some((key, _)) => Err(Failure::UnknownParameter { key, known, common }),
             None => Ok(Self(command_line)),
         }
     }
@@ -81,6 +77,12 @@ impl<'e> Parameters<'e> {
         self.number("disk", 0, 0..=u64::MAX)
     }
 
+    /// Which disk, for a workload that is about all of them where none is named.
+    pub(super) fn only_disk(&self) -> Result<Option<u64>, Failure<'e>> {
+        let disk = self.disk()?;
+        Ok(self.0.value("disk").map(|_| disk))
+    }
+
     /// Which sectors: `lba=` and `count=`.
     pub(super) fn sectors(&self) -> Result<(u64, u64), Failure<'e>> {
         Ok((
@@ -117,14 +119,11 @@ impl<'e> Parameters<'e> {
 
 /// The words of the command line that are meant for the workload.
 fn given<'e>(command_line: CommandLine<'e>) -> impl Iterator<Item = (&'e str, &'e str)> {
-    command_line
-        .pairs()
-        .filter(|(key, _)| !key.contains('.') && !KERNEL.contains(key))
+    let is_given = |key: &str| key != "run" && !key.contains('.') && !KERNEL.contains(&key);
+    command_line.pairs().filter(move |&(key, _)| is_given(key))
 }
 
-/// Prints the parameters as they were given, but for `run=`.
+/// Prints the parameters as they were given.
 pub(super) fn print(command_line: CommandLine<'_>, out: &mut dyn Write) -> fmt::Result {
-    given(command_line)
-        .filter(|&(key, _)| key != "run")
-        .try_for_each(|(key, value)| write!(out, " {key}={value}"))
+    given(command_line).try_for_each(|(key, value)| write!(out, " {key}={value}"))
 }

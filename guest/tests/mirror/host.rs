@@ -8,8 +8,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use devices::bus::{BusDevice, Response};
-use devices::virtio::block::backend::MemoryBackend;
-use devices::virtio::block::{Block, BlockOptions, NotifyMode};
+use devices::virtio::block::{Block, BlockBackend, BlockOptions, NotifyMode};
 use devices::virtio::{Interrupt, MmioTransport};
 use guest::cmdline::{CommandLine, Window};
 use guest::dma::Arena;
@@ -114,7 +113,12 @@ pub struct Host {
 }
 
 impl Host {
-    pub fn new(ram: &Ram, disk: &MemoryBackend, notify: Notify, read_only: bool) -> Self {
+    pub fn new(
+        ram: &Ram,
+        disk: &(impl BlockBackend + Clone + 'static),
+        notify: Notify,
+        read_only: bool,
+    ) -> Self {
         let edges = Arc::new(Edges::default());
         let kick = (notify == Notify::IoEventFd).then(|| EventFd::new(0).unwrap());
         let options = BlockOptions {

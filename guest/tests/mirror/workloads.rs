@@ -1,9 +1,11 @@
 //! Every workload, against the device, in both ways to be notified.
 
-use std::iter;
+use std::{io, iter};
 
-use devices::virtio::block::backend::MemoryBackend;
+use devices::virtio::block::BlockBackend;
+use devices::virtio::block::backend::{MemoryBackend, TransferError};
 use guest::rng::pattern;
+use vm_memory::VolatileSlice;
 
 use crate::host::{Host, Notify, Ram, run};
 
@@ -51,6 +53,19 @@ fn info_tells_of_every_disk_and_writes_to_none() {
         }
         assert!(*a.bytes() == *disk().bytes() && *b.bytes() == *disk().bytes());
     }
+}
+
+#[test]
+fn info_of_one_disk_tells_of_no_other() {
+    let mut ram = Ram::new();
+    let mut hosts = [false, true].map(|ro| Host::new(&ram, &disk(), Notify::Trap, ro));
+    let (ok, console) = run(&mut ram, &mut hosts, "run=info disk=1");
+    assert!(ok, "{console}");
+    assert!(console.contains("device at 0xd0001000"), "{console}");
+    assert!(console.ends_with("info devices=1 ok\n"), "{console}");
+    let (ok, console) = run(&mut ram, &mut hosts, "run=info disk=2");
+    let verdict = "info disk=2 FAILED: there is no disk 2: disks=2\n".to_owned();
+    assert_eq!((ok, console), (false, verdict));
 }
 
 #[test]
@@ -111,6 +126,44 @@ fn verify_leaves_the_pattern_on_the_disk_in_every_mode() {
     }
 }
 
+/// A disk that has changed a byte by the time of a flush.
+#[derive(Clone)]
+struct Decaying(MemoryBackend);
+
+impl BlockBackend for Decaying {
+    fn capacity(&self) -> u64 {
+        self.0.capacity()
+    }
+
+    fn read_at(&mut self, to: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
+        self.0.read_at(to, position)
+    }
+
+    fn write_at(&mut self, from: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
+        self.0.write_at(from, position)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.bytes()[7 * 512 + 100] ^= 0xff;
+        Ok(())
+    }
+}
+
+#[test]
+fn verify_names_the_first_byte_that_differs() {
+    let mut expected = vec![0; 512];
+    pattern(1, 7, &mut expected);
+    let (written, read) = (expected[100], expected[100] ^ 0xff);
+
+    let mut ram = Ram::new();
+    let mut hosts = [Host::new(&ram, &Decaying(disk()), Notify::Trap, false)];
+    let (ok, console) = run(&mut ram, &mut hosts, "run=verify count=20");
+    let verdict = format!(
+        "verify count=20 FAILED: lba=7 byte 100: {read:#04x} was read, {written:#04x} was written\n"
+    );
+    assert_eq!((ok, console), (false, verdict));
+}
+
 #[test]
 fn the_self_test_passes_on_a_disk_and_on_a_read_only_one() {
     for (notify, read_only) in NOTIFY.into_iter().zip([false, true]) {
@@ -148,6 +201,10 @@ fn what_is_wrong_with_a_parameter_is_told() {
         (
             "run=read lbaa=1",
             format!("read lbaa=1 FAILED: unknown parameter lbaa; there are {parameters}"),
+        ),
+        (
+            "run=crash wait=irq",
+            "crash wait=irq FAILED: unknown parameter wait; there are how".to_owned(),
         ),
         (
             "run=read lba=x",
