@@ -33,10 +33,14 @@ Exit status: what the guest wrote to the debug-exit port 0xf4 (0 to 124), 0 afte
 #[derive(Parser, Debug)]
 #[command(version, after_help = EXAMPLES)]
 struct Args {
-    /// Kernel to boot: an ELF64 with or without a PVH note, or a flat binary [default: the
-    /// built-in guest]
+    /// Kernel to boot: a bzImage, an ELF64 with or without a PVH note, or a flat binary [default:
+    /// the built-in guest]
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
+
+    /// Initial RAM disk to hand to the kernel
+    #[arg(long, value_name = "FILE")]
+    initrd: Option<PathBuf>,
 
     /// Raw disk image, as a virtio-blk device; may be repeated. The guest may write it unless
     /// readonly=on; ID (default diskN) is what GET_ID answers; a notification of the guest is
@@ -114,6 +118,7 @@ fn config(args: Args) -> Result<VmConfig, ConfigError> {
     Ok(VmConfig {
         cmdline: kernel_cmdline(&args.cmdline, args.disks.len())?,
         kernel: args.kernel,
+        initrd: args.initrd,
         memory: args.memory,
         disks: args
             .disks

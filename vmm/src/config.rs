@@ -15,6 +15,8 @@ use crate::layout;
 pub struct VmConfig {
     /// The kernel to boot; `None` is the built-in guest.
     pub kernel: Option<PathBuf>,
+    /// The initial RAM disk to hand to the kernel.
+    pub initrd: Option<PathBuf>,
     /// The disks, in the order of their virtio-mmio windows. At most
     /// [`spec::board::VIRTIO_MMIO_MAX`].
     pub disks: Vec<DiskConfig>,

@@ -11,7 +11,7 @@ use devices::virtio::block::backend::FileBackendError;
 use thiserror::Error;
 use vm_memory::GuestMemoryError;
 
-use crate::boot::LoadError;
+use crate::boot::{InitrdError, LoadError};
 use crate::kvm::KvmError;
 use crate::memory::MemoryError;
 
@@ -29,6 +29,17 @@ pub enum Error {
     /// The built-in guest cannot be booted.
     #[error("the built-in guest: {0}")]
     BuiltInKernel(LoadError),
+    /// The initrd cannot be loaded.
+    #[error("--initrd {}: {source}", path.display())]
+    Initrd {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: InitrdError,
+    },
+    /// What the kernel is told of the machine cannot be written.
+    #[error("writing the boot data into guest RAM: {0}")]
+    BootData(GuestMemoryError),
     /// A disk image cannot be used.
     #[error("--disk: {0}")]
     Image(#[from] FileBackendError),

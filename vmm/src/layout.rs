@@ -16,6 +16,8 @@ pub const TSS: u64 = 0x1100;
 pub const START_INFO: u64 = 0x2000;
 /// The memory map that `hvm_start_info` points to.
 pub const START_INFO_MEMMAP: u64 = 0x2100;
+/// The list of modules, the initrd alone, that `hvm_start_info` points to.
+pub const START_INFO_MODLIST: u64 = 0x2200;
 /// Linux's `boot_params`, the "zero page".
 pub const BOOT_PARAMS: u64 = 0x3000;
 /// The kernel command line, with its terminating NUL.
@@ -29,10 +31,19 @@ pub const PAGE_TABLES: u64 = 0x9000;
 /// End of what the VMM writes, from address 0: no kernel may be loaded below.
 pub const BOOT_DATA_END: u64 = 0x1_0000;
 
-/// Where a PC has its video memory and firmware. There is RAM here too, but no guest is told.
+/// Where a PC has its video memory and firmware. There is RAM here too, but it is no guest's to
+/// use.
 pub const LEGACY_START: u64 = 0xa_0000;
+/// The ACPI tables, up to [`LEGACY_END`]: where a PC's firmware has them. The RSDP is the first of
+/// them, and a guest that is not told of it finds it by its signature.
+pub const ACPI_TABLES: u64 = 0xe_0000;
 /// End of the legacy area.
 pub const LEGACY_END: u64 = 0x10_0000;
+
+/// Registers of KVM's IOAPIC.
+pub const IO_APIC: u32 = 0xfec0_0000;
+/// Registers of each CPU's local APIC.
+pub const LOCAL_APIC: u32 = 0xfee0_0000;
 
 /// One page in the hole that KVM needs for itself on Intel: a page table for real mode.
 pub const KVM_IDENTITY_MAP: u64 = 0xfffb_c000;
@@ -71,27 +82,40 @@ pub struct Range {
 pub fn ram(size: u64) -> Vec<Range> {
     let low = size.min(board::HOLE_START);
     let ranges = [(0, low), (board::HOLE_END, size - low)];
-    non_empty(ranges)
-}
-
-/// The RAM that a guest is told of, when it has `size` bytes: all but the legacy area.
-#[must_use]
-pub fn usable_ram(size: u64) -> Vec<Range> {
-    let low = size.min(board::HOLE_START);
-    let ranges = [
-        (0, low.min(LEGACY_START)),
-        (LEGACY_END, low.saturating_sub(LEGACY_END)),
-        (board::HOLE_END, size - low),
-    ];
-    non_empty(ranges)
-}
-
-fn non_empty<const N: usize>(ranges: [(u64, u64); N]) -> Vec<Range> {
     ranges
         .into_iter()
         .filter(|&(_, len)| len > 0)
         .map(|(start, len)| Range { start, len })
         .collect()
+}
+
+/// What a range of the memory map is, by the type number that both e820 and PVH give it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum MemoryType {
+    /// RAM that the guest may use as it likes.
+    Ram = 1,
+    /// RAM that holds the ACPI tables.
+    Acpi = 3,
+}
+
+/// The memory map that a guest with `size` bytes of RAM is given, in the order of addresses.
+#[must_use]
+pub fn memory_map(size: u64) -> Vec<(Range, MemoryType)> {
+    let low = size.min(board::HOLE_START);
+    let ram = |start, len| (Range { start, len }, MemoryType::Ram);
+    let acpi = Range {
+        start: ACPI_TABLES,
+        len: LEGACY_END - ACPI_TABLES,
+    };
+    let mut map = vec![
+        ram(0, low.min(LEGACY_START)),
+        (acpi, MemoryType::Acpi),
+        ram(LEGACY_END, low.saturating_sub(LEGACY_END)),
+        ram(board::HOLE_END, size - low),
+    ];
+    map.retain(|(range, _)| range.len > 0);
+    map
 }
 
 #[cfg(test)]

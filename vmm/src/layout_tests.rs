@@ -26,32 +26,38 @@ fn ram_beyond_3_gib_goes_on_at_4_gib() {
 fn no_byte_of_ram_is_lost_or_made_up() {
     for size in [MIN_MEMORY, 128 << 20, 3 * GIB, 3 * GIB + PAGE_SIZE, 1 << 44] {
         assert_eq!(ram(size).iter().map(|r| r.len).sum::<u64>(), size);
-        let usable: u64 = usable_ram(size).iter().map(|r| r.len).sum();
+        let told = memory_map(size);
+        let usable = told.iter().filter(|(_, kind)| *kind == MemoryType::Ram);
+        let usable: u64 = usable.map(|(range, _)| range.len).sum();
         assert_eq!(usable, size - (LEGACY_END - LEGACY_START));
     }
 }
 
 #[test]
-fn guests_are_not_told_of_the_legacy_area() {
+fn of_the_legacy_area_guests_are_told_of_the_acpi_tables_alone() {
     assert_eq!(
-        usable_ram(4 * GIB),
+        memory_map(4 * GIB),
         [
-            range(0, LEGACY_START),
-            range(LEGACY_END, 3 * GIB - LEGACY_END),
-            range(4 * GIB, GIB)
+            (range(0, LEGACY_START), MemoryType::Ram),
+            (
+                range(ACPI_TABLES, LEGACY_END - ACPI_TABLES),
+                MemoryType::Acpi
+            ),
+            (range(LEGACY_END, 3 * GIB - LEGACY_END), MemoryType::Ram),
+            (range(4 * GIB, GIB), MemoryType::Ram),
         ]
     );
 }
 
 #[test]
 fn devices_and_kvms_own_pages_are_in_the_hole_and_apart() {
-    let io_apic = 0xfec0_0000;
     let windows_end = virtio_mmio(board::VIRTIO_MMIO_MAX).base;
     let in_order = [
         board::HOLE_START,
         board::VIRTIO_MMIO_BASE,
         windows_end,
-        io_apic,
+        IO_APIC.into(),
+        LOCAL_APIC.into(),
         KVM_IDENTITY_MAP,
         KVM_IDENTITY_MAP + PAGE_SIZE,
         KVM_TSS,
@@ -72,7 +78,9 @@ fn the_boot_data_lies_in_order_below_the_flat_kernel() {
         START_INFO,
         START_INFO + 56,
         START_INFO_MEMMAP,
-        START_INFO_MEMMAP + 24 * 3,
+        START_INFO_MEMMAP + 24 * 4,
+        START_INFO_MODLIST,
+        START_INFO_MODLIST + 32,
         BOOT_PARAMS,
         BOOT_PARAMS + PAGE_SIZE,
         CMDLINE,
@@ -81,6 +89,9 @@ fn the_boot_data_lies_in_order_below_the_flat_kernel() {
         PAGE_TABLES,
         PAGE_TABLES + 6 * PAGE_SIZE,
         BOOT_DATA_END,
+        LEGACY_START,
+        ACPI_TABLES,
+        LEGACY_END,
         board::FLAT_LOAD_ADDR,
         MIN_MEMORY,
     ];

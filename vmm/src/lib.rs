@@ -1,6 +1,7 @@
 //! The machine: KVM, guest RAM, boot protocols, the vCPU and its threads. What the guest sees of
 //! devices is in the crate `devices`.
 
+pub mod acpi;
 pub mod arch;
 pub mod boot;
 pub mod cli;

@@ -5,7 +5,7 @@ use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex};
 
-use devices::exit::{DebugExit, I8042};
+use devices::exit::{DebugExit, I8042, SleepRegisters};
 use devices::serial::SerialConsole;
 use devices::virtio::MmioTransport;
 use devices::virtio::block::backend::FileBackend;
@@ -16,6 +16,7 @@ use spec::mmio::Register;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
 
+use crate::acpi;
 use crate::arch::x86_64 as arch;
 use crate::boot::{self, BootState, Image};
 use crate::config::{DiskConfig, Notify, VmConfig};
@@ -33,8 +34,6 @@ use crate::vcpu::{Vcpu, VcpuThread};
 
 /// The guest of this workspace, as a flat binary.
 const BUILT_IN_GUEST: &[u8] = include_bytes!(env!("GUEST_BIN"));
-/// How many ports COM1 has.
-const COM1_PORTS: u64 = 8;
 
 /// The serial port, which its bus and the console's thread share.
 type Serial = Arc<Mutex<SerialConsole>>;
@@ -67,6 +66,7 @@ impl Vm {
             .collect::<Result<_, _>>()?;
         let memory = memory::allocate(config.memory)?;
         let state = load_kernel(config, &memory)?;
+        acpi::write(&memory, 1, config.disks.len()).map_err(Error::BootData)?;
         arch::write_tables(&memory, state.mode).map_err(Error::Tables)?;
 
         let kvm = kvm::open()?;
@@ -148,7 +148,7 @@ impl Vm {
 }
 
 fn load_kernel(config: &VmConfig, memory: &GuestMemoryMmap) -> Result<BootState, Error> {
-    match &config.kernel {
+    let kernel = match &config.kernel {
         None => {
             let image = Image::Bytes(BUILT_IN_GUEST);
             boot::load(&image, memory, &config.cmdline).map_err(Error::BuiltInKernel)
@@ -160,7 +160,18 @@ fn load_kernel(config: &VmConfig, memory: &GuestMemoryMmap) -> Result<BootState,
                 path: path.clone(),
                 source,
             }),
-    }
+    }?;
+    let initrd = config.initrd.as_ref().map(|path| {
+        kernel
+            .load_initrd(path, memory)
+            .map_err(|source| Error::Initrd {
+                path: path.clone(),
+                source,
+            })
+    });
+    kernel
+        .tell_of_machine(memory, initrd.transpose()?)
+        .map_err(Error::BootData)
 }
 
 /// The serial port, and what is readable when it can take more input.
@@ -177,11 +188,13 @@ fn serial(vm: &VmFd, stop: &StopEvent) -> Result<(Serial, Arc<OwnedFd>), Error> 
 
 fn add_ports(buses: &mut Buses, serial: Serial) -> Result<(), Error> {
     let pio = &mut buses.pio;
-    pio.insert(board::COM1_PORT.into(), COM1_PORTS, serial)?;
+    pio.insert(board::COM1_PORT.into(), board::COM1_PORTS.into(), serial)?;
     let exit = Arc::new(Mutex::new(DebugExit));
     pio.insert(board::DEBUG_EXIT_PORT.into(), 1, exit)?;
     let i8042 = Arc::new(Mutex::new(I8042));
     pio.insert(board::I8042_COMMAND_PORT.into(), 1, i8042)?;
+    let sleep = Arc::new(Mutex::new(SleepRegisters));
+    pio.insert(board::SLEEP_CONTROL_PORT.into(), 2, sleep)?;
     Ok(())
 }
 

@@ -18,8 +18,10 @@ pub const VIRTIO_MMIO_GSI: u32 = 5;
 /// How many virtio-mmio devices there can be: the IOAPIC has 24 pins.
 pub const VIRTIO_MMIO_MAX: usize = 24 - VIRTIO_MMIO_GSI as usize;
 
-/// First of the eight ports of the serial port COM1.
+/// First port of the serial port COM1.
 pub const COM1_PORT: u16 = 0x3f8;
+/// How many ports COM1 has.
+pub const COM1_PORTS: u8 = 8;
 /// GSI of COM1.
 pub const COM1_GSI: u32 = 4;
 
@@ -34,3 +36,10 @@ pub const EXIT_PANIC: u8 = 102;
 pub const I8042_COMMAND_PORT: u16 = 0x64;
 /// The i8042 command that pulses the reset line.
 pub const I8042_RESET: u8 = 0xfe;
+
+/// Port of the ACPI sleep control register, which ends a run.
+pub const SLEEP_CONTROL_PORT: u16 = 0x600;
+/// Port of the ACPI sleep status register, the next one.
+pub const SLEEP_STATUS_PORT: u16 = SLEEP_CONTROL_PORT + 1;
+/// What a guest writes to `SLP_TYP` of the sleep control register to power off (state S5).
+pub const SLEEP_TYPE_S5: u8 = 5;

@@ -13,7 +13,7 @@ use thiserror::Error;
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 use super::{Image, LoadError};
-use crate::layout::BOOT_DATA_END;
+use crate::layout::{ACPI_TABLES, BOOT_DATA_END, LEGACY_END};
 
 /// Size of an ELF64 header, in bytes.
 const HEADER_SIZE: usize = abi::EI_NIDENT + ELF64_EHDR_TAILSIZE;
@@ -82,13 +82,16 @@ pub enum ElfError {
     },
     /// A segment is where the VMM puts its own data.
     #[error(
-        "segment {index} at {paddr:#x} overlaps the boot data of the VMM, below {BOOT_DATA_END:#x}"
+        "segment {index}, {paddr:#x} to {end:#x}, overlaps what the VMM puts into RAM, below \
+         {BOOT_DATA_END:#x} and from {ACPI_TABLES:#x} to {LEGACY_END:#x}"
     )]
     BootData {
         /// Index of its program header.
         index: usize,
         /// `p_paddr`.
         paddr: u64,
+        /// First address after it.
+        end: u64,
     },
     /// A segment is in the hole for devices.
     #[error(
@@ -230,6 +233,12 @@ impl Elf {
         Ok(())
     }
 
+    /// First address after the highest segment.
+    pub fn end(&self) -> u64 {
+        let ends = self.segments.iter().map(|segment| segment.end);
+        ends.max().unwrap_or(0)
+    }
+
     /// `address`, if it is in a loaded segment.
     pub fn checked_entry(&self, address: u64) -> Result<u64, ElfError> {
         let inside = |segment: &Segment| (segment.start..segment.end).contains(&address);
@@ -246,10 +255,11 @@ impl Segment {
         let Self {
             index, start, end, ..
         } = *self;
-        if start < BOOT_DATA_END {
+        if start < BOOT_DATA_END || start < LEGACY_END && end > ACPI_TABLES {
             return Err(ElfError::BootData {
                 index,
                 paddr: start,
+                end,
             });
         }
         let ram_end = memory.last_addr().0.saturating_add(1);

@@ -162,14 +162,17 @@ fn a_segment_that_wraps_the_address_space_is_refused() {
 }
 
 #[test]
-fn a_segment_in_the_low_memory_that_the_vmm_fills_is_refused() {
-    assert_refused(&TestElf::at(0), "overlaps the boot data");
-    assert_refused(&TestElf::at(BOOT_DATA_END - 1), "overlaps the boot data");
-    let image = TestElf::at(BOOT_DATA_END).bytes();
-    let image = Image::Bytes(&image);
-    let memory = memory::allocate(4 * MIB).unwrap();
-    let elf = Elf::parse(&image).unwrap().unwrap();
-    elf.load(&image, &memory).unwrap();
+fn a_segment_where_the_vmm_puts_its_own_data_is_refused() {
+    for paddr in [0, BOOT_DATA_END - 1, ACPI_TABLES - 1, LEGACY_END - 1] {
+        assert_refused(&TestElf::at(paddr), "overlaps what the VMM puts into RAM");
+    }
+    for paddr in [BOOT_DATA_END, ACPI_TABLES - 16, LEGACY_END] {
+        let image = TestElf::at(paddr).bytes();
+        let image = Image::Bytes(&image);
+        let memory = memory::allocate(4 * MIB).unwrap();
+        let elf = Elf::parse(&image).unwrap().unwrap();
+        elf.load(&image, &memory).unwrap();
+    }
 }
 
 #[test]

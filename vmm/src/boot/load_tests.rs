@@ -5,13 +5,14 @@ use std::fs;
 
 use super::test_elf::{TestElf, note};
 use super::*;
-use crate::{layout::Range, memory};
+use crate::memory;
 
 const MIB: u64 = 1 << 20;
 
 fn load_bytes(bytes: &[u8]) -> (GuestMemoryMmap, Result<BootState, LoadError>) {
     let memory = memory::allocate(4 * MIB).unwrap();
-    let state = load(&Image::Bytes(bytes), &memory, c"run=info");
+    let state = load(&Image::Bytes(bytes), &memory, c"run=info")
+        .and_then(|kernel| Ok(kernel.tell_of_machine(&memory, None)?));
     (memory, state)
 }
 
@@ -88,14 +89,12 @@ fn an_elf_without_a_pvh_note_is_entered_in_64_bit_mode_with_boot_params() {
         assert_eq!({ header.header }.to_le_bytes(), *b"HdrS");
         assert_eq!(u64::from(header.cmd_line_ptr), layout::CMDLINE);
         assert_eq!({ header.cmdline_size }, 8);
-        let e820: Vec<Range> = params.e820_table[..usize::from(params.e820_entries)]
+        assert_eq!({ params.acpi_rsdp_addr }, layout::ACPI_TABLES);
+        let e820: Vec<(u64, u64, u32)> = params.e820_table[..usize::from(params.e820_entries)]
             .iter()
-            .map(|entry| Range {
-                start: entry.addr,
-                len: entry.size,
-            })
+            .map(|entry| (entry.addr, entry.size, entry.r#type))
             .collect();
-        assert_eq!(e820, layout::usable_ram(4 * MIB));
+        assert_eq!(e820, expected_map());
     }
 }
 
@@ -108,19 +107,24 @@ fn every_protocol_gets_the_command_line_and_the_memory_map_in_start_info() {
         assert_eq!(info.magic, 0x336e_c578);
         assert_eq!(info.version, 1);
         assert_eq!(&read::<[u8; 9]>(&memory, info.cmdline_paddr), b"run=info\0");
-        let map: Vec<Range> = (0..u64::from(info.memmap_entries))
+        assert_eq!(info.rsdp_paddr, layout::ACPI_TABLES);
+        assert_eq!((info.nr_modules, info.modlist_paddr), (0, 0));
+        let map: Vec<(u64, u64, u32)> = (0..u64::from(info.memmap_entries))
             .map(|i| {
                 let size = size_of::<hvm_memmap_table_entry>() as u64;
                 let entry: hvm_memmap_table_entry = read(&memory, info.memmap_paddr + i * size);
-                assert_eq!(entry.type_, 1);
-                Range {
-                    start: entry.addr,
-                    len: entry.size,
-                }
+                (entry.addr, entry.size, entry.type_)
             })
             .collect();
-        assert_eq!(map, layout::usable_ram(4 * MIB));
+        assert_eq!(map, expected_map());
     }
+}
+
+/// The memory map of the machine that [`load_bytes`] loads into.
+fn expected_map() -> Vec<(u64, u64, u32)> {
+    let map = layout::memory_map(4 * MIB).into_iter();
+    map.map(|(range, kind)| (range.start, range.len, kind as u32))
+        .collect()
 }
 
 #[test]
@@ -176,8 +180,8 @@ fn a_kernel_from_a_file_is_loaded_like_one_from_memory() {
     let path = dir.path().join("kernel");
     fs::write(&path, elf.bytes()).unwrap();
     let memory = memory::allocate(4 * MIB).unwrap();
-    let state = load(&Image::open(&path).unwrap(), &memory, c"").unwrap();
-    assert_eq!(state.rip, MIB);
+    let kernel = load(&Image::open(&path).unwrap(), &memory, c"").unwrap();
+    assert_eq!(kernel.tell_of_machine(&memory, None).unwrap().rip, MIB);
     assert_eq!(read::<[u8; 4]>(&memory, MIB), [1, 2, 3, 4]);
 }
 
@@ -218,6 +222,7 @@ proptest! {
         elf.phdrs[0].memsz = memsz;
         let fits = memsz >= 16
             && paddr >= layout::BOOT_DATA_END
+            && (paddr.saturating_add(memsz) <= layout::ACPI_TABLES || paddr >= layout::LEGACY_END)
             && paddr.checked_add(memsz).is_some_and(|end| end <= 4 * MIB);
         prop_assert_eq!(load_bytes(&elf.bytes()).1.is_ok(), fits);
     }

@@ -1,22 +1,31 @@
 //! Loads a kernel into guest RAM and says with which registers it is to be entered. One file per
 //! protocol, chosen by the image's content. Touches guest RAM alone: registers are `arch`'s.
 
+mod boot_params;
+mod bzimage;
 mod elf;
 mod flat;
 mod image;
+mod initrd;
 mod linux64;
 mod pvh;
 mod start_info;
 
 use std::ffi::CStr;
 use std::io;
+use std::path::Path;
 
+use linux_loader::loader::bootparam::setup_header;
+use spec::board::HOLE_START;
 use thiserror::Error;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
+use vm_memory::{
+    Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryMmap, GuestMemoryRegion,
+};
 
 pub use image::Image;
+pub use initrd::InitrdError;
 
-use crate::layout;
+use crate::layout::{self, MemoryType, Range};
 
 /// How a kernel is to be entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,9 +57,9 @@ pub enum LoadError {
     /// The image cannot be read.
     #[error(transparent)]
     Read(#[from] io::Error),
-    /// The VMM's own data cannot be written into guest RAM.
-    #[error("writing the boot data into guest RAM: {0}")]
-    BootData(#[from] GuestMemoryError),
+    /// The command line cannot be written into guest RAM.
+    #[error("writing the command line into guest RAM: {0}")]
+    Cmdline(#[from] GuestMemoryError),
     /// There is nothing to load.
     #[error("the file is empty")]
     Empty,
@@ -65,9 +74,24 @@ pub enum LoadError {
     /// The file begins like an ELF, but is not one that can be booted.
     #[error("not a bootable ELF: {0}")]
     Elf(#[from] elf::ElfError),
+    /// The file begins like a bzImage, but is not one that can be booted.
+    #[error("not a bootable bzImage: {0}")]
+    BzImage(#[from] bzimage::BzImageError),
 }
 
-/// Loads the kernel `image` into `memory`, with `cmdline` and what else its protocol promises.
+/// A kernel in guest RAM, which has not been told of the machine yet.
+#[derive(Debug)]
+pub struct Kernel {
+    state: BootState,
+    /// First address after what the kernel takes up until it knows of an initrd.
+    end: u64,
+    /// Highest address that a byte of the initrd may have.
+    initrd_max: u64,
+    /// What `boot_params` begins with, where the protocol has them.
+    setup_header: Option<setup_header>,
+}
+
+/// Loads the kernel `image` and `cmdline` into `memory`.
 ///
 /// # Errors
 /// Where the image is not one that can be loaded, see [`LoadError`]. `memory` may then hold parts
@@ -76,29 +100,73 @@ pub fn load(
     image: &Image<'_>,
     memory: &GuestMemoryMmap,
     cmdline: &CStr,
-) -> Result<BootState, LoadError> {
+) -> Result<Kernel, LoadError> {
     if image.is_empty() {
         return Err(LoadError::Empty);
     }
     memory.write_slice(cmdline.to_bytes_with_nul(), GuestAddress(layout::CMDLINE))?;
-    start_info::write(memory)?;
 
-    let Some(elf) = elf::Elf::parse(image)? else {
-        return flat::load(image, memory);
-    };
-    elf.load(image, memory)?;
-    match pvh::entry(&elf, image)? {
-        Some(entry) => Ok(pvh::boot_state(entry)),
-        None => linux64::prepare(&elf, memory, cmdline),
+    if let Some(elf) = elf::Elf::parse(image)? {
+        elf.load(image, memory)?;
+        let (state, setup_header) = match pvh::entry(&elf, image)? {
+            Some(entry) => (pvh::boot_state(entry), None),
+            None => (
+                linux64::boot_state(&elf)?,
+                Some(linux64::setup_header(cmdline)),
+            ),
+        };
+        return Ok(Kernel {
+            state,
+            end: elf.end(),
+            initrd_max: u32::MAX.into(),
+            setup_header,
+        });
+    }
+    match bzimage::load(image, memory, cmdline)? {
+        Some(kernel) => Ok(kernel),
+        None => flat::load(image, memory),
     }
 }
 
-/// The ranges of RAM that a kernel is told of.
-fn usable_ram(memory: &GuestMemoryMmap) -> Vec<layout::Range> {
-    use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
-    layout::usable_ram(memory.iter().map(|region| region.len()).sum())
+impl Kernel {
+    /// Loads the initrd `path` into `memory`, which holds this kernel, and returns where it is.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or there is no room for it.
+    pub fn load_initrd(&self, path: &Path, memory: &GuestMemoryMmap) -> Result<Range, InitrdError> {
+        initrd::load(path, memory, self)
+    }
+
+    /// Writes into `memory` what the kernel's protocol promises, and returns how the kernel is to
+    /// be entered.
+    ///
+    /// # Errors
+    /// Where there is no RAM for it.
+    pub fn tell_of_machine(
+        &self,
+        memory: &GuestMemoryMmap,
+        initrd: Option<Range>,
+    ) -> Result<BootState, GuestMemoryError> {
+        start_info::write(memory, initrd)?;
+        if let Some(header) = &self.setup_header {
+            boot_params::write(memory, header, initrd)?;
+        }
+        Ok(self.state)
+    }
 }
 
+/// The memory map that a kernel is told of.
+fn memory_map(memory: &GuestMemoryMmap) -> Vec<(Range, MemoryType)> {
+    layout::memory_map(memory.iter().map(|region| region.len()).sum())
+}
+
+/// First address after RAM below the hole.
+fn low_ram_end(memory: &GuestMemoryMmap) -> u64 {
+    memory.last_addr().0.saturating_add(1).min(HOLE_START)
+}
+
+#[cfg(test)]
+mod test_bzimage;
 #[cfg(test)]
 mod test_elf;
 #[cfg(test)]
