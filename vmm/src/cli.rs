@@ -21,7 +21,7 @@ Examples:
   vmm --disk disk.img                           ... and let it look at a disk
   vmm --disk disk.img,readonly=on --cmdline 'run=read lba=0 count=1'
   vmm --kernel guest.elf --disk a.img --disk b.img,id=scratch,notify=ioeventfd
-  vmm --kernel vmlinux --memory 1G --cmdline 'console=ttyS0'
+  vmm --kernel vmlinux --cpus 4 --memory 1G --cmdline 'console=ttyS0'
 
 The guest's serial port is the terminal: Ctrl-A X leaves, Ctrl-A Ctrl-A sends Ctrl-A.
 
@@ -51,6 +51,10 @@ struct Args {
         value_parser = OsStringValueParser::new().try_map(|value| parse_disk(&value))
     )]
     disks: Vec<DiskArg>,
+
+    /// How many CPUs the guest has
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    cpus: u32,
 
     /// Size of the guest's RAM, in bytes or with K, M, G or T
     #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = parse_memory)]
@@ -119,6 +123,7 @@ fn config(args: Args) -> Result<VmConfig, ConfigError> {
         cmdline: kernel_cmdline(&args.cmdline, args.disks.len())?,
         kernel: args.kernel,
         initrd: args.initrd,
+        cpus: args.cpus,
         memory: args.memory,
         disks: args
             .disks

@@ -44,10 +44,11 @@ fn the_definition_of_the_arguments_is_sound() {
 }
 
 #[test]
-fn without_arguments_it_is_the_built_in_guest_with_128_mib_and_no_disk() {
+fn without_arguments_it_is_the_built_in_guest_with_one_cpu_128_mib_and_no_disk() {
     let config = config(&[]);
     assert_eq!(config.kernel, None);
     assert_eq!(config.disks, []);
+    assert_eq!(config.cpus, 1);
     assert_eq!(config.memory, 128 << 20);
     assert_eq!(config.cmdline.as_c_str(), c"");
 }
@@ -57,6 +58,8 @@ fn every_option_reaches_the_machine() {
     let config = config(&[
         "--kernel",
         "k.elf",
+        "--cpus",
+        "16",
         "--memory",
         "1G",
         "--cmdline",
@@ -69,6 +72,7 @@ fn every_option_reaches_the_machine() {
         "c.img,readonly=off,notify=trap",
     ]);
     assert_eq!(config.kernel, Some("k.elf".into()));
+    assert_eq!(config.cpus, 16);
     assert_eq!(config.memory, 1 << 30);
     assert!(
         config
@@ -113,6 +117,7 @@ fn help_and_version_are_texts_and_no_errors() {
     for part in [
         "--kernel",
         "--disk",
+        "--cpus",
         "--memory",
         "--cmdline",
         "Examples:",
@@ -199,6 +204,15 @@ fn ram_that_is_too_small_or_no_multiple_of_a_page_is_refused() {
             "it is no multiple of a page, 4096 bytes"
         );
     }
+}
+
+#[test]
+fn a_number_of_cpus_that_is_none_or_0_is_refused() {
+    for text in ["0", "", "four", "1.5", "0x4", "1 ", "4294967296"] {
+        let start = format!("invalid value '{text}' for '--cpus <N>': ");
+        assert!(refusal(&["--cpus", text]).starts_with(&start), "{text}");
+    }
+    assert!(refusal(&["--cpus", "-1"]).contains("-1"));
 }
 
 #[test]

@@ -20,6 +20,9 @@ pub struct VmConfig {
     /// The disks, in the order of their virtio-mmio windows. At most
     /// [`spec::board::VIRTIO_MMIO_MAX`].
     pub disks: Vec<DiskConfig>,
+    /// How many CPUs the guest has: at least one, and no more than KVM allows, which is found out
+    /// when the machine is built.
+    pub cpus: u32,
     /// Size of the guest's RAM, in bytes.
     pub memory: u64,
     /// The whole kernel command line, as [`kernel_cmdline`] makes it.

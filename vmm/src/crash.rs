@@ -13,6 +13,8 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 /// How many bytes at RIP are shown: as many as the longest instruction has.
 const CODE_LEN: usize = 15;
+/// CS:RIP of a CPU after a reset.
+const RESET_VECTOR: (u16, u64) = (0xf000, 0xfff0);
 /// EFER.LMA: the CPU is in long mode.
 const EFER_LMA: u64 = 1 << 10;
 
@@ -59,6 +61,8 @@ fn entry_failure(reason: u64) -> &'static str {
 pub struct Crash {
     /// Why.
     pub reason: CrashReason,
+    /// Number of the vCPU that it happened on.
+    pub vcpu: u8,
     registers: Result<(kvm_regs, kvm_sregs), kvm_ioctls::Error>,
     code: Code,
 }
@@ -71,9 +75,14 @@ enum Code {
 }
 
 impl Crash {
-    /// Looks at `vcpu`, whose RAM is `memory`.
+    /// Looks at `vcpu`, number `index` of a machine whose RAM is `memory`.
     #[must_use]
-    pub fn capture(reason: CrashReason, vcpu: &VcpuFd, memory: &GuestMemoryMmap) -> Self {
+    pub fn capture(
+        reason: CrashReason,
+        index: u8,
+        vcpu: &VcpuFd,
+        memory: &GuestMemoryMmap,
+    ) -> Self {
         let registers = vcpu.get_regs().and_then(|r| Ok((r, vcpu.get_sregs()?)));
         let code = match &registers {
             Ok((regs, sregs)) => code_at(linear_rip(regs, sregs), vcpu, memory),
@@ -81,6 +90,7 @@ impl Crash {
         };
         Self {
             reason,
+            vcpu: index,
             registers,
             code,
         }
@@ -115,7 +125,8 @@ fn code_at(linear: u64, vcpu: &VcpuFd, memory: &GuestMemoryMmap) -> Code {
     }
 }
 
-/// The register dump, in several lines; [`reason`](Crash::reason) is not among them.
+/// The register dump, in several lines; neither [`reason`](Crash::reason) nor
+/// [`vcpu`](Crash::vcpu) is in it.
 impl fmt::Display for Crash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (r, s) = match &self.registers {
@@ -165,8 +176,15 @@ impl fmt::Display for Crash {
             s.cs.selector, s.cs.base
         )?;
         match &self.code {
-            Code::Bytes(bytes) => bytes.iter().try_for_each(|byte| write!(f, " {byte:02x}")),
-            Code::Unreadable => write!(f, " unreadable"),
+            Code::Bytes(bytes) => bytes.iter().try_for_each(|byte| write!(f, " {byte:02x}"))?,
+            Code::Unreadable => write!(f, " unreadable")?,
         }
+        if (s.cs.selector, r.rip) == RESET_VECTOR {
+            write!(
+                f,
+                "\n  (after a reset: on AMD, KVM resets a vCPU at a triple fault)"
+            )?;
+        }
+        Ok(())
     }
 }

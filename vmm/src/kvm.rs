@@ -1,7 +1,7 @@
 //! Opens /dev/kvm, checks that it offers what this VMM is built on, and makes a VM with guest RAM
 //! and interrupt controllers. Devices and vCPUs come later, elsewhere.
 
-use kvm_bindings::{KVM_API_VERSION, kvm_userspace_memory_region};
+use kvm_bindings::{KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, Kvm, VmFd};
 use thiserror::Error;
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, MemoryRegionAddress};
@@ -14,6 +14,7 @@ const REQUIRED: &[(Cap, &str)] = &[
     (Cap::SetTssAddr, "KVM_CAP_SET_TSS_ADDR"),
     (Cap::SetIdentityMapAddr, "KVM_CAP_SET_IDENTITY_MAP_ADDR"),
     (Cap::ExtCpuid, "KVM_CAP_EXT_CPUID"),
+    (Cap::GetTscKhz, "KVM_CAP_GET_TSC_KHZ"),
     (Cap::Irqchip, "KVM_CAP_IRQCHIP"),
     (Cap::Irqfd, "KVM_CAP_IRQFD"),
     (Cap::Ioeventfd, "KVM_CAP_IOEVENTFD"),
@@ -45,6 +46,19 @@ pub enum KvmError {
     /// KVM is too old.
     #[error("the host's KVM lacks {0}")]
     Capability(&'static str),
+    /// KVM allows fewer vCPUs.
+    #[error("--cpus: {cpus} vCPUs are more than the {max} that {limit} allows")]
+    TooManyCpus {
+        /// How many were asked for.
+        cpus: u32,
+        /// How many there can be.
+        max: u8,
+        /// What allows no more.
+        limit: &'static str,
+    },
+    /// The CPUID of a vCPU has more leaves than KVM takes.
+    #[error("the CPUID of a vCPU has {0} leaves, and KVM takes {KVM_MAX_CPUID_ENTRIES}")]
+    LongCpuid(usize),
     /// A call to KVM failed.
     #[error("KVM refuses to {what}: {source}")]
     Call {
@@ -77,6 +91,23 @@ pub fn open() -> Result<Kvm, KvmError> {
     match REQUIRED.iter().find(|(cap, _)| !kvm.check_extension(*cap)) {
         Some((_, name)) => Err(KvmError::Capability(name)),
         None => Ok(kvm),
+    }
+}
+
+/// `cpus`, if a VM can have as many vCPUs. Their numbers are also their APIC ids, of which the one
+/// with all eight bits set stands for all CPUs: there can be 255.
+///
+/// # Errors
+/// Where there can be fewer.
+pub fn check_cpus(kvm: &Kvm, cpus: u32) -> Result<u8, KvmError> {
+    let allowed = kvm.get_max_vcpus().min(kvm.get_max_vcpu_id());
+    let (max, limit) = match u8::try_from(allowed) {
+        Ok(max) => (max, "the host's KVM"),
+        Err(_) => (u8::MAX, "an 8-bit APIC id"),
+    };
+    match u8::try_from(cpus) {
+        Ok(cpus) if cpus <= max => Ok(cpus),
+        _ => Err(KvmError::TooManyCpus { cpus, max, limit }),
     }
 }
 

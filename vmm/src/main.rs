@@ -86,7 +86,8 @@ fn status(reason: StopReason) -> u8 {
         StopReason::Failed(error) => fail(&error),
         StopReason::Panicked => VMM_ERROR,
         StopReason::Crashed(crash) => {
-            say(&format!("the guest crashed: {}", crash.reason));
+            let (vcpu, reason) = (crash.vcpu, crash.reason);
+            say(&format!("the guest crashed on vCPU {vcpu}: {reason}"));
             // When stderr is gone there is nobody left to tell.
             let _ = writeln!(io::stderr(), "{crash}");
             GUEST_CRASH

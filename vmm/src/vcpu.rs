@@ -1,5 +1,5 @@
-//! The vCPU and its thread: the loop around KVM_RUN, and stopping it from outside. What an exit
-//! means is `exit`'s to say.
+//! The vCPUs and their threads: the loop around KVM_RUN, and stopping it from outside. What an exit
+//! means is `exit`'s to say, and which vCPU starts another is the guest's.
 
 use std::io;
 use std::sync::Arc;
@@ -17,9 +17,10 @@ use crate::kvm::failed_to;
 use crate::kvm_run::KvmRunPage;
 use crate::stop::{StopEvent, StopReason};
 
-/// A vCPU that is ready to run.
+/// A vCPU that is ready to run, or to wait in KVM_RUN until the guest starts it.
 #[derive(Debug)]
 pub struct Vcpu {
+    index: u8,
     fd: VcpuFd,
     page: Arc<KvmRunPage>,
     buses: Arc<Buses>,
@@ -27,13 +28,19 @@ pub struct Vcpu {
 }
 
 impl Vcpu {
-    /// The vCPU `fd`, in a machine with `buses` and `memory`.
+    /// The vCPU `fd`, number `index` in a machine with `buses` and `memory`.
     ///
     /// # Errors
     /// Where the page that it shares with KVM cannot be mapped.
-    pub fn new(fd: VcpuFd, buses: Arc<Buses>, memory: GuestMemoryMmap) -> Result<Self, Error> {
+    pub fn new(
+        index: u8,
+        fd: VcpuFd,
+        buses: Arc<Buses>,
+        memory: GuestMemoryMmap,
+    ) -> Result<Self, Error> {
         let page = KvmRunPage::map(&fd).map_err(cannot("map the vCPU's page"))?;
         Ok(Self {
+            index,
             fd,
             page: Arc::new(page),
             buses,
@@ -48,6 +55,7 @@ impl Vcpu {
                 Ok(exit) => handle_exit(&self.buses, exit, &self.page),
                 Err(error) => match error.errno() {
                     libc::EINTR if self.page.is_stop_requested() => Action::Stop,
+                    // EAGAIN: the vCPU waited to be started, and has got something to look at.
                     libc::EINTR | libc::EAGAIN => Action::Continue,
                     _ => Action::Fail(failed_to("run the vCPU")(error).into()),
                 },
@@ -59,7 +67,7 @@ impl Vcpu {
                 Action::Reset => return Some(StopReason::Reset),
                 Action::Fail(error) => return Some(StopReason::Failed(error)),
                 Action::Crash(reason) => {
-                    let crash = Crash::capture(reason, &self.fd, &self.memory);
+                    let crash = Crash::capture(reason, self.index, &self.fd, &self.memory);
                     return Some(StopReason::Crashed(Box::new(crash)));
                 }
             }
@@ -67,57 +75,78 @@ impl Vcpu {
     }
 }
 
-/// The thread that runs a vCPU. Dropping this stops the vCPU and waits for the thread.
+/// The threads that run the vCPUs of a machine, `vcpu0` and on. Dropping this stops them all and
+/// waits for them.
 #[derive(Debug)]
-pub struct VcpuThread {
-    page: Arc<KvmRunPage>,
+pub struct VcpuThreads {
+    threads: Vec<VcpuThread>,
     stop: StopEvent,
-    /// `None` once it has been waited for.
-    thread: Option<JoinHandle<()>>,
 }
 
-impl VcpuThread {
-    /// Starts `vcpu`. How the run ends goes to `reasons`. The vCPU's thread may block on `stop`.
+#[derive(Debug)]
+struct VcpuThread {
+    page: Arc<KvmRunPage>,
+    thread: JoinHandle<()>,
+}
+
+impl VcpuThreads {
+    /// Starts `vcpus`. How the run ends for each of them goes to `reasons`. Their threads may
+    /// block on `stop`.
     ///
     /// # Errors
     /// Where there can be no thread.
-    pub fn spawn(vcpu: Vcpu, stop: StopEvent, reasons: Sender<StopReason>) -> Result<Self, Error> {
+    pub fn spawn(
+        vcpus: Vec<Vcpu>,
+        stop: StopEvent,
+        reasons: &Sender<StopReason>,
+    ) -> Result<Self, Error> {
         register_signal_handler(SIGRTMIN(), ignore)
             .map_err(|error| cannot("handle the signal that stops a vCPU")(io_error(error)))?;
+        let threads = Vec::with_capacity(vcpus.len());
+        let mut all = Self { threads, stop };
+        for vcpu in vcpus {
+            all.threads.push(VcpuThread::spawn(vcpu, reasons.clone())?);
+        }
+        Ok(all)
+    }
+}
+
+impl VcpuThread {
+    fn spawn(vcpu: Vcpu, reasons: Sender<StopReason>) -> Result<Self, Error> {
         let page = Arc::clone(&vcpu.page);
         let thread = Builder::new()
-            .name("vcpu0".into())
+            .name(format!("vcpu{}", vcpu.index))
             .spawn(move || {
                 if let Some(reason) = vcpu.run() {
                     // Nobody listens any more when the machine has stopped for another reason.
                     let _ = reasons.send(reason);
                 }
             })
-            .map_err(cannot("start the vCPU's thread"))?;
-        Ok(Self {
-            page,
-            stop,
-            thread: Some(thread),
-        })
+            .map_err(cannot("start a vCPU's thread"))?;
+        Ok(Self { page, thread })
     }
 }
 
-impl Drop for VcpuThread {
+impl Drop for VcpuThreads {
     /// The flag comes before the signal, so that no moment is lost: a thread that the signal meets
     /// outside KVM_RUN finds the flag when it enters next, and one that it meets inside returns
     /// because of the signal. A signal alone would be lost in the first case, a flag alone in the
     /// second. The event is for a thread that waits for room in the output.
+    ///
+    /// All are told before the first is waited for, since one may wait for a device that another
+    /// keeps busy.
     fn drop(&mut self) {
         self.stop.set();
-        self.page.request_stop();
-        let Some(thread) = self.thread.take() else {
-            return;
-        };
-        if let Err(error) = thread.kill(SIGRTMIN()) {
-            log::error!("cannot signal the vCPU's thread: {error}");
+        for vcpu in &self.threads {
+            vcpu.page.request_stop();
+            if let Err(error) = vcpu.thread.kill(SIGRTMIN()) {
+                log::error!("cannot signal a vCPU's thread: {error}");
+            }
         }
-        // A panic has been reported by the hook that reports them all.
-        let _ = thread.join();
+        for vcpu in self.threads.drain(..) {
+            // A panic has been reported by the hook that reports them all.
+            let _ = vcpu.thread.join();
+        }
     }
 }
 

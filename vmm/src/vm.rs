@@ -30,7 +30,7 @@ use crate::memory;
 use crate::signals::SignalThread;
 use crate::stop::{StopEvent, StopReason};
 use crate::terminal::{self, Input};
-use crate::vcpu::{Vcpu, VcpuThread};
+use crate::vcpu::{Vcpu, VcpuThreads};
 
 /// The guest of this workspace, as a flat binary.
 const BUILT_IN_GUEST: &[u8] = include_bytes!(env!("GUEST_BIN"));
@@ -41,7 +41,7 @@ type Serial = Arc<Mutex<SerialConsole>>;
 /// A machine that is ready to run.
 #[derive(Debug)]
 pub struct Vm {
-    vcpu: Vcpu,
+    vcpus: Vec<Vcpu>,
     buses: Arc<Buses>,
     serial: Serial,
     /// Readable when the serial port can take more input.
@@ -66,10 +66,13 @@ impl Vm {
             .collect::<Result<_, _>>()?;
         let memory = memory::allocate(config.memory)?;
         let state = load_kernel(config, &memory)?;
-        acpi::write(&memory, 1, config.disks.len()).map_err(Error::BootData)?;
         arch::write_tables(&memory, state.mode).map_err(Error::Tables)?;
 
         let kvm = kvm::open()?;
+        let cpus = kvm::check_cpus(&kvm, config.cpus)?;
+        acpi::write(&memory, cpus, config.disks.len()).map_err(Error::BootData)?;
+        let cpuid = arch::supported_cpuid(&kvm)?;
+        check_address_bits(&memory, arch::physical_address_bits(&cpuid))?;
         let vm = kvm::create_vm(&kvm, &memory)?;
         let stop = StopEvent::new().map_err(cannot("create an eventfd"))?;
         let (serial, input_room) = serial(&vm, &stop)?;
@@ -80,12 +83,20 @@ impl Vm {
         }
         let buses = Arc::new(buses);
 
-        let vcpu = vm.create_vcpu(0).map_err(failed_to("create a vCPU"))?;
-        let cpuid = arch::guest_cpuid(&kvm)?;
-        check_address_bits(&memory, arch::physical_address_bits(&cpuid))?;
-        arch::configure(&vcpu, &cpuid, &state)?;
+        let mut vcpus = Vec::new();
+        for index in 0..cpus {
+            let vcpu = vm
+                .create_vcpu(index.into())
+                .map_err(failed_to("create a vCPU"))?;
+            arch::set_cpuid(&vcpu, &cpuid, index, cpus)?;
+            if index == 0 {
+                arch::set_registers(&vcpu, &state)?;
+            }
+            let buses = Arc::clone(&buses);
+            vcpus.push(Vcpu::new(index, vcpu, buses, memory.clone())?);
+        }
         Ok(Self {
-            vcpu: Vcpu::new(vcpu, Arc::clone(&buses), memory.clone())?,
+            vcpus,
             buses,
             serial,
             input_room,
@@ -108,7 +119,7 @@ impl Vm {
         (sender, reasons): (Sender<StopReason>, Receiver<StopReason>),
     ) -> Result<StopReason, Error> {
         let Self {
-            vcpu,
+            vcpus,
             buses,
             serial,
             input_room,
@@ -131,11 +142,11 @@ impl Vm {
                 InputThread::spawn(source, serial, input_room, stop, sender)
             })
             .transpose()?;
-        let vcpu = VcpuThread::spawn(vcpu, stop, sender)?;
+        let vcpus = VcpuThreads::spawn(vcpus, stop, &sender)?;
 
         let reason = reasons.recv().unwrap_or(StopReason::Panicked);
 
-        drop(vcpu);
+        drop(vcpus);
         drop(console);
         // Devices stop their threads here, and finish what they have begun.
         drop(buses);

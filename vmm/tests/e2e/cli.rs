@@ -45,6 +45,8 @@ fn wrong_command_line() {
         (&["image"], "'image'"),
         (&["--memory", "lots"], "'lots' for '--memory <SIZE>'"),
         (&["--memory", "1\n2"], "--memory"),
+        (&["--cpus", "0"], "'0' for '--cpus <N>'"),
+        (&["--cpus", "all"], "'all' for '--cpus <N>'"),
         (&["--disk", "a,cache=on"], "unknown key 'cache'"),
         (&["--cmdline", "\x1b[2J"], "--cmdline"),
     ] {

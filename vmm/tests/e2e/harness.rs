@@ -221,6 +221,11 @@ impl Running {
         expect(stdout, text);
     }
 
+    /// Where the kernel tells `what` of the process.
+    pub fn proc(&self, what: &str) -> PathBuf {
+        format!("/proc/{}/{what}", self.child.id()).into()
+    }
+
     pub fn signal(&self, signal: i32) {
         // SAFETY: the child has not been waited for, so the number is still its own.
         let result = unsafe { libc::kill(self.child.id() as i32, signal) };

@@ -14,6 +14,7 @@ mod kernels;
 mod kvm;
 mod pty;
 mod qemu;
+mod smp;
 mod status;
 #[allow(dead_code)] // The unit tests use more of it.
 #[path = "../../src/boot/test_elf.rs"]
@@ -29,6 +30,7 @@ fn main() {
         disk::tests(),
         kvm::tests(),
         qemu::tests(),
+        smp::tests(),
         status::tests(),
     ];
     let trials = trials.into_iter().flatten().collect();

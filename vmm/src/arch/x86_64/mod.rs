@@ -7,11 +7,12 @@ mod paging;
 mod segments;
 
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_regs};
-use kvm_ioctls::{Kvm, VcpuFd};
+use kvm_ioctls::{Cap, Kvm, VcpuFd};
 use vm_memory::{GuestMemoryError, GuestMemoryMmap};
 
 use crate::boot::{BootState, CpuMode};
 use crate::kvm::{KvmError, failed_to};
+use cpuid::GuestCpu;
 
 /// Protected mode is on.
 const CR0_PE: u64 = 1;
@@ -40,16 +41,18 @@ pub fn write_tables(memory: &GuestMemoryMmap, mode: CpuMode) -> Result<(), Guest
     }
 }
 
-/// The CPUID of the guest's one CPU: what the host's KVM supports.
+/// The CPUID leaves that the host's KVM supports.
 ///
 /// # Errors
 /// Where KVM refuses.
-pub fn guest_cpuid(kvm: &Kvm) -> Result<CpuId, KvmError> {
-    let mut cpuid = kvm
+pub fn supported_cpuid(kvm: &Kvm) -> Result<CpuId, KvmError> {
+    let mut supported = kvm
         .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
         .map_err(failed_to("say which CPUID it supports"))?;
-    cpuid::describe_single_cpu(cpuid.as_mut_slice());
-    Ok(cpuid)
+    if kvm.check_extension(Cap::TscDeadlineTimer) {
+        cpuid::add_tsc_deadline(supported.as_mut_slice());
+    }
+    Ok(supported)
 }
 
 /// Width of a physical address of a CPU with this CPUID, in bits.
@@ -58,12 +61,36 @@ pub fn physical_address_bits(cpuid: &CpuId) -> u32 {
     cpuid::physical_address_bits(cpuid.as_slice())
 }
 
-/// Gives `vcpu` its CPUID, and sets its registers to `state`. The tables must have been written.
+/// Gives `vcpu` its CPUID: that of CPU `index` of `count`, out of what KVM supports.
 ///
 /// # Errors
 /// Where KVM refuses.
-pub fn configure(vcpu: &VcpuFd, cpuid: &CpuId, state: &BootState) -> Result<(), KvmError> {
-    vcpu.set_cpuid2(cpuid).map_err(failed_to("set the CPUID"))?;
+pub fn set_cpuid(vcpu: &VcpuFd, supported: &CpuId, index: u8, count: u8) -> Result<(), KvmError> {
+    let cpu = GuestCpu {
+        apic_id: index.into(),
+        count: count.into(),
+        tsc_khz: tsc_khz(vcpu)?,
+    };
+    let entries = cpuid::describe(supported.as_slice(), cpu);
+    let cpuid = CpuId::from_entries(&entries).map_err(|_| KvmError::LongCpuid(entries.len()))?;
+    vcpu.set_cpuid2(&cpuid).map_err(failed_to("set the CPUID"))
+}
+
+/// Frequency of the TSC of `vcpu`, in kHz; `None` where the host's is not stable.
+fn tsc_khz(vcpu: &VcpuFd) -> Result<Option<u32>, KvmError> {
+    match vcpu.get_tsc_khz() {
+        Ok(khz) => Ok(Some(khz)),
+        Err(error) if error.errno() == libc::EIO => Ok(None),
+        Err(error) => Err(failed_to("tell the frequency of the TSC")(error)),
+    }
+}
+
+/// Sets the registers of `vcpu`, the one that boots, to `state`. The tables must have been
+/// written. All other vCPUs wait as after a reset, until the guest starts them by INIT and SIPI.
+///
+/// # Errors
+/// Where KVM refuses.
+pub fn set_registers(vcpu: &VcpuFd, state: &BootState) -> Result<(), KvmError> {
     let mut sregs = vcpu
         .get_sregs()
         .map_err(failed_to("tell the segment registers"))?;

@@ -1,4 +1,4 @@
-use kvm_bindings::{kvm_cpuid_entry2, kvm_segment, kvm_sregs};
+use kvm_bindings::{kvm_segment, kvm_sregs};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
@@ -81,41 +81,4 @@ fn the_page_tables_map_every_address_below_4_gib_to_itself() {
         assert_eq!((page & !0x1f_ffff) + (virt & 0x1f_ffff), virt);
     }
     assert_eq!(read(&memory, paging::ROOT + 8), 0, "nothing beyond");
-}
-
-#[test]
-fn cpuid_describes_one_cpu_whatever_cpu_of_the_host_was_asked() {
-    let leaf = |function, index, eax, ebx, ecx, edx| kvm_cpuid_entry2 {
-        function,
-        index,
-        eax,
-        ebx,
-        ecx,
-        edx,
-        ..Default::default()
-    };
-    let mut entries = [
-        leaf(0x1, 0, 0xc06f2, 0x0720_0800, 0x0000_2000, 0x1f8b_fbff),
-        leaf(0x4, 3, 0xfc1f_c163, 0x02c0_003f, 0xfff, 4),
-        leaf(0xb, 0, 1, 2, 0x100, 7),
-        leaf(0xb, 1, 5, 32, 0x201, 7),
-        leaf(0xb, 2, 5, 32, 2, 7),
-        leaf(0x8000_0001, 0, 0, 0, 0x103, 0),
-        leaf(0x8000_0008, 0, 0x3930, 0x1000, 0x501f, 0),
-        leaf(0x8000_001e, 0, 7, 0x103, 0x101, 0),
-        leaf(0x7, 0, 1, 2, 3, 4),
-    ];
-    cpuid::describe_single_cpu(&mut entries);
-    let expected = [
-        leaf(0x1, 0, 0xc06f2, 0x0001_0800, 0x8000_2000, 0x0f8b_fbff),
-        leaf(0x4, 3, 0x0163, 0x02c0_003f, 0xfff, 4),
-        leaf(0xb, 0, 0, 1, 0x100, 0),
-        leaf(0xb, 1, 0, 1, 0x201, 0),
-        leaf(0xb, 2, 0, 0, 2, 0),
-        leaf(0x8000_0001, 0, 0, 0, 0x101, 0),
-        leaf(0x8000_0008, 0, 0x3930, 0x1000, 0, 0),
-        leaf(0x8000_001e, 0, 0, 0, 0, 0),
-        leaf(0x7, 0, 1, 2, 3, 4),
-    ];
-    assert_eq!(entries, expected);
 }
