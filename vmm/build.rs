@@ -9,6 +9,7 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::time::{Duration, SystemTime};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
 }
 
 fn build() -> Result<()> {
+    let begin = SystemTime::now();
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .ok_or("the vmm crate is not in a workspace")?;
@@ -84,8 +86,14 @@ fn build() -> Result<()> {
 
     let kept = target_dir.join("guest");
     fs::create_dir_all(&kept)?;
-    write(&kept.join("guest.elf"), &file)?;
-    write(&kept.join("guest.bin"), &flat)?;
+    for (name, contents) in [("guest.elf", &file), ("guest.bin", &flat)] {
+        let path = kept.join(name);
+        write(&path, contents)?;
+        // Made again if it is removed; dated before the build began, or cargo would take it for
+        // a change each time.
+        fs::File::open(&path)?.set_modified(begin - Duration::from_secs(2))?;
+        println!("cargo::rerun-if-changed={}", path.display());
+    }
     let included = out_dir.join("guest.bin");
     write(&included, &flat)?;
     println!("cargo::rustc-env=GUEST_BIN={}", included.display());
@@ -96,13 +104,14 @@ fn build() -> Result<()> {
     Ok(())
 }
 
-/// The directory that the outer cargo builds into: cargo marks it by a CACHEDIR.TAG, unless it
-/// was there before. `OUT_DIR` is `<target>/[<triple>/]<profile>/build/<package>/out`.
+/// The directory that the outer cargo builds into, where it keeps what it knows of rustc. `OUT_DIR`
+/// is `<target>/[<triple>/]<profile>/build/<package>/out`.
 fn target_dir(out_dir: &Path) -> Result<PathBuf> {
-    out_dir
-        .ancestors()
-        .find(|dir| dir.join("CACHEDIR.TAG").exists())
-        .or_else(|| out_dir.ancestors().nth(4))
+    let mut candidates = out_dir.ancestors().skip(4).take(2);
+    candidates
+        .clone()
+        .find(|dir| dir.join(".rustc_info.json").exists())
+        .or_else(|| candidates.next())
         .map(Path::to_owned)
         .ok_or_else(|| format!("no target directory above {}", out_dir.display()).into())
 }
