@@ -5,6 +5,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 VMM := $(TARGET)/release/vmm
 DISK ?= $(TARGET)/sample.img
 CMDLINE ?=
+export CMD ?=
 
 .PHONY: help build run test lab lint clean
 
@@ -20,14 +21,14 @@ $(DISK):
 	resources/make-sample-disk $@
 
 run: build $(DISK) ## Boot the guest and watch it read a disk (a sample, if there is none)
-	$(VMM) --disk $(DISK),readonly=on --cmdline "$(CMDLINE)"
+	resources/with-kvm $(VMM) --disk "$(DISK)" --cmdline "$(CMDLINE)"
 
 test: ## Run everything that can be tested on this machine, and name what cannot
 	resources/install-test-tools
 	$(CARGO) test --workspace --locked --no-fail-fast
 
 lab: build ## A shell in a complete nested KVM; CMD='...' runs that there instead
-	PATH="$(abspath $(dir $(VMM))):$$PATH" resources/lab/lab $(CMD)
+	PATH="$(abspath $(dir $(VMM))):$$PATH" resources/lab/lab $${CMD:+"$$CMD"}
 
 lint: ## Check formatting, lints and documentation, with warnings denied
 	$(CARGO) fmt --all --check
