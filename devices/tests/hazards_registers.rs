@@ -165,7 +165,7 @@ fn the_configuration_space_reads_the_same_at_any_width_and_0_past_its_end() {
     let mut driver = Driver::new(Mode::Trap);
     let mut space = [0; config::SIZE + 64];
     space[..8].copy_from_slice(&SECTORS.to_le_bytes());
-    space[8..12].copy_from_slice(&(8_u32 << 20).to_le_bytes());
+    space[8..12].copy_from_slice(&(256_u32 << 10).to_le_bytes());
     space[12..16].copy_from_slice(&254_u32.to_le_bytes());
     space[20..24].copy_from_slice(&512_u32.to_le_bytes());
     for width in 1..=8 {

@@ -1,6 +1,7 @@
 //! The device's end of a split virtqueue: virtio-queue's ring indices, with the checks that it
 //! does not make. It moves heads between the rings; it does not look into the buffers.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::Ordering;
 
@@ -160,7 +161,7 @@ pub struct SplitQueue {
 #[derive(Debug, Default)]
 pub struct Batch {
     /// Heads of chains, each now in flight.
-    pub heads: Vec<u16>,
+    pub heads: VecDeque<u16>,
     /// How many entries of the available ring held no head, or one that is in flight.
     pub refused: u16,
 }
@@ -195,7 +196,8 @@ impl SplitQueue {
         self.table.size
     }
 
-    /// Takes at most `limit` entries from the available ring into `batch`, and returns how many.
+    /// Takes at most `limit` entries from the available ring into `batch`, in place of what it
+    /// held, and returns how many.
     /// An entry that is no head, or whose chain is in flight, is refused: there is nothing that
     /// could be used for it.
     ///
@@ -216,7 +218,7 @@ impl SplitQueue {
             match self.in_flight.get_mut(usize::from(head)) {
                 Some(in_flight @ false) => {
                     *in_flight = true;
-                    batch.heads.push(head);
+                    batch.heads.push_back(head);
                 }
                 _ => batch.refused += 1,
             }

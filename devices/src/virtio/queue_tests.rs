@@ -50,9 +50,9 @@ fn heads_are_taken_in_order_and_no_more_than_the_limit() {
     let mut batch = Batch::default();
     offer(&memory, 0, &[2, 0, 3]);
     assert_eq!(queue.take(&memory, 2, &mut batch).unwrap(), 2);
-    assert_eq!((batch.heads.clone(), batch.refused), (vec![2, 0], 0));
+    assert_eq!((batch.heads.clone(), batch.refused), (vec![2, 0].into(), 0));
     assert_eq!(queue.take(&memory, 2, &mut batch).unwrap(), 1);
-    assert_eq!((batch.heads.clone(), batch.refused), (vec![3], 0));
+    assert_eq!((batch.heads.clone(), batch.refused), (vec![3].into(), 0));
     assert_eq!(queue.take(&memory, 2, &mut batch).unwrap(), 0);
     assert!(batch.heads.is_empty());
 }
@@ -64,14 +64,14 @@ fn an_entry_that_is_no_head_or_in_flight_is_refused_until_its_chain_was_used() {
     let mut batch = Batch::default();
     offer(&memory, 0, &[1, SIZE, 1, u16::MAX]);
     assert_eq!(queue.take(&memory, SIZE, &mut batch).unwrap(), 4);
-    assert_eq!((batch.heads.clone(), batch.refused), (vec![1], 3));
+    assert_eq!((batch.heads.clone(), batch.refused), (vec![1].into(), 3));
     offer(&memory, 4, &[1]);
     queue.take(&memory, SIZE, &mut batch).unwrap();
-    assert_eq!((batch.heads.clone(), batch.refused), (vec![], 1));
+    assert_eq!((batch.heads.clone(), batch.refused), (vec![].into(), 1));
     queue.add_used(&memory, 1, 0).unwrap();
     offer(&memory, 5, &[1]);
     queue.take(&memory, SIZE, &mut batch).unwrap();
-    assert_eq!((batch.heads.clone(), batch.refused), (vec![1], 0));
+    assert_eq!((batch.heads.clone(), batch.refused), (vec![1].into(), 0));
 }
 
 #[test]

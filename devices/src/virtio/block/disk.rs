@@ -16,6 +16,15 @@ enum Warned {
     Failed,
 }
 
+/// What has become of a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Answer {
+    /// How many of the device-writable bytes of the chain have been written.
+    pub(super) written: u32,
+    /// How many bytes of data the backend was asked to move.
+    pub(super) moved: u64,
+}
+
 /// A backend, and what the driver has been told of it.
 pub struct Disk {
     backend: Box<dyn BlockBackend>,
@@ -47,38 +56,44 @@ impl Disk {
         self.write_through = write_through;
     }
 
-    /// Answers the request in `chain`, and returns how many of its device-writable bytes have
-    /// been written. `slices` is room to work in.
+    /// Answers the request in `chain`. `slices` is room to work in.
     pub(super) fn answer<'m>(
         &mut self,
         memory: &'m GuestMemoryMmap,
         chain: &Chain<'_>,
         slices: &mut Vec<VolatileSlice<'m>>,
-    ) -> u32 {
+    ) -> Answer {
+        let mut moved = 0;
         let (address, (written, status)) = match Request::parse(chain, &self.geometry) {
-            Ok(request) => match self.execute(memory, request.operation, slices) {
-                Ok(written) => (request.status, (written, status::OK)),
-                Err(error) => {
-                    if self.warned.first(Warned::Failed as u32) {
-                        warn!("block: a request failed, and more may: {}", error.source);
+            Ok(request) => {
+                moved = request.operation.transfer_len();
+                match self.execute(memory, request.operation, slices) {
+                    Ok(written) => (request.status, (written, status::OK)),
+                    Err(error) => {
+                        if self.warned.first(Warned::Failed as u32) {
+                            warn!("block: a request failed, and more may: {}", error.source);
+                        }
+                        (request.status, (error.transferred, status::IOERR))
                     }
-                    (request.status, (error.transferred, status::IOERR))
                 }
-            },
+            }
             Err(error) => {
                 if self.warned.first(Warned::Refused as u32) {
                     warn!("block: refused a request, and may refuse more: {error}");
                 }
                 match error.status {
                     Some(address) => (address, (0, error.code())),
-                    None => return 0,
+                    None => return Answer::default(),
                 }
             }
         };
         // Parsing has checked the address: this succeeds.
         let status_written = ram::write(memory, address, &[status]).is_ok();
         let total = written.saturating_add(u64::from(status_written));
-        u32::try_from(total).unwrap_or(u32::MAX)
+        Answer {
+            written: u32::try_from(total).unwrap_or(u32::MAX),
+            moved,
+        }
     }
 
     /// Does what is asked, and returns how many bytes of data have been written to the memory of

@@ -30,9 +30,11 @@ use worker::QueueWorker;
 pub const QUEUE_SIZE: u16 = 256;
 /// The most data segments of a request: the queue less the header and the status.
 pub const SEG_MAX: u32 = QUEUE_SIZE as u32 - 2;
-/// The largest segment, in bytes. The largest request, [`SEG_MAX`] of these, stays below what one
-/// preadv moves at most (2 GiB less a page), so that it can be one system call.
-pub const SIZE_MAX: u32 = 8 << 20;
+/// The largest segment, in bytes. [`SEG_MAX`] of these, the largest request, are just under
+/// 64 MiB: nothing stops a request that has begun, so that a machine with a slow disk must still
+/// be able to wait for one. The requests of Linux end at a few MiB, and need at most sixteen of
+/// these for 4 MiB that lie together.
+pub const SIZE_MAX: u32 = 256 << 10;
 
 /// How the device learns of available buffers.
 #[derive(Debug)]

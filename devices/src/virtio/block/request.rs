@@ -11,8 +11,6 @@ use crate::virtio::chain::{BufferError, Run};
 /// The most data in one request, in bytes: as much as fits the limits in the configuration space.
 /// It bounds how long a request can take, whatever the driver has negotiated.
 pub const DATA_MAX: u64 = SEG_MAX as u64 * SIZE_MAX as u64;
-// What one preadv moves at most: INT_MAX rounded down to a page.
-const _: () = assert!(DATA_MAX <= 0x7fff_f000);
 
 /// What of the disk decides which requests are sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +148,15 @@ impl<'a> Request<'a> {
 }
 
 impl<'a> Operation<'a> {
+    /// How many bytes of data move between the disk and the memory of the guest.
+    #[must_use]
+    pub fn transfer_len(&self) -> u64 {
+        match self {
+            Self::In { data, .. } | Self::Out { data, .. } => data.len(),
+            Self::Flush | Self::GetId { .. } => 0,
+        }
+    }
+
     fn parse(chain: &Chain<'a>, geometry: &Geometry) -> Result<Self, Refusal> {
         let (readable, writable) = chain.directions()?;
         let short = Refusal::ShortHeader(readable.len());

@@ -8,12 +8,17 @@ use spec::Features;
 use spec::queue::Descriptor;
 use vm_memory::GuestMemoryMmap;
 
-use super::disk::Disk;
+use super::disk::{Answer, Disk};
 use super::request::Chain;
 use crate::bus::DeviceError;
 use crate::virtio::queue::{Batch, RingError, SplitQueue};
 use crate::virtio::{Drain, InterruptState};
 use crate::warn_once::WarnOnce;
+
+/// Once a drain has moved as many bytes as this it ends with the request that it is in, for its
+/// caller to see whether something else is wanted: a bound in chains alone would be one of hours.
+/// It is large enough for what surrounds a drain not to matter.
+const SHARE: u64 = 64 << 20;
 
 /// What the log tells of, once each.
 enum Warned {
@@ -29,6 +34,7 @@ pub struct QueueWorker {
     interrupt: Arc<InterruptState>,
     /// The rings could not be understood: the queue is not touched until it is set up anew.
     broken: bool,
+    /// What is left of it is served first by the next drain.
     batch: Batch,
     descriptors: Vec<Descriptor>,
     warned: WarnOnce,
@@ -63,8 +69,8 @@ impl QueueWorker {
         self.disk
     }
 
-    /// Serves what is in the queue, at most as many chains as the queue is long, and sends one
-    /// used buffer notification if the driver wants it.
+    /// Serves what is in the queue, at most as many chains as the queue is long and little more
+    /// than 64 MiB of data, and sends one used buffer notification if the driver wants it.
     ///
     /// # Errors
     /// An interrupt could not be raised.
@@ -89,39 +95,44 @@ impl QueueWorker {
     fn drain(&mut self) -> Result<Drain, RingError> {
         let memory = &self.memory;
         let mut slices = Vec::new();
-        let mut allowed = self.queue.size();
+        let (mut chains, mut moved) = (self.queue.size(), 0_u64);
 
         self.queue.suppress_notifications(memory)?;
-        while allowed > 0 {
-            let taken = self.queue.take(memory, allowed, &mut self.batch)?;
-            if taken == 0 {
-                break;
-            }
-            allowed = allowed.saturating_sub(taken);
-            if self.batch.refused > 0 && self.warned.first(Warned::Head as u32) {
-                warn!("block: skipped a head that is not one, or is in flight; there may be more");
-            }
-            for &head in &self.batch.heads {
-                let descriptors = &mut self.descriptors;
-                let written = match self.queue.walk(memory, head, descriptors) {
-                    Ok(()) => {
-                        let chain = Chain {
-                            memory,
-                            descriptors,
-                        };
-                        self.disk.answer(memory, &chain, &mut slices)
+        while chains > 0 && moved < SHARE {
+            let Some(head) = self.batch.heads.pop_front() else {
+                if self.queue.take(memory, chains, &mut self.batch)? == 0 {
+                    break;
+                }
+                chains = chains.saturating_sub(self.batch.refused);
+                if self.batch.refused > 0 && self.warned.first(Warned::Head as u32) {
+                    warn!(
+                        "block: skipped a head that is not one, or is in flight; there may be more"
+                    );
+                }
+                continue;
+            };
+            chains = chains.saturating_sub(1);
+            let descriptors = &mut self.descriptors;
+            let answer = match self.queue.walk(memory, head, descriptors) {
+                Ok(()) => {
+                    let chain = Chain {
+                        memory,
+                        descriptors,
+                    };
+                    self.disk.answer(memory, &chain, &mut slices)
+                }
+                Err(error) => {
+                    if self.warned.first(Warned::Chain as u32) {
+                        warn!("block: refused a chain, and may refuse more: {error}");
                     }
-                    Err(error) => {
-                        if self.warned.first(Warned::Chain as u32) {
-                            warn!("block: refused a chain, and may refuse more: {error}");
-                        }
-                        0
-                    }
-                };
-                self.queue.add_used(memory, head, written)?;
-            }
+                    Answer::default()
+                }
+            };
+            moved = moved.saturating_add(answer.moved);
+            self.queue.add_used(memory, head, answer.written)?;
         }
-        if allowed == 0 || self.queue.rearm_notifications(memory)? {
+        let spent = chains == 0 || moved >= SHARE;
+        if spent || self.queue.rearm_notifications(memory)? {
             return Ok(Drain::More);
         }
         Ok(Drain::Complete)

@@ -1,0 +1,178 @@
+//! A guest that asks for as much as the limits allow: that the device works it off in shares, and
+//! that whoever wants the machine to stop or the device to be reset gets a word in between.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use common::*;
+use devices::Response;
+use devices::virtio::block::{BlockBackend, SEG_MAX, SIZE_MAX, TransferError};
+use spec::block::{SECTOR_SIZE, request_type, status};
+use spec::mmio::Register;
+use spec::queue::{DESC_SIZE, Descriptor};
+use vm_memory::VolatileSlice;
+
+/// The largest queue.
+const SIZE: u16 = 256;
+/// The most that a drain may move.
+const SHARE: u64 = 128 << 20;
+
+/// A disk that moves nothing, but counts how much it would have.
+#[derive(Clone, Default)]
+struct Counting {
+    moved: Arc<AtomicU64>,
+    /// How long each transfer takes.
+    delay: Duration,
+}
+
+impl Counting {
+    fn moved(&self) -> u64 {
+        self.moved.load(Ordering::SeqCst)
+    }
+
+    fn transfer(&self, slices: &[VolatileSlice<'_>]) -> Result<(), TransferError> {
+        let len: usize = slices.iter().map(VolatileSlice::len).sum();
+        self.moved.fetch_add(len as u64, Ordering::SeqCst);
+        thread::sleep(self.delay);
+        Ok(())
+    }
+}
+
+impl BlockBackend for Counting {
+    fn capacity(&self) -> u64 {
+        1 << 20
+    }
+
+    fn read_at(&mut self, slices: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
+        self.transfer(slices)
+    }
+
+    fn write_at(&mut self, slices: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
+        self.transfer(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A driver that has offered as many chains as the queue takes, each the same indirect table with
+/// the largest request that there is, and has not notified.
+fn flooded(mode: Mode, kind: u32, disk: &Counting) -> Driver {
+    let mut driver = Driver::with_backend(mode, false, default_disk(), Box::new(disk.clone()));
+    driver.size = SIZE;
+    driver.initialize(INDIRECT);
+    driver.header(kind, 0);
+    let data: fn(u64, u32) -> Descriptor = match kind {
+        request_type::IN => writable,
+        _ => readable,
+    };
+    let mut chain = vec![data(DATA, SIZE_MAX); SEG_MAX as usize];
+    chain.insert(0, readable(HEADER, 16));
+    chain.push(writable(STATUS, 1));
+    driver.put(TABLE, &table(&chain));
+    let len = DESC_SIZE as u32 * u32::from(SIZE);
+    for head in 0..SIZE {
+        driver.descriptor(head, indirect(TABLE, len));
+        driver.offer(head);
+    }
+    driver
+}
+
+fn total() -> u64 {
+    u64::from(SIZE) * u64::from(SEG_MAX) * u64::from(SIZE_MAX)
+}
+
+/// Each chain has been used, once and in order, for a request that went well.
+fn assert_each_used_once(driver: &mut Driver, kind: u32) {
+    let len = match kind {
+        request_type::IN => SEG_MAX * SIZE_MAX + 1,
+        _ => 1,
+    };
+    for head in 0..u32::from(SIZE) {
+        assert_eq!(driver.pop_used(), Some(Used { head, len }));
+    }
+    assert_eq!(driver.pop_used(), None);
+    assert_eq!(driver.status(), status::OK);
+}
+
+#[test]
+fn the_largest_request_fits_half_a_share() {
+    assert!(u64::from(SEG_MAX) * u64::from(SIZE_MAX) <= SHARE / 2);
+    assert!(u64::from(SIZE_MAX).is_multiple_of(SECTOR_SIZE));
+}
+
+#[test]
+fn one_drain_moves_a_bounded_number_of_bytes_and_all_chains_are_used_once_in_the_end() {
+    for kind in [request_type::IN, request_type::OUT] {
+        let disk = Counting::default();
+        let mut driver = flooded(Mode::Trap, kind, &disk);
+        let mut drains = 0_u64;
+        loop {
+            let before = disk.moved();
+            let response = driver.try_write(Register::QueueNotify, 0);
+            let moved = disk.moved() - before;
+            assert!(moved <= SHARE, "{moved} bytes in one drain");
+            drains += 1;
+            if !matches!(response, Response::Again) {
+                assert!(matches!(response, Response::Done), "{response:?}");
+                break;
+            }
+        }
+        assert!(drains >= total() / SHARE, "{drains} drains");
+        assert_eq!(disk.moved(), total());
+        assert_each_used_once(&mut driver, kind);
+    }
+}
+
+#[test]
+fn a_queue_of_the_largest_requests_is_worked_off_in_both_modes() {
+    in_both_modes(|mode| {
+        let disk = Counting::default();
+        let mut driver = flooded(mode, request_type::IN, &disk);
+        driver.notify();
+        let edges = Arc::clone(&driver.edges);
+        edges.wait_until(|| driver.used_idx() == SIZE);
+        assert_each_used_once(&mut driver, request_type::IN);
+    });
+}
+
+#[test]
+fn a_reset_does_not_wait_for_more_than_a_share() {
+    in_both_modes(|mode| {
+        let disk = Counting {
+            delay: Duration::from_millis(10),
+            ..Counting::default()
+        };
+        let mut driver = flooded(mode, request_type::IN, &disk);
+        match mode {
+            Mode::Trap => {
+                let response = driver.try_write(Register::QueueNotify, 0);
+                assert!(matches!(response, Response::Again), "{response:?}");
+            }
+            Mode::IoEventFd => driver.notify(),
+        }
+        let edges = Arc::clone(&driver.edges);
+        edges.wait_until(|| driver.used_idx() > 0);
+        driver.reset();
+        let (moved, used) = (disk.moved(), driver.used_idx());
+        assert!(moved < total() / 2, "{moved} bytes before the reset");
+        driver.notify();
+        thread::sleep(Duration::from_millis(30));
+        assert_eq!((disk.moved(), driver.used_idx()), (moved, used));
+
+        // What was taken and not served is forgotten.
+        driver.initialize(PLAIN);
+        driver.header(request_type::IN, 0);
+        driver.submit(&read_chain());
+        assert_eq!(driver.status(), status::OK);
+        assert_eq!(driver.used_idx(), 1);
+    });
+}
