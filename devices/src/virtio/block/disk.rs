@@ -11,7 +11,11 @@ use crate::virtio::ram;
 use crate::warn_once::WarnOnce;
 
 /// What the log tells of, once each.
-enum Warned {
+#[derive(Clone, Copy)]
+pub(super) enum Warned {
+    Rings,
+    Head,
+    Chain,
     Refused,
     Failed,
 }
@@ -33,6 +37,8 @@ pub struct Disk {
     /// Whether a write is on stable storage before it completes: the driver cannot ask for it
     /// (section 5.2.6.2).
     write_through: bool,
+    /// Kept here for all who serve the disk, one after the other: a guest that resets the device
+    /// in order to make its mistake again is not warned of again.
     warned: WarnOnce,
 }
 
@@ -56,6 +62,13 @@ impl Disk {
         self.write_through = write_through;
     }
 
+    /// Logs `message`, if it is the first of its kind for this disk.
+    pub(super) fn warn(&mut self, kind: Warned, message: impl FnOnce() -> String) {
+        if self.warned.first(kind as u32) {
+            warn!("block: {}", message());
+        }
+    }
+
     /// Answers the request in `chain`. `slices` is room to work in.
     pub(super) fn answer<'m>(
         &mut self,
@@ -70,17 +83,17 @@ impl Disk {
                 match self.execute(memory, request.operation, slices) {
                     Ok(written) => (request.status, (written, status::OK)),
                     Err(error) => {
-                        if self.warned.first(Warned::Failed as u32) {
-                            warn!("block: a request failed, and more may: {}", error.source);
-                        }
+                        self.warn(Warned::Failed, || {
+                            format!("a request failed, and more may: {}", error.source)
+                        });
                         (request.status, (error.transferred, status::IOERR))
                     }
                 }
             }
             Err(error) => {
-                if self.warned.first(Warned::Refused as u32) {
-                    warn!("block: refused a request, and may refuse more: {error}");
-                }
+                self.warn(Warned::Refused, || {
+                    format!("refused a request, and may refuse more: {error}")
+                });
                 match error.status {
                     Some(address) => (address, (0, error.code())),
                     None => return Answer::default(),

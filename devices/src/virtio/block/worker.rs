@@ -3,28 +3,20 @@
 
 use std::sync::Arc;
 
-use log::warn;
 use spec::Features;
 use spec::queue::Descriptor;
 use vm_memory::GuestMemoryMmap;
 
-use super::disk::{Answer, Disk};
+use super::disk::{Answer, Disk, Warned};
 use super::request::Chain;
 use crate::bus::DeviceError;
 use crate::virtio::queue::{Batch, RingError, SplitQueue};
 use crate::virtio::{Drain, InterruptState};
-use crate::warn_once::WarnOnce;
 
 /// Once a drain has moved as many bytes as this it ends with the request that it is in, for its
 /// caller to see whether something else is wanted: a bound in chains alone would be one of hours.
 /// It is large enough for what surrounds a drain not to matter.
 const SHARE: u64 = 64 << 20;
-
-/// What the log tells of, once each.
-enum Warned {
-    Head,
-    Chain,
-}
 
 /// The request queue and all that serving it needs, in the hands of one thread.
 pub struct QueueWorker {
@@ -37,7 +29,6 @@ pub struct QueueWorker {
     /// What is left of it is served first by the next drain.
     batch: Batch,
     descriptors: Vec<Descriptor>,
-    warned: WarnOnce,
 }
 
 impl QueueWorker {
@@ -59,7 +50,6 @@ impl QueueWorker {
             broken: false,
             batch: Batch::default(),
             descriptors: Vec::new(),
-            warned: WarnOnce::default(),
         }
     }
 
@@ -83,7 +73,9 @@ impl QueueWorker {
             self.interrupt.used_buffer()?;
         }
         drained.or_else(|error| {
-            warn!("block: {error}; the device needs a reset");
+            self.disk.warn(Warned::Rings, || {
+                format!("{error}; the device needs a reset, and may again")
+            });
             self.broken = true;
             self.interrupt.needs_reset()?;
             Ok(Drain::Complete)
@@ -104,10 +96,10 @@ impl QueueWorker {
                     break;
                 }
                 chains = chains.saturating_sub(self.batch.refused);
-                if self.batch.refused > 0 && self.warned.first(Warned::Head as u32) {
-                    warn!(
-                        "block: skipped a head that is not one, or is in flight; there may be more"
-                    );
+                if self.batch.refused > 0 {
+                    self.disk.warn(Warned::Head, || {
+                        "skipped a head that is not one, or is in flight; there may be more".into()
+                    });
                 }
                 continue;
             };
@@ -122,9 +114,9 @@ impl QueueWorker {
                     self.disk.answer(memory, &chain, &mut slices)
                 }
                 Err(error) => {
-                    if self.warned.first(Warned::Chain as u32) {
-                        warn!("block: refused a chain, and may refuse more: {error}");
-                    }
+                    self.disk.warn(Warned::Chain, || {
+                        format!("refused a chain, and may refuse more: {error}")
+                    });
                     Answer::default()
                 }
             };
