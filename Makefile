@@ -33,7 +33,7 @@ lab: build ## A shell in a complete nested KVM; CMD='...' runs that there instea
 lint: ## Check formatting, lints and documentation, with warnings denied
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) clippy --profile guest -p guest --features image --locked -- -D warnings
+	$(CARGO) clippy --profile image -p guest --features image --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
 
 clean: ## Remove everything that was built

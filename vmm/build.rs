@@ -16,7 +16,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 /// The target for bare metal, used where it is installed.
 const BARE_METAL: &str = "x86_64-unknown-none";
 /// The target that every toolchain for this host has. Its `core` is compiled with SSE, but fat
-/// LTO (the profile `guest`) generates it anew, with the features below.
+/// LTO (the profile `image`) generates it anew, with the features below.
 const FALLBACK: &str = "x86_64-unknown-linux-gnu";
 
 /// Compiler flags for either target: a fixed address, no code that an interrupt could break. The
@@ -128,7 +128,7 @@ fn compile(workspace: &Path, target_dir: &Path) -> Result<PathBuf> {
 
     let mut cargo = Command::new(env::var_os("CARGO").ok_or("CARGO is not set")?);
     cargo
-        .args(["build", "--locked", "--quiet", "--profile", "guest"])
+        .args(["build", "--locked", "--quiet", "--profile", "image"])
         .args([
             "--package",
             "guest",
@@ -156,7 +156,7 @@ fn compile(workspace: &Path, target_dir: &Path) -> Result<PathBuf> {
         let messages = String::from_utf8_lossy(&output.stderr);
         return Err(format!("cargo build for {target}: {}\n{messages}", output.status).into());
     }
-    Ok(target_dir.join(target).join("guest").join("guest"))
+    Ok(target_dir.join(target).join("image").join("guest"))
 }
 
 fn is_not_inherited(name: &str) -> bool {

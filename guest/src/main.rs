@@ -19,7 +19,7 @@ use machine::serial::Serial;
 use machine::{BareMetal, init};
 
 #[cfg(not(panic = "abort"))]
-compile_error!("the image is built with `--profile guest`; see vmm/build.rs");
+compile_error!("the image is built with `--profile image`; see vmm/build.rs");
 
 /// Size of the memory for queues and data, in bytes.
 const ARENA_SIZE: usize = 2 << 20;
