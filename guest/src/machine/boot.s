@@ -44,7 +44,8 @@ long_mode:
     xor eax, eax
     mov fs, eax
     mov gs, eax
-    # The page below the stack is not mapped, so that an overflow ends in a register dump.
+    # The page below the stack is not mapped, so that an overflow ends in a register dump. It is
+    # one of those in `low_page_table`: see `image.ld`.
     mov eax, offset boot_stack_guard
     shr eax, 12
     mov qword ptr [low_page_table + rax * 8], 0
@@ -141,6 +142,7 @@ gdt_pointer:
 
 .section .bss.boot, "aw", @nobits
 .balign 4096
+.global boot_stack_guard
 boot_stack_guard:
     .zero 4096
     .zero 128 * 1024
