@@ -7,9 +7,7 @@ use elf::ElfBytes;
 use elf::abi::{PT_LOAD, SHF_EXECINSTR};
 use elf::endian::LittleEndian;
 use iced_x86::{CpuidFeature, Decoder, DecoderOptions, Instruction};
-
-/// Where the flat image begins, in guest-physical memory: `spec::board::FLAT_LOAD_ADDR`.
-const FLAT_LOAD_ADDR: u64 = 0x10_0000;
+use spec::board::FLAT_LOAD_ADDR;
 
 /// The section that holds the 32-bit entry of the PVH protocol; all other code is 64-bit.
 const SECTION_32_BIT: &str = ".boot32";
