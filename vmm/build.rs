@@ -19,8 +19,9 @@ const BARE_METAL: &str = "x86_64-unknown-none";
 /// LTO (the profile `image`) generates it anew, with the features below.
 const FALLBACK: &str = "x86_64-unknown-linux-gnu";
 
-/// Compiler flags for either target: a fixed address, no code that an interrupt could break. The
-/// code model stays the target's own, as `core` was compiled with it.
+/// Compiler flags for either target: a fixed address, and no red zone in what is compiled here.
+/// The functions of `core` were compiled before, and keep that of the fallback target: the guest
+/// handles its interrupts on a stack of their own. The code model stays the target's own, too.
 const FLAGS: &[&str] = &["-Crelocation-model=static", "-Cno-redzone=yes"];
 /// Compiler flags for the fallback target: what the bare-metal one has by definition.
 const FALLBACK_FLAGS: &[&str] = &[

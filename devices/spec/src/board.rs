@@ -15,8 +15,10 @@ pub const VIRTIO_MMIO_BASE: u64 = 0xd000_0000;
 pub const VIRTIO_MMIO_SIZE: u64 = 0x1000;
 /// GSI of the first virtio-mmio device; device *i* has this plus *i*.
 pub const VIRTIO_MMIO_GSI: u32 = 5;
-/// How many virtio-mmio devices there can be: the IOAPIC has 24 pins.
-pub const VIRTIO_MMIO_MAX: usize = 24 - VIRTIO_MMIO_GSI as usize;
+/// How many pins the IOAPIC has; the number of a pin is its GSI.
+pub const IOAPIC_PINS: u8 = 24;
+/// How many virtio-mmio devices there can be: each has a pin of its own.
+pub const VIRTIO_MMIO_MAX: usize = IOAPIC_PINS as usize - VIRTIO_MMIO_GSI as usize;
 
 /// First port of the serial port COM1.
 pub const COM1_PORT: u16 = 0x3f8;

@@ -1,15 +1,22 @@
-//! The CPU's tables for exceptions and interrupts: the IDT, and the task state segment with a
-//! stack of its own for what can come when the stack is no good. Who is called is in `vectors.s`.
+//! The CPU's tables for exceptions and interrupts: the IDT, and the task state segment with the
+//! stacks for what must not use the one that is in use. Who is called is in `vectors.s`.
 
 use core::arch::{asm, global_asm};
 use core::mem::size_of;
 
-global_asm!(include_str!("vectors.s"));
+use spec::board::IOAPIC_PINS;
+
+global_asm!(
+    include_str!("vectors.s"),
+    EXCEPTIONS = const FIRST_INTERRUPT,
+    INTERRUPTS = const INTERRUPTS,
+    STUB_SIZE = const STUB_SIZE,
+);
 
 /// Vector of the first interrupt; those below are exceptions.
 pub const FIRST_INTERRUPT: u8 = 32;
 /// How many interrupts there are: one for each pin of the IOAPIC.
-pub const INTERRUPTS: u8 = 24;
+pub const INTERRUPTS: u8 = IOAPIC_PINS;
 /// Vector of spurious interrupts.
 pub const SPURIOUS: u8 = 0xff;
 
@@ -18,11 +25,25 @@ const TSS_INDEX: usize = 3;
 /// Size of a stub in `vectors.s`, in bytes.
 const STUB_SIZE: u64 = 16;
 
-/// Non-maskable interrupt, double fault, machine check.
-const ON_OWN_STACK: [u8; 3] = [2, 8, 18];
-/// Number of that stack in the interrupt stack table.
-const OWN_STACK: u8 = 1;
-const OWN_STACK_SIZE: usize = 16 << 10;
+/// Numbers in the interrupt stack table: of none, which goes on with the stack in use; of the one
+/// for what can come when that is no good; and of the one for interrupts. What these interrupt
+/// goes on afterwards, and may have data below its stack pointer: in the red zone, which `core`
+/// uses where it was compiled for a hosted target. They do not nest, so that one stack is enough.
+const SAME_STACK: u8 = 0;
+const FAULT_STACK: u8 = 1;
+const INTERRUPT_STACK: u8 = 2;
+const STACK_SIZE: usize = 16 << 10;
+
+/// The stack that the CPU changes to for `vector`.
+const fn stack_of(vector: u8) -> u8 {
+    match vector {
+        // Non-maskable interrupt, double fault, machine check.
+        2 | 8 | 18 => FAULT_STACK,
+        // Nobody returns from an exception.
+        0..FIRST_INTERRUPT => SAME_STACK,
+        _ => INTERRUPT_STACK,
+    }
+}
 
 /// An entry of the IDT.
 #[derive(Clone, Copy)]
@@ -84,10 +105,11 @@ struct Pointer {
 }
 
 #[repr(C, align(16))]
-struct Stack([u8; OWN_STACK_SIZE]);
+struct Stack([u8; STACK_SIZE]);
 
 static mut IDT: [Gate; 256] = [Gate::ABSENT; 256];
-static mut OWN: Stack = Stack([0; OWN_STACK_SIZE]);
+/// For [`FAULT_STACK`] and [`INTERRUPT_STACK`].
+static mut STACKS: [Stack; 2] = [const { Stack([0; STACK_SIZE]) }; 2];
 static mut TASK_STATE: TaskState = TaskState {
     reserved0: 0,
     privilege_stacks: [0; 3],
@@ -115,17 +137,15 @@ pub fn init() {
     // now; after this, only the CPU does.
     unsafe {
         for vector in 0..FIRST_INTERRUPT + INTERRUPTS {
-            let stack = if ON_OWN_STACK.contains(&vector) {
-                OWN_STACK
-            } else {
-                0
-            };
-            IDT[usize::from(vector)] = Gate::to(stub(vector), stack);
+            IDT[usize::from(vector)] = Gate::to(stub(vector), stack_of(vector));
         }
-        IDT[usize::from(SPURIOUS)] = Gate::to(stub(FIRST_INTERRUPT + INTERRUPTS), 0);
+        IDT[usize::from(SPURIOUS)] =
+            Gate::to(stub(FIRST_INTERRUPT + INTERRUPTS), stack_of(SPURIOUS));
 
-        let top = (&raw const OWN).addr() + OWN_STACK_SIZE;
-        TASK_STATE.interrupt_stacks[usize::from(OWN_STACK) - 1] = top as u64;
+        let stacks = (&raw const STACKS).addr();
+        for stack in [FAULT_STACK, INTERRUPT_STACK].map(usize::from) {
+            TASK_STATE.interrupt_stacks[stack - 1] = (stacks + stack * STACK_SIZE) as u64;
+        }
 
         // Present, available 64-bit TSS; the base is spread over four fields.
         gdt[TSS_INDEX] =

@@ -1,19 +1,18 @@
-# Where the CPU goes on exceptions and interrupts: one stub for each vector, 16 bytes apart, which
-# says which vector it is. What is done about it is done in Rust.
+# Where the CPU goes on exceptions and interrupts: one stub for each vector, STUB_SIZE bytes apart,
+# which says which vector it is. What is done about it is done in Rust. The names in braces are
+# the constants that `descriptors.rs` passes.
 
-.set EXCEPTIONS, 32
-.set INTERRUPTS, 24
 # The exceptions for which the CPU pushes an error code: 8, 10 to 14, 17, 21, 29, 30.
 .set WITH_ERROR_CODE, 0x60227d00
 
 .section .text.vectors, "ax"
 .code64
-.balign 16
+.balign {STUB_SIZE}
 .global vectors
 vectors:
 .set vector, 0
-.rept EXCEPTIONS
-    .balign 16
+.rept {EXCEPTIONS}
+    .balign {STUB_SIZE}
     .if (WITH_ERROR_CODE >> vector) & 1 == 0
     push 0
     .endif
@@ -21,15 +20,15 @@ vectors:
     jmp exception_entry
     .set vector, vector + 1
 .endr
-.rept INTERRUPTS
-    .balign 16
+.rept {INTERRUPTS}
+    .balign {STUB_SIZE}
     push vector
     jmp interrupt_entry
     .set vector, vector + 1
 .endr
 
 # The last of them: a spurious interrupt is not acknowledged.
-    .balign 16
+    .balign {STUB_SIZE}
     iretq
 
 # Nobody returns from an exception, so that everything is saved for the dump, and nothing restored.
