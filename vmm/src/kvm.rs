@@ -59,6 +59,9 @@ pub enum KvmError {
     /// The CPUID of a vCPU has more leaves than KVM takes.
     #[error("the CPUID of a vCPU has {0} leaves, and KVM takes {KVM_MAX_CPUID_ENTRIES}")]
     LongCpuid(usize),
+    /// KVM knows no such model-specific register, or not that value of it.
+    #[error("KVM takes no access to the MSR {0:#x}")]
+    Msr(u32),
     /// A call to KVM failed.
     #[error("KVM refuses to {what}: {source}")]
     Call {

@@ -88,7 +88,7 @@ impl Vm {
             let vcpu = vm
                 .create_vcpu(index.into())
                 .map_err(failed_to("create a vCPU"))?;
-            arch::set_cpuid(&vcpu, &cpuid, index, cpus)?;
+            arch::set_up(&vcpu, &cpuid, index, cpus)?;
             if index == 0 {
                 arch::set_registers(&vcpu, &state)?;
             }

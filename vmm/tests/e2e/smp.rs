@@ -18,6 +18,10 @@ pub fn tests() -> Vec<Trial> {
             "smp_init_and_sipi_start_all_other_cpus_each_with_its_apic_id",
             start_all,
         ),
+        test(
+            "smp_other_cpus_find_their_msrs_as_firmware_leaves_them",
+            msrs,
+        ),
         test("smp_any_cpu_can_end_the_run", any_cpu_ends),
         test("smp_a_crash_is_told_with_its_vcpu", crash),
         test("smp_a_signal_ends_all_cpus_busy_halted_or_waiting", signal),
@@ -109,6 +113,25 @@ const EXIT_42: &[u8] = &[
     0xf4, // hlt
 ];
 
+/// Ends with 42 where the MTRRs make memory write-back and fast strings are on, else with 99.
+const CHECK_MSRS: &[u8] = &[
+    0x66, 0xb9, 0xff, 0x02, 0x00, 0x00, // mov ecx, 0x2ff: MTRRdefType
+    0x0f, 0x32, // rdmsr
+    0x66, 0x3d, 0x06, 0x08, 0x00, 0x00, // cmp eax, 0x806: enabled, write-back
+    0x75, 0x11, // jne wrong
+    0x66, 0xb9, 0xa0, 0x01, 0x00, 0x00, // mov ecx, 0x1a0: MISC_ENABLE
+    0x0f, 0x32, // rdmsr
+    0xa8, 0x01, // test al, 1
+    0x74, 0x05, // jz wrong
+    0xb0, 0x2a, // mov al, 42
+    0xe6, 0xf4, // out 0xf4, al
+    0xf4, // hlt
+    // wrong:
+    0xb0, 0x63, // mov al, 99
+    0xe6, 0xf4, // out 0xf4, al
+    0xf4, // hlt
+];
+
 /// Meets an invalid instruction with an IDT of a single byte (what is at address 0 is zero).
 const CRASH: &[u8] = &[
     0x0f, 0x01, 0x1e, 0x00, 0x00, // lidt [0]
@@ -142,6 +165,10 @@ fn start_all() {
         let ended = start(&kernel(COUNT, CHECK_IN), cpus).wait();
         assert_status(&ended, cpus as i32);
     }
+}
+
+fn msrs() {
+    assert_status(&start(&kernel(SPIN, CHECK_MSRS), 2).wait(), 42);
 }
 
 fn any_cpu_ends() {

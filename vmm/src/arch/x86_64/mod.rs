@@ -1,8 +1,9 @@
-//! Brings a vCPU into a [`BootState`]: the tables in guest RAM that its registers point to, the
-//! registers, and CPUID. The only place that sets registers; which ones a protocol asks for is
-//! `boot`'s to say.
+//! Makes a vCPU what a guest finds: CPUID and MSRs, and on the one that boots the registers of a
+//! [`BootState`], with the tables in guest RAM that they point to. The only place that sets
+//! registers; which ones a protocol asks for is `boot`'s to say.
 
 mod cpuid;
+mod msrs;
 mod paging;
 mod segments;
 
@@ -61,11 +62,12 @@ pub fn physical_address_bits(cpuid: &CpuId) -> u32 {
     cpuid::physical_address_bits(cpuid.as_slice())
 }
 
-/// Gives `vcpu` its CPUID: that of CPU `index` of `count`, out of what KVM supports.
+/// Makes `vcpu` CPU `index` of `count`, with the CPUID that it has among what KVM supports, and
+/// sets its MSRs.
 ///
 /// # Errors
 /// Where KVM refuses.
-pub fn set_cpuid(vcpu: &VcpuFd, supported: &CpuId, index: u8, count: u8) -> Result<(), KvmError> {
+pub fn set_up(vcpu: &VcpuFd, supported: &CpuId, index: u8, count: u8) -> Result<(), KvmError> {
     let cpu = GuestCpu {
         apic_id: index.into(),
         count: count.into(),
@@ -73,7 +75,9 @@ pub fn set_cpuid(vcpu: &VcpuFd, supported: &CpuId, index: u8, count: u8) -> Resu
     };
     let entries = cpuid::describe(supported.as_slice(), cpu);
     let cpuid = CpuId::from_entries(&entries).map_err(|_| KvmError::LongCpuid(entries.len()))?;
-    vcpu.set_cpuid2(&cpuid).map_err(failed_to("set the CPUID"))
+    vcpu.set_cpuid2(&cpuid)
+        .map_err(failed_to("set the CPUID"))?;
+    msrs::set(vcpu)
 }
 
 /// Frequency of the TSC of `vcpu`, in kHz; `None` where the host's is not stable.
