@@ -9,7 +9,7 @@ use spec::block::{HEADER_SIZE, ID_SIZE, REQUEST_QUEUE, RequestHeader, request_ty
 use spec::mmio::{DEVICE_ID_BLOCK, DeviceStatus, InterruptStatus};
 
 use super::bring_up::{Info, Options, bring_up};
-use super::queue::{Buffer, MAX_CHAIN, VirtQueue};
+use super::queue::{Buffer, VirtQueue};
 use super::{Error, Transport};
 use crate::dma::{Arena, OutOfMemory, Region};
 
@@ -17,6 +17,8 @@ use crate::dma::{Arena, OutOfMemory, Region};
 const STATUS_NOT_WRITTEN: u8 = 0xff;
 /// The chain around the data of a request: its header and its status.
 const FRAME: usize = 2;
+/// The smallest queue that holds a request with data, in descriptors.
+pub(super) const MIN_QUEUE_SIZE: u16 = (FRAME as u16 + 1).next_power_of_two();
 /// How many times the used ring is looked at, when polling, before the device status is.
 const POLLS_PER_STATUS: u32 = 4096;
 
@@ -133,11 +135,7 @@ impl<'d, 'm> Block<'d, 'm> {
     #[must_use]
     pub fn max_segments(&self) -> usize {
         let device = self.info.seg_max.unwrap_or(1).max(1) as usize;
-        device.min(
-            MAX_CHAIN
-                .min(self.queue.size().into())
-                .saturating_sub(FRAME),
-        )
+        device.min(self.queue.max_chain().saturating_sub(FRAME))
     }
 
     /// The token that the next request will have; none where the queue is full.

@@ -5,7 +5,7 @@ use spec::Features;
 use spec::block::{REQUEST_QUEUE, config};
 use spec::mmio::{DeviceStatus, Register};
 
-use super::block::{Frames, Wait};
+use super::block::{Frames, MIN_QUEUE_SIZE, Wait};
 use super::queue::{MAX_QUEUE_SIZE, VirtQueue};
 use super::{Error, Transport};
 use crate::dma::Arena;
@@ -130,8 +130,9 @@ fn set_up_queue<'m>(
     let max = num_max.min(MAX_QUEUE_SIZE);
     // The largest power of two that is not above `max`.
     let size = options.queue_size.unwrap_or(1 << max.ilog2());
-    if !size.is_power_of_two() || size > max {
-        return Err(Error::QueueSize { size, max });
+    let min = MIN_QUEUE_SIZE;
+    if !size.is_power_of_two() || !(min..=max).contains(&size) {
+        return Err(Error::QueueSize { size, min, max });
     }
     // 4. Allocate its memory, zeroed.
     let queue = VirtQueue::new(

@@ -35,10 +35,13 @@ pub enum Error {
     FeaturesRefused(Features),
     /// The device has no queue of this index, or has it in use already.
     NoQueue(u16),
-    /// The size asked for is no power of two, or more than driver or device can do.
+    /// The size asked for is no power of two, too small for a request, or more than driver or
+    /// device can do.
     QueueSize {
         /// The size asked for.
         size: u16,
+        /// The smallest that is of use.
+        min: u16,
         /// The largest that there can be.
         max: u16,
     },
@@ -105,9 +108,10 @@ impl fmt::Display for Error {
                     .try_for_each(|(name, _)| write!(f, " {name}"))
             }
             Self::NoQueue(index) => write!(f, "the device has no queue {index} to set up"),
-            Self::QueueSize { size, max } => {
-                write!(f, "queue size {size} is not a power of two up to {max}")
-            }
+            Self::QueueSize { size, min, max } => write!(
+                f,
+                "queue size {size} is not a power of two from {min} to {max}"
+            ),
             Self::QueueRefused(index) => write!(f, "the device did not accept queue {index}"),
             Self::OutOfMemory(error) => error.fmt(f),
             Self::QueueFull => f.write_str("the queue is full"),

@@ -104,6 +104,7 @@ impl<'m> VirtQueue<'m> {
         if !size.is_power_of_two() || size > MAX_QUEUE_SIZE {
             return Err(Error::QueueSize {
                 size,
+                min: 1,
                 max: MAX_QUEUE_SIZE,
             });
         }
@@ -158,14 +159,23 @@ impl<'m> VirtQueue<'m> {
         self.in_flight
     }
 
-    /// How many chains of `buffers` buffers can be in flight at once.
+    /// How many chains of `buffers` buffers can be in flight at once: none where one is too long.
     #[must_use]
     pub fn capacity(&self, buffers: u16) -> u16 {
-        if self.is_indirect(buffers.into()) {
+        if usize::from(buffers) > self.max_chain() {
+            0
+        } else if self.is_indirect(buffers.into()) {
             self.size
         } else {
             self.size / buffers.max(1)
         }
+    }
+
+    /// The longest chain that there can be, in buffers. It is never longer than the queue, not even
+    /// where it is indirect (section 2.7.5.3.1).
+    #[must_use]
+    pub fn max_chain(&self) -> usize {
+        MAX_CHAIN.min(self.size.into())
     }
 
     /// The head that the next chain will have; none where the queue is full.
@@ -183,8 +193,7 @@ impl<'m> VirtQueue<'m> {
     /// will.
     pub fn add(&mut self, parts: &[&[Buffer<'m>]]) -> Result<u16, Error> {
         let len = parts.iter().map(|part| part.len()).sum();
-        // A chain is never longer than the queue, not even an indirect one (section 2.7.5.3.1).
-        if len == 0 || len > MAX_CHAIN.min(self.size.into()) {
+        if len == 0 || len > self.max_chain() {
             return Err(Error::ChainLength(len));
         }
         let indirect = self.is_indirect(len);

@@ -118,8 +118,23 @@ fn a_size_that_is_no_power_of_two_is_refused() {
         for size in [0, 3, 512, 65535] {
             let error = VirtQueue::new(size, true, false, arena).err();
             let max = MAX_QUEUE_SIZE;
-            assert_eq!(error, Some(Error::QueueSize { size, max }));
+            assert_eq!(error, Some(Error::QueueSize { size, min: 1, max }));
         }
+    });
+}
+
+#[test]
+fn a_queue_holds_no_chain_that_is_longer_than_itself() {
+    with_arena(|arena| {
+        for (indirect, capacity) in [(false, [4, 2, 1, 1, 0, 0]), (true, [4, 4, 4, 4, 0, 0])] {
+            let queue = VirtQueue::new(4, true, indirect, arena).unwrap();
+            assert_eq!(
+                [1, 2, 3, 4, 5, u16::MAX].map(|len| queue.capacity(len)),
+                capacity
+            );
+        }
+        let queue = VirtQueue::new(MAX_QUEUE_SIZE, true, true, arena).unwrap();
+        assert_eq!(queue.capacity(MAX_CHAIN as u16 + 1), 0);
     });
 }
 

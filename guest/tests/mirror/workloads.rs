@@ -176,6 +176,21 @@ fn the_self_test_passes_on_a_disk_and_on_a_read_only_one() {
 }
 
 #[test]
+fn a_queue_that_is_too_small_for_a_request_is_named_as_the_reason() {
+    for workload in ["info", "read", "fill", "verify"] {
+        for mode in ["queue_size=1", "queue_size=2", "queue_size=2 indirect=off"] {
+            let size = &mode["queue_size=".len()..][..1];
+            let expected = format!(
+                "{workload} {mode} FAILED: device at 0xd0000000: queue size {size} is not a power \
+                 of two from 4 to 256"
+            );
+            let (ok, line) = verdict(&disk(), Notify::Trap, &format!("run={workload} {mode}"));
+            assert_eq!((ok, line), (false, expected));
+        }
+    }
+}
+
+#[test]
 fn disks_are_counted_in_the_order_of_the_command_line() {
     let (first, second) = (disk(), disk());
     let mut ram = Ram::new();
@@ -245,7 +260,7 @@ fn what_is_wrong_with_a_parameter_is_told() {
         (
             "run=verify queue_size=512",
             "verify queue_size=512 FAILED: device at 0xd0000000: queue size 512 is not a power of \
-             two up to 256"
+             two from 4 to 256"
                 .to_owned(),
         ),
     ] {
