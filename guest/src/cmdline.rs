@@ -12,10 +12,18 @@ const DEVICE_KEY: &str = "virtio_mmio.device";
 pub struct CommandLine<'a>(pub &'a str);
 
 impl<'a> CommandLine<'a> {
+    /// The words, in their order: key and value, or all of a word that is not `key=value`.
+    pub fn words(self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
+        let words: SplitAsciiWhitespace<'a> = self.0.split_ascii_whitespace();
+        words.map(|word| match word.split_once('=') {
+            Some((key, value)) => (key, Some(value)),
+            None => (word, None),
+        })
+    }
+
     /// The words that have the form `key=value`, in their order.
     pub fn pairs(self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let words: SplitAsciiWhitespace<'a> = self.0.split_ascii_whitespace();
-        words.filter_map(|word| word.split_once('='))
+        self.words().filter_map(|(key, value)| Some((key, value?)))
     }
 
     /// The value of `key`; where it is given more than once, the last.

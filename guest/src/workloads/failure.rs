@@ -22,6 +22,11 @@ pub enum Failure<'e> {
         /// Those that every workload has.
         common: &'static [&'static str],
     },
+    /// A word is not of the form `key=value`, as parameters are.
+    NoValue {
+        /// The word.
+        word: &'e str,
+    },
     /// A parameter is not a number, or one out of range.
     BadNumber {
         /// Its name.
@@ -152,6 +157,7 @@ impl fmt::Display for Failure<'_> {
                     .chain(*common)
                     .try_for_each(|name| write!(f, " {name}"))
             }
+            Self::NoValue { word } => write!(f, "{word} is not key=value"),
             Self::BadNumber { key, value, range } if *range.end() == u64::MAX => {
                 write!(f, "{key}={value} is not a number from {}", range.start())
             }

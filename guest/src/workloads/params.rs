@@ -24,6 +24,18 @@ const KERNEL: [&str; 8] = [
     "root",
 ];
 
+/// Such words that have no value.
+const KERNEL_ALONE: [&str; 8] = [
+    "debug",
+    "nokaslr",
+    "nomodules",
+    "noreplace-smp",
+    "nosmp",
+    "quiet",
+    "ro",
+    "rw",
+];
+
 /// The parameters of one workload.
 pub(super) struct Parameters<'e>(CommandLine<'e>);
 
@@ -35,10 +47,20 @@ impl<'e> Parameters<'e> {
         common: &'static [&'static str],
     ) -> Result<Self, Failure<'e>> {
         let is_known = |key| known.contains(&key) || common.contains(&key);
-        match given(command_line).find(|&(key, _)| !is_known(key)) {
-            Some((key, _)) => Err(Failure::UnknownParameter { key, known, common }),
-            None => Ok(Self(command_line)),
+        for (key, value) in given(command_line) {
+            if value.is_none() {
+                return Err(Failure::NoValue { word: key });
+            }
+            if !is_known(key) {
+                return Err(Failure::UnknownParameter { key, known, common });
+            }
         }
+        Ok(Self(command_line))
+    }
+
+    /// Whether a parameter is on the command line.
+    pub(super) fn is_given(&self, key: &str) -> bool {
+        self.0.value(key).is_some()
     }
 
     /// A number; `default` where it is not given.
@@ -80,7 +102,7 @@ impl<'e> Parameters<'e> {
     /// Which disk, for a workload that is about all of them where none is named.
     pub(super) fn only_disk(&self) -> Result<Option<u64>, Failure<'e>> {
         let disk = self.disk()?;
-        Ok(self.0.value("disk").map(|_| disk))
+        Ok(self.is_given("disk").then_some(disk))
     }
 
     /// Which sectors: `lba=` and `count=`.
@@ -103,27 +125,24 @@ impl<'e> Parameters<'e> {
             wait,
             indirect: self.choice("indirect", &["on", "off"])? == "on",
             event_idx: self.choice("event_idx", &["on", "off"])? == "on",
-            queue_size: self.0.value("queue_size").map(|_| queue_size as u16),
+            queue_size: self.is_given("queue_size").then_some(queue_size as u16),
         })
-    }
-
-    /// Whether `mode` agrees with those of the `options` that were given, for a workload that
-    /// goes through all modes.
-    pub(super) fn allows(&self, mode: &Options, options: &Options) -> bool {
-        let agrees = |key, same| self.0.value(key).is_none() || same;
-        agrees("wait", mode.wait == options.wait)
-            && agrees("indirect", mode.indirect == options.indirect)
-            && agrees("event_idx", mode.event_idx == options.event_idx)
     }
 }
 
 /// The words of the command line that are meant for the workload.
-fn given<'e>(command_line: CommandLine<'e>) -> impl Iterator<Item = (&'e str, &'e str)> {
-    let is_given = |key: &str| key != "run" && !key.contains('.') && !KERNEL.contains(&key);
-    command_line.pairs().filter(move |&(key, _)| is_given(key))
+fn given<'e>(command_line: CommandLine<'e>) -> impl Iterator<Item = (&'e str, Option<&'e str>)> {
+    command_line.words().filter(|(key, value)| match value {
+        _ if key.contains('.') => false,
+        Some(_) => *key != "run" && !KERNEL.contains(key),
+        None => !KERNEL_ALONE.contains(key),
+    })
 }
 
 /// Prints the parameters as they were given.
 pub(super) fn print(command_line: CommandLine<'_>, out: &mut dyn Write) -> fmt::Result {
-    given(command_line).try_for_each(|(key, value)| write!(out, " {key}={value}"))
+    given(command_line).try_for_each(|(key, value)| match value {
+        Some(value) => write!(out, " {key}={value}"),
+        None => write!(out, " {key}"),
+    })
 }

@@ -176,6 +176,22 @@ fn the_self_test_passes_on_a_disk_and_on_a_read_only_one() {
 }
 
 #[test]
+fn an_option_of_the_self_test_fixes_its_mode_and_leaves_out_no_case() {
+    for (option, cases) in [
+        ("", 44),
+        ("wait=irq", 32),
+        ("wait=poll", 32),
+        ("event_idx=off", 32),
+        ("indirect=off", 25),
+        ("wait=poll event_idx=off indirect=off", 16),
+    ] {
+        let (ok, line) = verdict(&disk(), Notify::Trap, &format!("run=selftest {option}"));
+        assert!(ok, "{option}: {line}");
+        assert_eq!(line, format!("selftest cases={cases} ok"), "{option}");
+    }
+}
+
+#[test]
 fn a_queue_that_is_too_small_for_a_request_is_named_as_the_reason() {
     for workload in ["info", "read", "fill", "verify"] {
         for mode in ["queue_size=1", "queue_size=2", "queue_size=2 indirect=off"] {
@@ -263,6 +279,22 @@ fn what_is_wrong_with_a_parameter_is_told() {
              two from 4 to 256"
                 .to_owned(),
         ),
+        (
+            "run=read lba 1",
+            "read lba 1 FAILED: lba is not key=value".to_owned(),
+        ),
+        (
+            "run=info quiet disk=0 and more",
+            "info disk=0 and more FAILED: and is not key=value".to_owned(),
+        ),
+        (
+            "run=info disk=abc",
+            "info disk=abc FAILED: disk=abc is not a number from 0".to_owned(),
+        ),
+        (
+            "run=crash disk=0",
+            "crash disk=0 FAILED: unknown parameter disk; there are how".to_owned(),
+        ),
     ] {
         assert_fails(line, &expected);
     }
@@ -270,7 +302,8 @@ fn what_is_wrong_with_a_parameter_is_told() {
 
 #[test]
 fn words_for_kernels_in_general_are_not_parameters() {
-    let line = "run=fill console=ttyS0 reboot=k panic=1 8250.nr_uarts=0 quiet";
+    let line =
+        "run=fill console=ttyS0 reboot=k panic=1 8250.nr_uarts=0 quiet nokaslr ro i8042.noaux";
     let (ok, verdict) = verdict(&disk(), Notify::Trap, line);
     assert!(ok, "{verdict}");
 }

@@ -1,6 +1,6 @@
 //! `run=selftest`: what the driver promises, tried out against the device at hand. Writes to the
-//! disk, at its start and its end. Here the cases are run, each in all modes that matter to it;
-//! what they do is in `requests`, `chains` and `rings`.
+//! disk, at its start and its end. Here the cases are run, each in all modes that matter to it and
+//! that the command line leaves open; what they do is in `requests`, `chains` and `rings`.
 
 use core::fmt;
 
@@ -51,8 +51,8 @@ enum Modes {
     All,
     /// With and without indirect descriptors.
     Descriptors,
-    /// The default alone.
-    Default,
+    /// One is as good as another.
+    One,
 }
 
 const CASES: [&[Case]; 3] = [&requests::CASES, &chains::CASES, &rings::CASES];
@@ -70,10 +70,8 @@ pub(super) fn run<'e>(
     let (disk, given) = (parameters.disk()?, parameters.options()?);
     let mut done = 0;
     for case in CASES.into_iter().flatten() {
-        for mode in modes(case.modes) {
-            if !parameters.allows(&mode, &given) {
-                continue;
-            }
+        let varies = Varies::new(case.modes, parameters);
+        for mode in varies.modes(given) {
             let options = Options {
                 queue_size: case.queue_size,
                 ..mode
@@ -96,7 +94,7 @@ pub(super) fn run<'e>(
                 DiskKind::Writable => read_only,
                 DiskKind::ReadOnly => !read_only,
             };
-            if wrong_disk || !offers(accepted, &mode, case.modes) {
+            if wrong_disk || !varies.is_another(&mode, accepted) {
                 continue;
             }
             (case.run)(&mut Bench {
@@ -120,30 +118,45 @@ pub(super) fn run<'e>(
     Ok(())
 }
 
-/// The modes in which a case is run.
-fn modes(modes: Modes) -> impl Iterator<Item = Options> {
-    (0..8u8)
-        .map(|bits| Options {
-            wait: if bits & 4 == 0 { Wait::Irq } else { Wait::Poll },
-            event_idx: bits & 2 == 0,
-            indirect: bits & 1 == 0,
-            queue_size: None,
-        })
-        .filter(move |mode| match modes {
-            Modes::All => true,
-            Modes::Descriptors => mode.event_idx && mode.wait == Wait::Irq,
-            Modes::Default => *mode == Options::default(),
-        })
+/// What differs between the modes in which a case is run: what matters to it, and is not given on
+/// the command line.
+#[derive(Clone, Copy)]
+struct Varies {
+    wait: bool,
+    event_idx: bool,
+    indirect: bool,
 }
 
-/// Whether the device offers what the mode is about; otherwise it would be another one again.
-fn offers(accepted: Features, mode: &Options, modes: Modes) -> bool {
-    let indirect = accepted.contains(Features::VIRTIO_F_INDIRECT_DESC) || !mode.indirect;
-    let event_idx = accepted.contains(Features::VIRTIO_F_EVENT_IDX) || !mode.event_idx;
-    match modes {
-        Modes::All => indirect && event_idx,
-        Modes::Descriptors => indirect,
-        Modes::Default => true,
+impl Varies {
+    fn new(modes: Modes, parameters: &Parameters<'_>) -> Self {
+        let open = |key, matters| matters && !parameters.is_given(key);
+        Self {
+            wait: open("wait", modes == Modes::All),
+            event_idx: open("event_idx", modes == Modes::All),
+            indirect: open("indirect", modes != Modes::One),
+        }
+    }
+
+    /// The modes: `given`, and those that are made of it by what varies.
+    fn modes(self, given: Options) -> impl Iterator<Item = Options> {
+        let differs = |bits: u8| [bits & 4 != 0, bits & 2 != 0, bits & 1 != 0];
+        let may_differ = move |&[wait, event_idx, indirect]: &[bool; 3]| {
+            (self.wait || !wait) && (self.event_idx || !event_idx) && (self.indirect || !indirect)
+        };
+        let modes = (0..8).map(differs).filter(may_differ);
+        modes.map(move |[poll, no_event_idx, no_indirect]| Options {
+            wait: if poll { Wait::Poll } else { given.wait },
+            event_idx: given.event_idx && !no_event_idx,
+            indirect: given.indirect && !no_indirect,
+            queue_size: None,
+        })
+    }
+
+    /// Whether the device offers what makes `mode` differ from the others.
+    const fn is_another(self, mode: &Options, accepted: Features) -> bool {
+        let indirect = accepted.contains(Features::VIRTIO_F_INDIRECT_DESC) || !mode.indirect;
+        let event_idx = accepted.contains(Features::VIRTIO_F_EVENT_IDX) || !mode.event_idx;
+        (indirect || !self.indirect) && (event_idx || !self.event_idx)
     }
 }
 
@@ -153,7 +166,7 @@ struct Suffix<'o>(&'o Options, Modes);
 impl fmt::Display for Suffix<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(mode, modes) = *self;
-        if modes == Modes::Default {
+        if modes == Modes::One {
             return Ok(());
         }
         f.write_str(if mode.indirect {
