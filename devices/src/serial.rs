@@ -3,7 +3,8 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use log::error;
 use vm_superio::serial::{Error, SerialEvents};
@@ -40,9 +41,15 @@ impl SerialEvents for InputRoom {
     }
 }
 
+/// The UART. What it sends is kept until whoever made it do so has passed it on.
+type Uart = Serial<SerialInterrupt, InputRoom, Vec<u8>>;
+
 /// The serial port: eight registers, of one byte each.
 pub struct SerialConsole {
-    uart: Serial<SerialInterrupt, InputRoom, Box<dyn Write + Send>>,
+    uart: Arc<Mutex<Uart>>,
+    /// Empty but while it is being written to `out`.
+    sent: Vec<u8>,
+    out: Box<dyn Write + Send>,
 }
 
 impl SerialConsole {
@@ -54,21 +61,32 @@ impl SerialConsole {
         out: Box<dyn Write + Send>,
         input_room: EventFd,
     ) -> Self {
-        let interrupt = SerialInterrupt(interrupt);
+        let (interrupt, room) = (SerialInterrupt(interrupt), InputRoom(input_room));
+        let uart = Serial::with_events(interrupt, room, Vec::new());
         Self {
-            uart: Serial::with_events(interrupt, InputRoom(input_room), out),
+            uart: Arc::new(Mutex::new(uart)),
+            sent: Vec::new(),
+            out,
         }
     }
 
+    /// The other end of the line.
+    #[must_use]
+    pub fn input(&self) -> SerialInput {
+        SerialInput(Arc::clone(&self.uart))
+    }
+}
+
+/// Where bytes for the guest go in. Never waits for the output, however long that takes.
+pub struct SerialInput(Arc<Mutex<Uart>>);
+
+impl SerialInput {
     /// Puts as many of `bytes` into the receive FIFO as it has room for, and returns how many.
     ///
     /// # Errors
     /// The interrupt could not be raised.
-    pub fn enqueue(&mut self, bytes: &[u8]) -> Result<usize, DeviceError> {
-        if self.room() == 0 {
-            return Ok(0);
-        }
-        self.uart.enqueue_raw_bytes(bytes).or_else(|error| {
+    pub fn enqueue(&self, bytes: &[u8]) -> Result<usize, DeviceError> {
+        lock(&self.0).enqueue_raw_bytes(bytes).or_else(|error| {
             failure(error).map_or(Ok(0), Err) // a full FIFO takes nothing
         })
     }
@@ -76,7 +94,7 @@ impl SerialConsole {
     /// How many bytes the receive FIFO has room for.
     #[must_use]
     pub fn room(&self) -> usize {
-        self.uart.fifo_capacity()
+        lock(&self.0).fifo_capacity()
     }
 }
 
@@ -84,31 +102,50 @@ impl BusDevice for SerialConsole {
     /// Registers are one byte wide: a wider access is several of the same register.
     fn read(&mut self, offset: u64, data: &mut [u8]) {
         let register = u8::try_from(offset).unwrap_or(u8::MAX);
+        let mut uart = lock(&self.uart);
         for byte in data {
-            *byte = self.uart.read(register);
+            *byte = uart.read(register);
         }
     }
 
     /// Registers are one byte wide: a wider access is several of the same register.
     fn write(&mut self, offset: u64, data: &[u8]) -> Response {
         let register = u8::try_from(offset).unwrap_or(u8::MAX);
-        for byte in data {
-            if let Err(error) = self.uart.write(register, *byte)
-                && let Some(error) = failure(error)
-            {
-                return Response::Failed(error);
-            }
+        let mut uart = lock(&self.uart);
+        let failed = data
+            .iter()
+            .find_map(|&byte| uart.write(register, byte).err().and_then(failure));
+        mem::swap(uart.writer_mut(), &mut self.sent);
+        // A slow reader may hold up the guest, but not its input.
+        drop(uart);
+        let passed_on = self.out.write_all(&self.sent);
+        self.sent.clear();
+        match (failed, passed_on) {
+            (None, Ok(())) => Response::Done,
+            (Some(error), _) => Response::Failed(error),
+            (None, Err(error)) => Response::Failed(DeviceError::Output(error)),
         }
-        Response::Done
     }
 }
 
 impl fmt::Debug for SerialConsole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SerialConsole")
-            .field("room", &self.room())
+            .field("input", &self.input())
             .finish_non_exhaustive()
     }
+}
+
+impl fmt::Debug for SerialInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SerialInput")
+            .field("room", &self.room())
+            .finish()
+    }
+}
+
+fn lock(uart: &Mutex<Uart>) -> MutexGuard<'_, Uart> {
+    uart.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What an error of the UART means for the machine; a full FIFO means nothing.

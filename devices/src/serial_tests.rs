@@ -1,5 +1,7 @@
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use vmm_sys_util::eventfd::EFD_NONBLOCK;
 
@@ -78,10 +80,40 @@ fn output_that_cannot_be_written_ends_the_machine() {
 }
 
 #[test]
+fn output_that_waits_does_not_hold_up_the_input() {
+    /// Takes a byte when it has been told that input got through.
+    struct Waiting(mpsc::Sender<()>, mpsc::Receiver<()>);
+
+    impl Write for Waiting {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.send(()).unwrap();
+            self.1
+                .recv_timeout(Duration::from_secs(60))
+                .map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let (writing, wait_for_writing) = mpsc::channel();
+    let (go_on, wait) = mpsc::channel();
+    let (mut console, _, _) = console(Waiting(writing, wait));
+    let input = console.input();
+    let guest = thread::spawn(move || console.write(DATA, b"x"));
+    wait_for_writing.recv().unwrap();
+    assert_eq!(input.enqueue(b"ab").unwrap(), 2);
+    go_on.send(()).unwrap();
+    assert!(matches!(guest.join().unwrap(), Response::Done));
+}
+
+#[test]
 fn input_raises_an_interrupt_where_it_is_enabled_and_is_read_in_order() {
     let (mut console, edges, _) = console(io::sink());
     console.write(INTERRUPT_ENABLE, &[1]);
-    assert_eq!(console.enqueue(b"ab").unwrap(), 2);
+    assert_eq!(console.input().enqueue(b"ab").unwrap(), 2);
     assert_eq!(edges.0.load(Ordering::SeqCst), 1);
     assert_eq!(read(&mut console, LINE_STATUS) & 1, 1);
     assert_eq!(read(&mut console, DATA), b'a');
@@ -92,16 +124,19 @@ fn input_raises_an_interrupt_where_it_is_enabled_and_is_read_in_order() {
 #[test]
 fn a_full_fifo_takes_what_fits_and_tells_when_it_has_been_emptied() {
     let (mut console, _, room) = console(io::sink());
-    let fits = console.room();
-    assert_eq!(console.enqueue(&vec![b'x'; fits + 10]).unwrap(), fits);
-    assert_eq!(console.room(), 0);
-    assert_eq!(console.enqueue(b"more").unwrap(), 0);
+    let fits = console.input().room();
+    assert_eq!(
+        console.input().enqueue(&vec![b'x'; fits + 10]).unwrap(),
+        fits
+    );
+    assert_eq!(console.input().room(), 0);
+    assert_eq!(console.input().enqueue(b"more").unwrap(), 0);
     for _ in 0..fits {
         assert_eq!(room.read().unwrap_err().kind(), io::ErrorKind::WouldBlock);
         read(&mut console, DATA);
     }
     assert_eq!(room.read().unwrap(), 1);
-    assert_eq!(console.room(), fits);
+    assert_eq!(console.input().room(), fits);
 }
 
 #[test]

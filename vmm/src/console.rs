@@ -4,12 +4,12 @@
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use devices::DeviceError;
-use devices::serial::SerialConsole;
+use devices::serial::SerialInput;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
@@ -88,7 +88,7 @@ impl InputThread {
     /// Where there can be no thread.
     pub fn spawn(
         source: Source,
-        serial: Arc<Mutex<SerialConsole>>,
+        serial: SerialInput,
         room: Arc<OwnedFd>,
         stop: StopEvent,
         reasons: Sender<StopReason>,
@@ -127,7 +127,7 @@ impl Drop for InputThread {
 }
 
 struct Feeder {
-    serial: Arc<Mutex<SerialConsole>>,
+    serial: SerialInput,
     room: Arc<OwnedFd>,
     stop: StopEvent,
     /// `None` where every byte is the guest's.
@@ -215,12 +215,11 @@ impl Feeder {
 
     /// Gives the serial port as much as it has room for.
     fn feed(&mut self) -> Result<(), DeviceError> {
-        let mut serial = self.serial.lock().unwrap_or_else(PoisonError::into_inner);
-        let len = serial.room().min(self.pending.len());
+        let len = self.serial.room().min(self.pending.len());
         let bytes: Vec<u8> = self.pending.drain(..len).collect();
         // In loopback mode the port takes nothing though it has room: the line is cut, and what
         // comes in is lost, as it is on the wire.
-        serial.enqueue(&bytes)?;
+        self.serial.enqueue(&bytes)?;
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex};
 
 use devices::exit::{DebugExit, I8042, SleepRegisters};
-use devices::serial::SerialConsole;
+use devices::serial::{SerialConsole, SerialInput};
 use devices::virtio::MmioTransport;
 use devices::virtio::block::backend::FileBackend;
 use devices::virtio::block::{Block, BlockOptions, NotifyMode};
@@ -35,16 +35,14 @@ use crate::vcpu::{Vcpu, VcpuThreads};
 /// The guest of this workspace, as a flat binary.
 const BUILT_IN_GUEST: &[u8] = include_bytes!(env!("GUEST_BIN"));
 
-/// The serial port, which its bus and the console's thread share.
-type Serial = Arc<Mutex<SerialConsole>>;
-
 /// A machine that is ready to run.
 #[derive(Debug)]
 pub struct Vm {
     vcpus: Vec<Vcpu>,
     buses: Arc<Buses>,
-    serial: Serial,
-    /// Readable when the serial port can take more input.
+    /// The serial port's input.
+    input: SerialInput,
+    /// Readable when it can take more.
     input_room: Arc<OwnedFd>,
     stop: StopEvent,
     // Below what may still use it, as fields are dropped in this order: RAM after the VM.
@@ -77,7 +75,8 @@ impl Vm {
         let stop = StopEvent::new().map_err(cannot("create an eventfd"))?;
         let (serial, input_room) = serial(&vm, &stop)?;
         let mut buses = Buses::default();
-        add_ports(&mut buses, Arc::clone(&serial))?;
+        let input = serial.input();
+        add_ports(&mut buses, serial)?;
         for (index, (disk, backend)) in config.disks.iter().zip(backends).enumerate() {
             add_disk(&mut buses, &vm, &memory, index, disk, backend)?;
         }
@@ -98,7 +97,7 @@ impl Vm {
         Ok(Self {
             vcpus,
             buses,
-            serial,
+            input,
             input_room,
             stop,
             vm,
@@ -121,7 +120,7 @@ impl Vm {
         let Self {
             vcpus,
             buses,
-            serial,
+            input,
             input_room,
             stop,
             vm,
@@ -130,8 +129,8 @@ impl Vm {
         // Each of these undoes itself when dropped, in reverse order. Signals come first: from
         // then on none ends the process while the terminal is not as it was.
         let signals = SignalThread::spawn(sender.clone())?;
-        let input = terminal::take_over_stdin().map_err(cannot("set the terminal"))?;
-        let source = match &input {
+        let stdin = terminal::take_over_stdin().map_err(cannot("set the terminal"))?;
+        let source = match &stdin {
             Input::Terminal(_) => Some(Source::Keys),
             Input::Stream => Some(Source::Bytes),
             Input::Background => None,
@@ -139,7 +138,7 @@ impl Vm {
         let console = source
             .map(|source| {
                 let (stop, sender) = (stop.clone(), sender.clone());
-                InputThread::spawn(source, serial, input_room, stop, sender)
+                InputThread::spawn(source, input, input_room, stop, sender)
             })
             .transpose()?;
         let vcpus = VcpuThreads::spawn(vcpus, stop, &sender)?;
@@ -152,7 +151,7 @@ impl Vm {
         drop(buses);
         drop(vm);
         drop(memory);
-        drop(input);
+        drop(stdin);
         drop(signals);
         Ok(reason)
     }
@@ -186,7 +185,7 @@ fn load_kernel(config: &VmConfig, memory: &GuestMemoryMmap) -> Result<BootState,
 }
 
 /// The serial port, and what is readable when it can take more input.
-fn serial(vm: &VmFd, stop: &StopEvent) -> Result<(Serial, Arc<OwnedFd>), Error> {
+fn serial(vm: &VmFd, stop: &StopEvent) -> Result<(SerialConsole, Arc<OwnedFd>), Error> {
     let interrupt = Arc::new(IrqFd::new(vm, board::COM1_GSI)?);
     let room = EventFd::new(EFD_CLOEXEC).map_err(cannot("create an eventfd"))?;
     let ours = room.try_clone().map_err(cannot("share an eventfd"))?;
@@ -194,11 +193,12 @@ fn serial(vm: &VmFd, stop: &StopEvent) -> Result<(Serial, Arc<OwnedFd>), Error> 
     let ours = unsafe { OwnedFd::from_raw_fd(ours.into_raw_fd()) };
     let output = Box::new(Output::new(stop.clone()));
     let serial = SerialConsole::new(interrupt, output, room);
-    Ok((Arc::new(Mutex::new(serial)), Arc::new(ours)))
+    Ok((serial, Arc::new(ours)))
 }
 
-fn add_ports(buses: &mut Buses, serial: Serial) -> Result<(), Error> {
+fn add_ports(buses: &mut Buses, serial: SerialConsole) -> Result<(), Error> {
     let pio = &mut buses.pio;
+    let serial = Arc::new(Mutex::new(serial));
     pio.insert(board::COM1_PORT.into(), board::COM1_PORTS.into(), serial)?;
     let exit = Arc::new(Mutex::new(DebugExit));
     pio.insert(board::DEBUG_EXIT_PORT.into(), 1, exit)?;

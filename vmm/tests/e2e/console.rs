@@ -1,12 +1,11 @@
 //! The console: stdin and stdout as pipes and as a terminal.
 
-use std::os::fd::AsFd;
+use std::fs::File;
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use libtest_mimic::Trial;
 
-use crate::harness::{Needs, Running, TIME_LIMIT, VMM, Vmm, file, pipe, run_kernel, write_all};
+use crate::harness::{Needs, Running, VMM, Vmm, file, pipe, run_kernel, wait_until, write_all};
 use crate::kernels;
 use crate::pty::Pty;
 
@@ -43,6 +42,10 @@ pub fn tests() -> Vec<Trial> {
         test(
             "console_ctrl_a_x_leaves_a_guest_that_takes_no_input",
             ctrl_a_x_deaf,
+        ),
+        test(
+            "console_ctrl_a_x_leaves_while_the_output_is_stuck",
+            ctrl_a_x_stuck,
         ),
         test(
             "console_restores_the_terminal_when_the_guest_ends",
@@ -131,17 +134,21 @@ fn broken_stdout() {
 
 fn stuck_stdout() {
     let (reader, writer) = pipe();
-    let capacity = rustix::pipe::fcntl_getpipe_size(&reader).unwrap() as u64;
     let vmm = Vmm::with_kernel(kernels::FLOOD).stdout(writer).spawn();
-    // A pipe with a byte in each of its pages takes no more from a writer who does not block.
-    let full = capacity - 4096 + 1;
-    let start = Instant::now();
-    while rustix::io::ioctl_fionread(reader.as_fd()).unwrap() < full {
-        assert!(start.elapsed() < TIME_LIMIT, "the pipe does not fill");
-        std::thread::yield_now();
-    }
+    wait_until_full(&reader);
     vmm.signal(libc::SIGTERM);
     assert_eq!(vmm.wait().code(), 128 + libc::SIGTERM);
+}
+
+/// Waits until `pipe` takes no more from a writer who does not block: until each of its pages has
+/// a byte.
+#[track_caller]
+fn wait_until_full(pipe: &File) {
+    let capacity = rustix::pipe::fcntl_getpipe_size(pipe).unwrap() as u64;
+    let full = capacity - 4096 + 1;
+    wait_until("the pipe is full", || {
+        rustix::io::ioctl_fionread(pipe).unwrap() >= full
+    });
 }
 
 /// Starts `kernel` in the foreground of `pty`, and waits for its `R`.
@@ -198,6 +205,24 @@ fn ctrl_a_x_deaf() {
     pty.press(&[b'x'; 1000]);
     pty.press(b"\x01x");
     assert_eq!(vmm.wait().code(), 0);
+}
+
+fn ctrl_a_x_stuck() {
+    for presses in [["\x01", "x"], ["a", "\x01x"], ["a\x01", "x"]] {
+        let mut pty = Pty::new();
+        let (reader, writer) = pipe();
+        let vmm = Vmm::with_kernel(kernels::FLOOD)
+            .stdin(pty.terminal())
+            .stdout(writer)
+            .command(Pty::control)
+            .spawn();
+        wait_until_full(&reader);
+        for keys in presses {
+            pty.press(keys.as_bytes());
+            wait_until("the keys are read", || pty.unread() == 0);
+        }
+        assert_eq!(vmm.wait().code(), 0, "{presses:?}");
+    }
 }
 
 fn restore_at_exit() {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Completion, Trial};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -302,6 +302,16 @@ pub fn wait_readable(fd: &impl AsFd) -> bool {
             Err(rustix::io::Errno::INTR) => {}
             result => return result.unwrap() == 1,
         }
+    }
+}
+
+/// Waits until `condition` holds, where nothing tells of it, or fails after the time limit.
+#[track_caller]
+pub fn wait_until(condition: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < TIME_LIMIT, "not: {condition}");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

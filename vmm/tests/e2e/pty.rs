@@ -68,6 +68,11 @@ impl Pty {
         self.user.try_clone().unwrap()
     }
 
+    /// How many bytes of the keys that were pressed have not been read.
+    pub fn unread(&self) -> u64 {
+        rustix::io::ioctl_fionread(&self.terminal).unwrap()
+    }
+
     /// All modes and special characters of the terminal.
     pub fn modes(&self) -> String {
         format!("{:?}", tcgetattr(&self.terminal).unwrap())
