@@ -7,6 +7,9 @@ use spec::board;
 pub const PAGE_SIZE: u64 = 4096;
 /// The least RAM a machine can have, in bytes: the VMM's data, and room for a kernel at 1 MiB.
 pub const MIN_MEMORY: u64 = 2 << 20;
+/// The most RAM a machine can have, in bytes: what is above the hole is one memory slot of KVM,
+/// which has no more than 2^31 - 1 pages (KVM_MEM_MAX_NR_PAGES).
+pub const MAX_MEMORY: u64 = board::HOLE_START + ((1 << 31) - 1) * PAGE_SIZE;
 
 /// Global descriptor table: five entries of eight bytes.
 pub const GDT: u64 = 0x1000;

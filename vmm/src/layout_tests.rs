@@ -23,6 +23,13 @@ fn ram_beyond_3_gib_goes_on_at_4_gib() {
 }
 
 #[test]
+fn no_range_of_the_most_ram_has_more_pages_than_a_memory_slot() {
+    let pages = |size| ram(size).iter().map(|range| range.len / PAGE_SIZE).max();
+    assert_eq!(pages(MAX_MEMORY), Some((1 << 31) - 1));
+    assert_eq!(pages(MAX_MEMORY + PAGE_SIZE), Some(1 << 31));
+}
+
+#[test]
 fn no_byte_of_ram_is_lost_or_made_up() {
     for size in [MIN_MEMORY, 128 << 20, 3 * GIB, 3 * GIB + PAGE_SIZE, 1 << 44] {
         assert_eq!(ram(size).iter().map(|r| r.len).sum::<u64>(), size);

@@ -7,11 +7,17 @@ use thiserror::Error;
 use vm_memory::mmap::MmapRegionError;
 use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
-use crate::layout;
+use crate::layout::{self, MAX_MEMORY};
 
 /// Why there is no guest RAM of the size asked for.
 #[derive(Debug, Error)]
 pub enum MemoryError {
+    /// KVM does not take that much.
+    #[error("{size} bytes of guest RAM are more than the {MAX_MEMORY} that KVM takes")]
+    TooLarge {
+        /// Size of the RAM, in bytes.
+        size: u64,
+    },
     /// The host refused the mapping.
     #[error("the host has no room for {size} bytes of guest RAM: {source}")]
     Map {
@@ -33,8 +39,11 @@ pub enum MemoryError {
 /// `size` bytes of guest RAM, all zero. The host gives a page when it is first touched.
 ///
 /// # Errors
-/// Where this process cannot have that much address space.
+/// Where this process cannot have that much address space, or KVM does not take it.
 pub fn allocate(size: u64) -> Result<GuestMemoryMmap, MemoryError> {
+    if size > MAX_MEMORY {
+        return Err(MemoryError::TooLarge { size });
+    }
     let layout_error = |reason: String| MemoryError::Layout { size, reason };
     let mut regions = Vec::new();
     for range in layout::ram(size) {

@@ -4,8 +4,10 @@
 use std::fs;
 
 use libtest_mimic::Trial;
+use rustix::fs::{CWD, Mode, mkfifoat};
+use rustix::process::Resource;
 
-use crate::harness::{Needs, file, run};
+use crate::harness::{Needs, Vmm, file, run};
 use crate::kernels;
 
 pub fn tests() -> Vec<Trial> {
@@ -22,9 +24,10 @@ pub fn tests() -> Vec<Trial> {
         test("cli_kernels_that_cannot_be_booted_are_named", bad_kernels),
         test("cli_disks_that_cannot_be_used_are_named", bad_disks),
         test("cli_a_disk_is_given_to_one_machine_only", disk_given_twice),
+        test("cli_more_ram_than_kvm_takes_is_refused", too_much_ram),
         test(
             "cli_more_ram_than_the_host_has_room_for_is_refused",
-            too_much_ram,
+            no_room_for_ram,
         ),
     ]
 }
@@ -96,12 +99,22 @@ fn bad_disks() {
     fs::write(path("empty"), b"").unwrap();
     fs::write(path("odd"), [0; 513]).unwrap();
     fs::create_dir(path("dir")).unwrap();
-    for name in ["missing", "empty", "odd", "dir"] {
-        let ended = run(["--disk".as_ref(), path(name).as_os_str()]);
+    mkfifoat(CWD, path("fifo"), Mode::RWXU).unwrap();
+    for (name, reason) in [
+        ("missing", "No such file or directory"),
+        ("empty", "it is empty"),
+        ("odd", "its size, 513 bytes, is not a multiple of 512"),
+        ("dir", "it is a directory, not a regular file"),
+        ("fifo", "it is a FIFO, not a regular file"),
+        ("/dev/null", "it is a character device, not a regular file"),
+    ] {
+        let image = path(name);
+        let ended = run(["--disk".as_ref(), image.as_os_str()]);
         assert_eq!(ended.code(), 125, "{name}");
-        let named = path(name).display().to_string();
-        assert!(ended.message().starts_with("--disk: "), "{}", ended.stderr);
-        assert!(ended.message().contains(&named), "{}", ended.stderr);
+        let message = ended.message();
+        assert!(message.starts_with("--disk: "), "{message}");
+        assert!(message.contains(image.to_str().unwrap()), "{message}");
+        assert!(message.contains(reason), "{message}");
     }
 }
 
@@ -122,11 +135,22 @@ fn disk_given_twice() {
 }
 
 fn too_much_ram() {
-    let ended = run(["--memory", "4194304T"]);
+    // Just above what KVM takes, then far above it.
+    for size in ["8799314247680", "9T", "70T", "4194304T"] {
+        let ended = run(["--memory", size]);
+        assert_eq!(ended.code(), 125, "{size}");
+        let message = ended.message();
+        assert!(
+            message.starts_with("--memory: ") && message.ends_with("that KVM takes"),
+            "{message}"
+        );
+    }
+}
+
+fn no_room_for_ram() {
+    let vmm = Vmm::new(["--memory", "64G"]).limit(Resource::As, 16 << 30);
+    let ended = vmm.spawn().wait();
     assert_eq!(ended.code(), 125);
-    assert!(
-        ended.message().starts_with("--memory: "),
-        "{}",
-        ended.stderr
-    );
+    let start = "--memory: the host has no room for 68719476736 bytes of guest RAM: ";
+    assert!(ended.message().starts_with(start), "{}", ended.stderr);
 }

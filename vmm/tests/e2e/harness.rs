@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Completion, Trial};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{PidfdFlags, pidfd_open};
+use rustix::process::{PidfdFlags, Resource, Rlimit, pidfd_open, setrlimit};
 use tempfile::TempDir;
 
 /// The binary under test.
@@ -74,6 +74,28 @@ pub fn test(name: &str, needs: Needs, body: fn()) -> Trial {
             Ok(Completion::Completed)
         }
     })
+}
+
+/// The signals that end a process by default, but for those that tell of a fault of its own; of
+/// the real-time signals the second, since the first is for the VMM's own use, and the last.
+pub fn ending_signals() -> Vec<i32> {
+    vec![
+        libc::SIGHUP,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+        libc::SIGALRM,
+        libc::SIGTERM,
+        libc::SIGSTKFLT,
+        libc::SIGXCPU,
+        libc::SIGVTALRM,
+        libc::SIGPROF,
+        libc::SIGIO,
+        libc::SIGPWR,
+        libc::SIGRTMIN() + 1,
+        libc::SIGRTMAX(),
+    ]
 }
 
 /// A directory with a file `name` of these bytes, and the file's path.
@@ -156,11 +178,12 @@ impl Vmm {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        let signals = ending_signals();
         // SAFETY: `signal` may be called between fork and exec.
         unsafe {
-            command.pre_exec(|| {
+            command.pre_exec(move || {
                 // These tests may themselves run where signals are ignored.
-                for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP] {
+                for &signal in &signals {
                     libc::signal(signal, libc::SIG_DFL);
                 }
                 Ok(())
@@ -182,6 +205,17 @@ impl Vmm {
     pub fn stdout(mut self, stdout: impl Into<Stdio>) -> Self {
         self.command.stdout(stdout);
         self
+    }
+
+    /// With no more than `most` of `resource`.
+    pub fn limit(self, resource: Resource, most: u64) -> Self {
+        let (current, maximum) = (Some(most), Some(most));
+        self.command(|command| {
+            // SAFETY: `setrlimit` may be called between fork and exec.
+            unsafe {
+                command.pre_exec(move || Ok(setrlimit(resource, Rlimit { current, maximum })?));
+            }
+        })
     }
 
     /// With whatever else is to be set.
