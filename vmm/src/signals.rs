@@ -1,14 +1,27 @@
-//! The signals that ask the VMM to end, as reasons to stop. Decides nothing about how.
+//! The signals that end a process, as reasons to stop, so that none ends it halfway. Decides
+//! nothing about how.
 
 use std::io;
 use std::sync::mpsc::Sender;
 use std::thread::{Builder, JoinHandle};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use libc::{
+    SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGPWR, SIGQUIT, SIGSTKFLT, SIGTERM, SIGUSR1, SIGUSR2,
+    SIGVTALRM, SIGXCPU, SIGXFSZ,
+};
 use signal_hook::iterator::{Handle, Signals};
+use vmm_sys_util::signal::{SIGRTMAX, SIGRTMIN};
 
 use crate::error::{Error, cannot};
 use crate::stop::StopReason;
+
+/// The signals that end a process by default, besides real-time signals. Left out are those that
+/// tell of a fault of the process, which would only be met again after a handler: SIGSEGV and its
+/// like; and SIGPIPE, which Rust ignores.
+const ENDING: [i32; 13] = [
+    SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM, SIGSTKFLT, SIGXCPU, SIGVTALRM,
+    SIGPROF, SIGIO, SIGPWR,
+];
 
 /// The thread that waits for signals. Dropping this ends it.
 #[derive(Debug)]
@@ -19,13 +32,17 @@ pub struct SignalThread {
 }
 
 impl SignalThread {
-    /// Starts to send each signal that asks the VMM to end to `reasons`.
+    /// Starts to send each signal that would end the process to `reasons`. A write beyond the
+    /// limit of a file's size (`ulimit -f`) fails from now on, without the signal that goes with
+    /// it: it may be the guest's.
     ///
     /// # Errors
     /// Where a signal cannot be handled, or there can be no thread.
     pub fn spawn(reasons: Sender<StopReason>) -> Result<Self, Error> {
+        ignore(SIGXFSZ).map_err(cannot("ignore SIGXFSZ"))?;
         let mut wanted = Vec::new();
-        for signal in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] {
+        // The first real-time signal is how a vCPU's thread is interrupted.
+        for signal in ENDING.into_iter().chain(SIGRTMIN() + 1..=SIGRTMAX()) {
             // A parent that has a signal ignored wants it to stay so: nohup, and the shells that
             // start a job in the background.
             if !is_ignored(signal).map_err(cannot("look at a signal's action"))? {
@@ -58,6 +75,14 @@ impl Drop for SignalThread {
             let _ = thread.join();
         }
     }
+}
+
+fn ignore(signal: i32) -> io::Result<()> {
+    // SAFETY: no code runs for a signal that is ignored.
+    if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 fn is_ignored(signal: i32) -> io::Result<bool> {

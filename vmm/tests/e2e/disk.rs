@@ -7,6 +7,7 @@ use std::process::Command;
 
 use libtest_mimic::Trial;
 use rustix::fs::inotify;
+use rustix::process::Resource;
 use spec::block::SECTOR_SIZE;
 use spec::board::VIRTIO_MMIO_MAX;
 use tempfile::TempDir;
@@ -30,6 +31,10 @@ pub fn tests() -> Vec<Trial> {
         test("disk_info_never_writes", info),
         test("disk_read_only_is_never_written", read_only),
         test("disk_failures_end_with_1_and_a_reason", failures),
+        test(
+            "disk_writes_beyond_the_limit_of_a_files_size_end_with_ioerr",
+            file_size_limit,
+        ),
         test("disk_order_is_that_of_the_command_line", many_disks),
         test("disk_in_use_is_refused_to_others", locked),
         with_tool("disk_image_made_by_qemu_img", "qemu-img", qemu_img),
@@ -221,6 +226,19 @@ fn failures() {
     ] {
         run_on(None, &disks, cmdline).assert_failed(begin, end);
     }
+}
+
+/// `ulimit -f`: the host sends SIGXFSZ to whoever writes beyond it.
+fn file_size_limit() {
+    let (_dir, path, bytes) = image(1024);
+    let disks = [disk(&path, "")];
+    let limited = |cmdline| {
+        let vmm = start_on(None, &disks, cmdline);
+        vmm.limit(Resource::Fsize, 100 * SECTOR_SIZE).spawn().wait()
+    };
+    limited("run=fill lba=1000 count=8").assert_failed("fill lba=1000 ", "IOERR");
+    assert!(fs::read(&path).unwrap() == bytes);
+    limited("run=fill lba=92 count=8").assert_ok("fill lba=92 count=8 byte=0x00 ok");
 }
 
 fn many_disks() {

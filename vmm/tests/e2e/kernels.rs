@@ -104,3 +104,15 @@ pub const ECHO: &[u8] = &[
     0xe6, 0xf4, // out 0xf4, al
     0xf4, // hlt
 ];
+
+/// Prints `R`, and crashes when a byte comes in.
+pub const CRASH_AT_KEY: &[u8] = &[
+    0x66, 0xba, 0xf8, 0x03, // mov dx, 0x3f8
+    0xb0, b'R', // mov al, 'R'
+    0xee, // out dx, al
+    0x66, 0xba, 0xfd, 0x03, // mov dx, 0x3fd: the line status
+    0xec, // in al, dx
+    0xa8, 0x01, // test al, 1: data ready
+    0x74, 0xfb, // jz to the in
+    0x0f, 0x0b, // ud2
+];
