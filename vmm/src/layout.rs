@@ -11,9 +11,9 @@ pub const MIN_MEMORY: u64 = 2 << 20;
 /// which has no more than 2^31 - 1 pages (KVM_MEM_MAX_NR_PAGES).
 pub const MAX_MEMORY: u64 = board::HOLE_START + ((1 << 31) - 1) * PAGE_SIZE;
 
-/// Global descriptor table: five entries of eight bytes.
+/// Global descriptor table: six entries of eight bytes.
 pub const GDT: u64 = 0x1000;
-/// The task state segment that TR describes: all zero, never switched to.
+/// The task state segment of a kernel that is entered in 64-bit mode: all zero, never switched to.
 pub const TSS: u64 = 0x1100;
 /// `hvm_start_info`.
 pub const START_INFO: u64 = 0x2000;

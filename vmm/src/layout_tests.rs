@@ -80,6 +80,7 @@ fn the_boot_data_lies_in_order_below_the_flat_kernel() {
     let in_order = [
         PAGE_SIZE,
         GDT,
+        GDT + 8 * 6,
         TSS,
         TSS + 0x68,
         START_INFO,

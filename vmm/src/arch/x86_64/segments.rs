@@ -1,5 +1,6 @@
 //! Segments: flat code and data, and a TSS, in a GDT and in the registers that it would have been
-//! loaded into. Selectors are those of Linux's 64-bit boot protocol; PVH leaves them open.
+//! loaded into. Selectors are those of Linux's 64-bit boot protocol; PVH leaves them open, but not
+//! where the TSS is.
 
 use kvm_bindings::{kvm_dtable, kvm_segment, kvm_sregs};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
@@ -29,7 +30,7 @@ const TSS_LIMIT: u32 = 0x67;
 pub fn write(memory: &GuestMemoryMmap, mode: CpuMode) -> Result<(), GuestMemoryError> {
     let entry = |segment| (segment_selector_index(&segment), descriptor(&segment));
     let mut gdt = [0_u64; GDT_ENTRIES as usize];
-    for (index, descriptor) in [code(mode), data(), task()].map(entry) {
+    for (index, descriptor) in [code(mode), data(), task(mode)].map(entry) {
         if let Some(slot) = gdt.get_mut(index) {
             *slot = descriptor;
         }
@@ -51,7 +52,7 @@ pub fn set(sregs: &mut kvm_sregs, mode: CpuMode) {
     ] {
         *register = data();
     }
-    sregs.tr = task();
+    sregs.tr = task(mode);
     sregs.ldt = kvm_segment {
         unusable: 1,
         ..Default::default()
@@ -84,9 +85,13 @@ fn data() -> kvm_segment {
     }
 }
 
-fn task() -> kvm_segment {
+/// The TSS, which for PVH is at 0.
+fn task(mode: CpuMode) -> kvm_segment {
     kvm_segment {
-        base: layout::TSS,
+        base: match mode {
+            CpuMode::Protected32 => 0,
+            CpuMode::Long64 => layout::TSS,
+        },
         limit: TSS_LIMIT,
         selector: TASK,
         type_: TYPE_BUSY_TSS,

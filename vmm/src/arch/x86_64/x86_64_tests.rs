@@ -22,9 +22,17 @@ fn registers(mode: CpuMode) -> kvm_sregs {
 
 #[test]
 fn the_gdt_holds_the_descriptors_that_manuals_give_for_these_segments() {
-    for (mode, code) in [
-        (CpuMode::Protected32, 0x00cf_9b00_0000_ffff),
-        (CpuMode::Long64, 0x00af_9b00_0000_ffff),
+    for (mode, code, task) in [
+        (
+            CpuMode::Protected32,
+            0x00cf_9b00_0000_ffff,
+            0x0000_8b00_0000_0067,
+        ),
+        (
+            CpuMode::Long64,
+            0x00af_9b00_0000_ffff,
+            0x0000_8b00_1100_0067,
+        ),
     ] {
         let memory = tables(mode);
         let sregs = registers(mode);
@@ -35,13 +43,23 @@ fn the_gdt_holds_the_descriptors_that_manuals_give_for_these_segments() {
         assert_eq!(read(&memory, sregs.gdt.base), 0, "the null descriptor");
         assert_eq!(entry(&sregs.cs), code);
         assert_eq!(entry(&sregs.ss), 0x00cf_9300_0000_ffff);
-        assert_eq!(entry(&sregs.tr), 0x0000_8b00_1100_0067);
+        assert_eq!(entry(&sregs.tr), task);
         assert_eq!(
             read(&memory, sregs.gdt.base + 0x28),
             0,
             "upper half of the TSS"
         );
     }
+}
+
+#[test]
+fn segments_of_a_pvh_kernel_are_those_of_its_document() {
+    let sregs = registers(CpuMode::Protected32);
+    for (segment, kind) in [(sregs.cs, 11), (sregs.ds, 3), (sregs.es, 3), (sregs.ss, 3)] {
+        assert_eq!((segment.base, segment.limit), (0, u32::MAX));
+        assert_eq!((segment.type_, segment.db, segment.l), (kind, 1, 0));
+    }
+    assert_eq!((sregs.tr.base, sregs.tr.limit), (0, 0x67));
 }
 
 #[test]
