@@ -15,15 +15,15 @@ const GUEST_BIN: &str = env!("GUEST_BIN");
 /// Type of the note that holds the 32-bit entry of PVH (XEN_ELFNOTE_PHYS32_ENTRY).
 const PVH_NOTE: u32 = 18;
 
-/// Each way in which the guest boots, by its name: what `--kernel` is given, if anything.
-pub fn entries() -> Vec<(&'static str, Option<PathBuf>)> {
+/// Each way in which the guest boots: what `--kernel` is given, if anything.
+pub fn entries() -> Vec<Option<PathBuf>> {
     static WITHOUT_NOTE: LazyLock<(TempDir, PathBuf)> =
         LazyLock::new(|| file("guest-without-note.elf", &without_pvh_note()));
     vec![
-        ("built in", None),
-        ("flat", Some(GUEST_BIN.into())),
-        ("PVH", Some(GUEST_ELF.into())),
-        ("64-bit ELF", Some(WITHOUT_NOTE.1.clone())),
+        None,
+        Some(GUEST_BIN.into()),
+        Some(GUEST_ELF.into()),
+        Some(WITHOUT_NOTE.1.clone()),
     ]
 }
 
@@ -78,7 +78,8 @@ impl Ended {
         assert_eq!(
             (self.code(), self.last_line()),
             (0, last_line),
-            "stderr: {}",
+            "{}; stderr: {}",
+            self.command,
             self.stderr
         );
     }
@@ -89,7 +90,8 @@ impl Ended {
         let line = self.last_line();
         assert!(
             self.code() == 1 && line.starts_with(begin) && line.ends_with(end),
-            "status {}, last line {line:?}, stderr {:?}",
+            "{}: status {}, last line {line:?}, stderr {:?}",
+            self.command,
             self.code(),
             self.stderr
         );

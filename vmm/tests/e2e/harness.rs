@@ -16,6 +16,7 @@ use libtest_mimic::{Completion, Trial};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, Resource, Rlimit, pidfd_open, setrlimit};
 use tempfile::TempDir;
+use vmm::kvm::KvmError;
 
 /// The binary under test.
 pub const VMM: &str = env!("CARGO_BIN_EXE_vmm");
@@ -40,8 +41,7 @@ pub enum Needs {
 impl Needs {
     /// Why this machine cannot run a test with this need, if it cannot.
     fn missing(self) -> Option<String> {
-        static KVM: LazyLock<Option<String>> =
-            LazyLock::new(|| vmm::kvm::open().err().map(|error| error.to_string()));
+        static KVM: LazyLock<Option<String>> = LazyLock::new(missing_kvm);
         static MOUNT: LazyLock<bool> = LazyLock::new(|| {
             let script = "mount -t tmpfs none /dev && setpriv --reuid 65534 true";
             let mut command = Command::new("unshare");
@@ -54,15 +54,37 @@ impl Needs {
             Self::Nothing => None,
             Self::Kvm => KVM.clone(),
             Self::MountNamespace => (!*MOUNT).then(|| "no root, or no unshare and setpriv".into()),
-            Self::Tool(name) => (!has_tool(name)).then(|| format!("{name} is not installed")),
+            Self::Tool(name) => find_tool(name)
+                .is_none()
+                .then(|| format!("{name} is not installed")),
             Self::KvmAndTool(name) => Self::Kvm.missing().or_else(|| Self::Tool(name).missing()),
         }
     }
 }
 
-fn has_tool(name: &str) -> bool {
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&paths).any(|dir| dir.join(name).is_file())
+/// This program, to be started.
+pub fn tool(name: &str) -> Command {
+    Command::new(find_tool(name).unwrap_or_else(|| name.into()))
+}
+
+/// Looks beyond PATH where resources/install-test-tools does.
+fn find_tool(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .map(|dir| dir.join(name))
+        .find(|path| path.is_file())
+}
+
+/// Why there is no usable /dev/kvm: in short, since each test that needs it says so.
+fn missing_kvm() -> Option<String> {
+    let reason = match vmm::kvm::open().err()? {
+        KvmError::Missing(error) | KvmError::NotPermitted(error) | KvmError::Open(error) => {
+            error.to_string()
+        }
+        other => other.to_string(),
+    };
+    Some(format!("no usable /dev/kvm: {reason}"))
 }
 
 /// A test by the name of what it promises; `body` fails by a panic.
@@ -109,6 +131,8 @@ pub fn file(name: &str, bytes: &[u8]) -> (TempDir, PathBuf) {
 /// A `vmm` that has ended.
 #[derive(Debug)]
 pub struct Ended {
+    /// The command that started it.
+    pub command: String,
     pub status: ExitStatus,
     pub stdout: Vec<u8>,
     pub stderr: String,
@@ -121,7 +145,8 @@ impl Ended {
         assert_eq!(
             self.status.signal(),
             None,
-            "killed; stderr: {}",
+            "killed: {}; stderr: {}",
+            self.command,
             self.stderr
         );
         self.status.code().unwrap()
@@ -231,6 +256,7 @@ impl Vmm {
             stdout: child.stdout.take(),
             stderr: child.stderr.take().map(read_all),
             child,
+            command: format!("{:?}", self.command),
             _files: self.files,
         }
     }
@@ -239,6 +265,7 @@ impl Vmm {
 /// A `vmm` that runs. It is killed when this is dropped.
 pub struct Running {
     child: Child,
+    command: String,
     /// Where stdin is a pipe.
     pub stdin: Option<ChildStdin>,
     /// Where stdout is a pipe.
@@ -282,6 +309,7 @@ impl Running {
             thread.map_or_else(Vec::new, |thread| thread.join().unwrap())
         };
         let ended = Ended {
+            command: std::mem::take(&mut self.command),
             status,
             stdout: text(stdout),
             stderr: String::from_utf8(text(self.stderr.take())).unwrap(),

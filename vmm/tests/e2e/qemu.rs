@@ -3,12 +3,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use libtest_mimic::Trial;
 
 use crate::guests::GUEST_ELF;
-use crate::harness::{Ended, Needs, Vmm, file};
+use crate::harness::{Ended, Needs, Vmm, file, tool};
 
 const QEMU: &str = "qemu-system-x86_64";
 
@@ -27,7 +26,7 @@ pub fn tests() -> Vec<Trial> {
 #[track_caller]
 fn run(image: &Path, cmdline: &str) -> Ended {
     let drive = format!("id=disk,if=none,format=raw,file={}", image.display());
-    let mut qemu = Command::new(QEMU);
+    let mut qemu = tool(QEMU);
     // With ACPI, QEMU tells of its devices by that alone, and not on the command line.
     qemu.args(["-M", "microvm,accel=tcg,acpi=off", "-m", "128M"])
         .args(["-nodefaults", "-no-user-config", "-no-reboot"])

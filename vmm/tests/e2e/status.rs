@@ -2,6 +2,7 @@
 
 use libtest_mimic::Trial;
 
+use crate::guests::run_on;
 use crate::harness::{Needs, Vmm, run_kernel};
 use crate::kernels;
 
@@ -24,6 +25,10 @@ pub fn tests() -> Vec<Trial> {
         test(
             "status_is_126_for_a_guest_that_runs_where_there_is_no_ram",
             crash_outside_ram,
+        ),
+        test(
+            "status_of_our_guest_tells_an_exception_from_a_panic",
+            guest_crash,
         ),
         test(
             "status_is_128_plus_n_after_signal_n_to_a_halted_guest",
@@ -113,6 +118,24 @@ fn crash_outside_ram() {
         ended.stderr.contains("code at RIP: unreadable"),
         "{}",
         ended.stderr
+    );
+}
+
+fn guest_crash() {
+    let exception = run_on(None, &[], "run=crash how=exception");
+    exception.assert_guest_status(spec::board::EXIT_EXCEPTION);
+    let text = String::from_utf8_lossy(&exception.stdout);
+    for part in ["RIP", "RFLAGS", "CR2", "RAX", "R15"] {
+        assert!(text.contains(part), "no {part} in\n{text}");
+    }
+    let panic = run_on(None, &[], "run=crash how=panic");
+    panic.assert_guest_status(spec::board::EXIT_PANIC);
+    let triple_fault = run_on(None, &[], "run=crash how=triple-fault");
+    assert_eq!(triple_fault.code(), 126);
+    assert!(
+        triple_fault.stderr.contains("RIP"),
+        "{}",
+        triple_fault.stderr
     );
 }
 
