@@ -1,7 +1,7 @@
 //! A raw image file as a disk: vectored I/O straight between the file and guest RAM, by position.
 //! The file's content is never looked at to find out what it is.
 
-use std::fs::{self, File, FileType, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use spec::block::SECTOR_SIZE;
 use vm_memory::VolatileSlice;
 
+use super::lock::{LockError, lock};
 use super::{BlockBackend, TransferError};
 
 /// The most segments that one call takes (IOV_MAX).
@@ -50,11 +51,14 @@ pub enum FileBackendError {
         /// Its size, in bytes.
         size: u64,
     },
-    /// Someone else uses the file in a way that excludes this one.
-    #[error("cannot use {path} as a disk image: it is in use by another process")]
+    /// Someone else, or another disk of the same machine, uses the file in a way that excludes
+    /// this one.
+    #[error("cannot use {path} as a disk image: it is in use (locked by {by})")]
     InUse {
         /// The file.
         path: PathBuf,
+        /// The call that the other lock was taken with.
+        by: &'static str,
     },
     /// The file cannot be locked.
     #[error("cannot lock the disk image {path}: {source}")]
@@ -66,8 +70,8 @@ pub enum FileBackendError {
     },
 }
 
-/// A disk in a regular file. While it exists the file is locked (flock): against everyone else
-/// where it can be written, against writers where it is read-only.
+/// A disk in a regular file. While it exists the file is locked (flock and fcntl): against
+/// everyone else where it can be written, against writers where it is read-only.
 #[derive(Debug)]
 pub struct FileBackend {
     file: File,
@@ -93,7 +97,7 @@ impl FileBackend {
             .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
             .open(path)
             .map_err(cannot_open)?;
-        lock(path, &file, read_only)?;
+        lock(&file, read_only).map_err(|error| cannot_lock(path, error))?;
         // Again, since another file can have got the name.
         let metadata = file.metadata().map_err(cannot_open)?;
         require_regular(path, &metadata)?;
@@ -251,19 +255,12 @@ fn kind(file_type: FileType) -> &'static str {
     }
 }
 
-fn lock(path: &Path, file: &File, read_only: bool) -> Result<(), FileBackendError> {
-    let locked = if read_only {
-        file.try_lock_shared()
-    } else {
-        file.try_lock()
-    };
-    locked.map_err(|error| match error {
-        TryLockError::WouldBlock => FileBackendError::InUse { path: path.into() },
-        TryLockError::Error(source) => FileBackendError::Lock {
-            path: path.into(),
-            source,
-        },
-    })
+fn cannot_lock(path: &Path, error: LockError) -> FileBackendError {
+    let path = path.into();
+    match error {
+        LockError::InUse(by) => FileBackendError::InUse { path, by },
+        LockError::Failed(source) => FileBackendError::Lock { path, source },
+    }
 }
 
 #[cfg(test)]

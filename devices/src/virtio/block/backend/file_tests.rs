@@ -86,7 +86,7 @@ fn what_is_no_regular_file_is_refused_for_what_it_is_without_waiting() {
 fn an_image_in_use_by_a_writer_is_refused_and_one_in_use_by_readers_to_writers() {
     let (_dir, path) = image(&[0; 512]);
     let in_use = format!(
-        "cannot use {} as a disk image: it is in use by another process",
+        "cannot use {} as a disk image: it is in use (locked by flock)",
         path.display()
     );
     let writer = FileBackend::open(&path, false).unwrap();

@@ -2,6 +2,7 @@
 //! memory; it knows nothing of virtio.
 
 mod file;
+mod lock;
 mod memory;
 
 use std::io;
