@@ -7,13 +7,16 @@ mod common;
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use common::backend::{Hooks, hooked};
 use common::*;
 use devices::virtio::block::backend::{FileBackend, MemoryBackend};
+use devices::{DeviceError, Response};
 use spec::Features;
 use spec::block::{request_type, status};
+use spec::mmio::Register;
 
 /// A driver of a disk with hooks, live with `features`.
 fn with_hooks(mode: Mode, features: Features) -> (Driver, Arc<Mutex<Hooks>>) {
@@ -169,4 +172,34 @@ fn a_read_only_image_is_read_flushed_and_not_written() {
     let answer = driver.request(request_type::OUT, 0, &[readable(DATA, 512)]);
     assert_eq!(answer, (1, status::IOERR));
     assert!(std::fs::read(image.path()).unwrap() == content);
+}
+
+// A host that fails
+
+#[test]
+fn an_interrupt_that_fails_ends_the_machine_in_both_modes_and_not_only_the_thread() {
+    in_both_modes(|mode| {
+        let mut driver = Driver::live(mode, PLAIN);
+        driver.header(request_type::FLUSH, 0);
+        driver.chain_at(0, &[readable(HEADER, 16), writable(STATUS, 1)]);
+        driver.edges.fail.store(true, Ordering::SeqCst);
+        driver.offer(0);
+        let failure = match mode {
+            Mode::Trap => match driver.try_write(Register::QueueNotify, 0) {
+                Response::Failed(error) => error,
+                other => panic!("{other:?}"),
+            },
+            Mode::IoEventFd => {
+                driver.notify();
+                driver.failures.recv_timeout(LIMIT).unwrap()
+            }
+        };
+        assert!(matches!(failure, DeviceError::Interrupt(_)), "{failure}");
+
+        // The disk is not lost with the thread.
+        driver.edges.fail.store(false, Ordering::SeqCst);
+        driver.initialize(PLAIN);
+        driver.assert_serves();
+        assert!(driver.failures.try_recv().is_err());
+    });
 }

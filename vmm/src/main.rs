@@ -43,7 +43,7 @@ fn run() -> u8 {
     };
     let (sender, reasons) = mpsc::channel();
     stop_on_panic(sender.clone());
-    match Vm::new(&config).and_then(|vm| vm.run((sender, reasons))) {
+    match Vm::new(&config, &sender).and_then(|vm| vm.run((sender, reasons))) {
         Ok(reason) => status(reason),
         Err(error) => fail(&error),
     }

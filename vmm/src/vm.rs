@@ -9,7 +9,7 @@ use devices::exit::{DebugExit, I8042, SleepRegisters};
 use devices::serial::{SerialConsole, SerialInput};
 use devices::virtio::MmioTransport;
 use devices::virtio::block::backend::FileBackend;
-use devices::virtio::block::{Block, BlockOptions, NotifyMode};
+use devices::virtio::block::{Block, BlockOptions, FailureHandler, NotifyMode};
 use kvm_ioctls::{IoEventAddress, NoDatamatch, VmFd};
 use spec::board;
 use spec::mmio::Register;
@@ -52,11 +52,11 @@ pub struct Vm {
 
 impl Vm {
     /// Builds the machine. The user's files are all opened, and the kernel is loaded, before
-    /// there is a VM.
+    /// there is a VM. A thread of a device that cannot go on tells `reasons`.
     ///
     /// # Errors
     /// Where a file cannot be used, or the host cannot give what the machine needs.
-    pub fn new(config: &VmConfig) -> Result<Self, Error> {
+    pub fn new(config: &VmConfig, reasons: &Sender<StopReason>) -> Result<Self, Error> {
         let backends: Vec<FileBackend> = config
             .disks
             .iter()
@@ -78,7 +78,7 @@ impl Vm {
         let input = serial.input();
         add_ports(&mut buses, serial)?;
         for (index, (disk, backend)) in config.disks.iter().zip(backends).enumerate() {
-            add_disk(&mut buses, &vm, &memory, index, disk, backend)?;
+            add_disk(&mut buses, &vm, &memory, index, disk, backend, reasons)?;
         }
         let buses = Arc::new(buses);
 
@@ -216,6 +216,7 @@ fn add_disk(
     index: usize,
     disk: &DiskConfig,
     backend: FileBackend,
+    reasons: &Sender<StopReason>,
 ) -> Result<(), Error> {
     let window = layout::virtio_mmio(index);
     let options = BlockOptions {
@@ -223,7 +224,10 @@ fn add_disk(
         id: disk.id.clone(),
         notify: match disk.notify {
             Notify::Trap => NotifyMode::Trap,
-            Notify::IoEventFd => NotifyMode::IoEventFd(queue_notify_event(vm, window.base)?),
+            Notify::IoEventFd => NotifyMode::IoEventFd {
+                kick: queue_notify_event(vm, window.base)?,
+                on_failure: stop_on_failure(reasons.clone()),
+            },
         },
     };
     let block = Block::new(Box::new(backend), options)?;
@@ -233,6 +237,14 @@ fn add_disk(
     Ok(buses
         .mmio
         .insert(window.base, board::VIRTIO_MMIO_SIZE, transport)?)
+}
+
+/// Lets a device's thread that cannot go on end the machine.
+fn stop_on_failure(reasons: Sender<StopReason>) -> FailureHandler {
+    FailureHandler::new(move |error| {
+        // Nobody listens any more when the machine has stopped for another reason.
+        let _ = reasons.send(StopReason::Failed(error.into()));
+    })
 }
 
 /// An eventfd that KVM writes to when the guest writes to QueueNotify of the window at `base`.

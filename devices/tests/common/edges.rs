@@ -1,6 +1,7 @@
-//! An interrupt that counts its edges, and lets a test wait for them.
+//! An interrupt that counts its edges, and lets a test wait for them, or fails.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Instant;
 
@@ -13,10 +14,15 @@ use super::LIMIT;
 pub struct Edges {
     count: Mutex<u64>,
     raised: Condvar,
+    /// Whether no edge can be raised any more.
+    pub fail: AtomicBool,
 }
 
 impl Interrupt for Edges {
     fn signal(&self) -> io::Result<()> {
+        if self.fail.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::Other.into());
+        }
         *self.count.lock().unwrap() += 1;
         self.raised.notify_all();
         Ok(())

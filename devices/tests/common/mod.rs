@@ -14,12 +14,13 @@ pub use edges::Edges;
 
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use devices::virtio::MmioTransport;
 use devices::virtio::block::backend::MemoryBackend;
-use devices::virtio::block::{Block, BlockBackend, BlockOptions, NotifyMode};
-use devices::{BusDevice, Response};
+use devices::virtio::block::{Block, BlockBackend, BlockOptions, FailureHandler, NotifyMode};
+use devices::{BusDevice, DeviceError, Response};
 use spec::Features;
 use spec::block::{RequestHeader, request_type, status};
 use spec::mmio::Register;
@@ -83,6 +84,8 @@ pub struct Driver {
     pub memory: GuestMemoryMmap,
     pub transport: MmioTransport,
     pub edges: Arc<Edges>,
+    /// What has stopped the device's thread.
+    pub failures: Receiver<DeviceError>,
     /// The disk, where it is the one that tests use by default.
     pub disk: MemoryBackend,
     kick: Option<EventFd>,
@@ -136,10 +139,14 @@ impl Driver {
         disk: MemoryBackend,
         backend: Box<dyn BlockBackend>,
     ) -> Self {
+        let (failed, failures) = channel();
         let kick = (mode == Mode::IoEventFd).then(|| EventFd::new(0).unwrap());
         let notify = match &kick {
             None => NotifyMode::Trap,
-            Some(kick) => NotifyMode::IoEventFd(kick.try_clone().unwrap()),
+            Some(kick) => NotifyMode::IoEventFd {
+                kick: kick.try_clone().unwrap(),
+                on_failure: FailureHandler::new(move |error| failed.send(error).unwrap()),
+            },
         };
         let options = BlockOptions {
             read_only,
@@ -154,6 +161,7 @@ impl Driver {
             memory,
             transport,
             edges,
+            failures,
             disk,
             kick,
             size: SIZE,

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use devices::bus::{BusDevice, Response};
-use devices::virtio::block::{Block, BlockBackend, BlockOptions, NotifyMode};
+use devices::virtio::block::{Block, BlockBackend, BlockOptions, FailureHandler, NotifyMode};
 use devices::virtio::{Interrupt, MmioTransport};
 use guest::cmdline::{CommandLine, Window};
 use guest::dma::Arena;
@@ -126,7 +126,10 @@ impl Host {
             id: "mirror".to_owned(),
             notify: match &kick {
                 None => NotifyMode::Trap,
-                Some(kick) => NotifyMode::IoEventFd(kick.try_clone().unwrap()),
+                Some(kick) => NotifyMode::IoEventFd {
+                    kick: kick.try_clone().unwrap(),
+                    on_failure: FailureHandler::new(|error| panic!("{error}")),
+                },
             },
         };
         let block = Block::new(Box::new(disk.clone()), options).unwrap();

@@ -42,9 +42,33 @@ pub enum NotifyMode {
     /// The write to QueueNotify comes to the transport, and the thread that wrote serves the
     /// queue.
     Trap,
-    /// The kernel turns the write to QueueNotify into a write to this eventfd, and a thread of
-    /// the device's own serves the queue. The eventfd must be one that blocks when it is read.
-    IoEventFd(EventFd),
+    /// A thread of the device's own serves the queue.
+    IoEventFd {
+        /// What the kernel turns the write to QueueNotify into a write to. It must be one that
+        /// blocks when it is read.
+        kick: EventFd,
+        /// Hears of what stops the thread.
+        on_failure: FailureHandler,
+    },
+}
+
+/// Is called, on the thread of a device, with a failure that the machine cannot go on from. There
+/// is no access of a guest then to answer with [`Response::Failed`](crate::Response::Failed), and
+/// none may come, since the guest waits: whoever made the device is to end the machine.
+#[derive(Clone)]
+pub struct FailureHandler(Arc<dyn Fn(DeviceError) + Send + Sync>);
+
+impl FailureHandler {
+    /// Calls `handle`.
+    pub fn new(handle: impl Fn(DeviceError) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(handle))
+    }
+}
+
+impl fmt::Debug for FailureHandler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FailureHandler").finish_non_exhaustive()
+    }
 }
 
 /// What can be chosen of a block device.
@@ -81,7 +105,7 @@ pub struct Block {
 /// [`NotifyMode`], with an eventfd that the thread can share.
 enum NotifyFd {
     Trap,
-    IoEventFd(Arc<EventFd>),
+    IoEventFd(Arc<EventFd>, FailureHandler),
 }
 
 /// Who has the disk.
@@ -134,7 +158,9 @@ impl Block {
             config: config_space(capacity),
             notify: match notify {
                 NotifyMode::Trap => NotifyFd::Trap,
-                NotifyMode::IoEventFd(kick) => NotifyFd::IoEventFd(Arc::new(kick)),
+                NotifyMode::IoEventFd { kick, on_failure } => {
+                    NotifyFd::IoEventFd(Arc::new(kick), on_failure)
+                }
             },
             id,
             state: State::Idle(Disk::new(backend, geometry, id_bytes)),
@@ -191,9 +217,10 @@ impl VirtioDevice for Block {
                 let worker = QueueWorker::new(disk, memory, queue, features, interrupt);
                 match &self.notify {
                     NotifyFd::Trap => State::Trap(worker),
-                    NotifyFd::IoEventFd(kick) => {
-                        let name = thread_name(&self.id);
-                        State::Thread(WorkerThread::start(name, worker, Arc::clone(kick))?)
+                    NotifyFd::IoEventFd(kick, on_failure) => {
+                        let (name, kick) = (thread_name(&self.id), Arc::clone(kick));
+                        let on_failure = on_failure.clone();
+                        State::Thread(WorkerThread::start(name, worker, kick, on_failure)?)
                     }
                 }
             }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
 
-use log::error;
 use vmm_sys_util::eventfd::EventFd;
 
+use super::FailureHandler;
 use super::disk::Disk;
 use super::worker::QueueWorker;
 use crate::bus::DeviceError;
@@ -22,18 +22,20 @@ pub(super) struct WorkerThread {
 }
 
 impl WorkerThread {
-    /// Starts a thread that drains the queue of `worker` whenever `kick` is written to.
+    /// Starts a thread that drains the queue of `worker` whenever `kick` is written to, until it
+    /// is stopped or has told `on_failure` why it cannot go on.
     pub(super) fn start(
         name: String,
         worker: QueueWorker,
         kick: Arc<EventFd>,
+        on_failure: FailureHandler,
     ) -> Result<Self, DeviceError> {
         let stopping = Arc::new(AtomicBool::new(false));
         let thread = Builder::new()
             .name(name.clone())
             .spawn({
                 let (kick, stopping) = (Arc::clone(&kick), Arc::clone(&stopping));
-                move || run(worker, &kick, &stopping)
+                move || run(worker, &kick, &on_failure, &stopping)
             })
             .map_err(|source| DeviceError::Thread { name, source })?;
         Ok(Self {
@@ -66,7 +68,12 @@ impl WorkerThread {
 
 /// Drains the queue until told to stop, and hands back the disk. Buffers that were there before
 /// the thread was are served first.
-fn run(mut worker: QueueWorker, kick: &EventFd, stopping: &AtomicBool) -> Disk {
+fn run(
+    mut worker: QueueWorker,
+    kick: &EventFd,
+    on_failure: &FailureHandler,
+    stopping: &AtomicBool,
+) -> Disk {
     while !stopping.load(Ordering::SeqCst) {
         let drained = worker.process_queue();
         let waited = drained.and_then(|drain| match drain {
@@ -74,7 +81,7 @@ fn run(mut worker: QueueWorker, kick: &EventFd, stopping: &AtomicBool) -> Disk {
             Drain::Complete => wait(kick),
         });
         if let Err(error) = waited {
-            error!("a queue is no longer served: {error}");
+            (on_failure.0)(error);
             break;
         }
     }
