@@ -178,12 +178,12 @@ fn the_self_test_passes_on_a_disk_and_on_a_read_only_one() {
 #[test]
 fn an_option_of_the_self_test_fixes_its_mode_and_leaves_out_no_case() {
     for (option, cases) in [
-        ("", 44),
-        ("wait=irq", 32),
-        ("wait=poll", 32),
-        ("event_idx=off", 32),
-        ("indirect=off", 25),
-        ("wait=poll event_idx=off indirect=off", 16),
+        ("", 57),
+        ("wait=irq", 45),
+        ("wait=poll", 45),
+        ("event_idx=off", 45),
+        ("indirect=off", 32),
+        ("wait=poll event_idx=off indirect=off", 23),
     ] {
         let (ok, line) = verdict(&disk(), Notify::Trap, &format!("run=selftest {option}"));
         assert!(ok, "{option}: {line}");

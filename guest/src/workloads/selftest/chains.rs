@@ -90,15 +90,18 @@ fn segments(bench: &mut Bench<'_, '_, '_>) -> Result<(), Reason> {
 }
 
 /// A request whose parts lie one behind the other in memory: header, a sector of data, status.
-struct Frame<'m> {
-    header: Region<'m>,
-    data: Region<'m>,
-    status: Region<'m>,
+pub(super) struct Frame<'m> {
+    pub(super) header: Region<'m>,
+    pub(super) data: Region<'m>,
+    pub(super) status: Region<'m>,
     memory: Region<'m>,
 }
 
 impl<'m> Frame<'m> {
-    fn new(bench: &Bench<'_, '_, 'm>, request_type: u32, sector: u64) -> Self {
+    /// What data and status hold before the device writes them.
+    pub(super) const UNTOUCHED: u8 = 0xff;
+
+    pub(super) fn new(bench: &Bench<'_, '_, 'm>, request_type: u32, sector: u64) -> Self {
         let memory = bench.data.part(0, HEADER_SIZE + SECTOR + 1);
         let frame = Self {
             header: memory.part(0, HEADER_SIZE),
@@ -106,7 +109,7 @@ impl<'m> Frame<'m> {
             status: memory.part(HEADER_SIZE + SECTOR, 1),
             memory,
         };
-        memory.fill(0xff);
+        memory.fill(Self::UNTOUCHED);
         frame.header.write(
             0,
             &RequestHeader {
@@ -116,6 +119,13 @@ impl<'m> Frame<'m> {
             .to_bytes(),
         );
         frame
+    }
+
+    /// The status byte.
+    pub(super) fn status(&self) -> u8 {
+        let mut status = [0];
+        self.status.read(0, &mut status);
+        status[0]
     }
 
     /// Makes the request as the chain of `buffers`, and sees that it succeeds.
@@ -128,11 +138,9 @@ impl<'m> Frame<'m> {
         bench.block.submit_chain(buffers)?;
         bench.block.notify();
         bench.block.wait()?;
-        let mut found = [0];
-        self.status.read(0, &mut found);
-        match found {
-            [status::OK] => Ok(()),
-            [found] => Err(Reason::Status {
+        match self.status() {
+            status::OK => Ok(()),
+            found => Err(Reason::Status {
                 what,
                 expected: status::OK,
                 found,

@@ -1,6 +1,7 @@
 //! `run=selftest`: what the driver promises, tried out against the device at hand. Writes to the
 //! disk, at its start and its end. Here the cases are run, each in all modes that matter to it and
-//! that the command line leaves open; what they do is in `requests`, `chains` and `rings`.
+//! that the command line leaves open; what they do is in `requests`, `chains`, `refusals` and
+//! `rings`.
 
 use core::fmt;
 
@@ -9,14 +10,16 @@ use spec::block::{RequestHeader, SECTOR_SIZE, request_type, status};
 
 use super::failure::Reason;
 use super::params::Parameters;
-use super::{Environment, Failure, open};
-use crate::dma::Region;
+use super::{Environment, Failure, Machine, open};
+use crate::cmdline::CommandLine;
+use crate::dma::{Arena, Region};
 use crate::rng::pattern;
 use crate::virtio::block::{Completion, Wait};
 use crate::virtio::queue::Buffer;
-use crate::virtio::{Block, Options};
+use crate::virtio::{Block, Error, Options};
 
 mod chains;
+mod refusals;
 mod requests;
 mod rings;
 
@@ -55,7 +58,12 @@ enum Modes {
     One,
 }
 
-const CASES: [&[Case]; 3] = [&requests::CASES, &chains::CASES, &rings::CASES];
+const CASES: [&[Case]; 4] = [
+    &requests::CASES,
+    &chains::CASES,
+    &refusals::CASES,
+    &rings::CASES,
+];
 
 pub(super) fn run<'e>(
     environment: &mut Environment<'e, '_>,
@@ -68,7 +76,9 @@ pub(super) fn run<'e>(
         arena,
     } = environment;
     let (disk, given) = (parameters.disk()?, parameters.options()?);
-    let mut done = 0;
+    refuse_queue_sizes(*command_line, &mut **machine, disk, given, arena)?;
+    writeln!(console, "selftest: queue sizes ok")?;
+    let mut done = 1;
     for case in CASES.into_iter().flatten() {
         let varies = Varies::new(case.modes, parameters);
         for mode in varies.modes(given) {
@@ -115,6 +125,36 @@ pub(super) fn run<'e>(
         }
     }
     writeln!(console, "selftest cases={done} ok")?;
+    Ok(())
+}
+
+/// Sees that the device is not brought up with a queue that cannot be.
+fn refuse_queue_sizes<'e>(
+    command_line: CommandLine<'e>,
+    machine: &mut dyn Machine,
+    disk: u64,
+    given: Options,
+    arena: &mut Arena<'_>,
+) -> Result<(), Failure<'e>> {
+    for size in refusals::QUEUE_SIZES {
+        let options = Options {
+            queue_size: Some(size),
+            ..given
+        };
+        match open(command_line, machine, disk, &options, &mut arena.scope()) {
+            Err(Failure::Device {
+                error: Error::QueueSize { .. },
+                ..
+            }) => (),
+            Err(other) => return Err(other),
+            Ok(_) => {
+                return Err(Failure::Case {
+                    name: "queue sizes",
+                    reason: Reason::Promise("a size that no queue can have was taken"),
+                });
+            }
+        }
+    }
     Ok(())
 }
 

@@ -187,6 +187,6 @@ fn write_read_only(bench: &mut Bench<'_, '_, '_>) -> Result<(), Reason> {
 }
 
 /// After an error the device goes on with the next request.
-fn still_serves(bench: &mut Bench<'_, '_, '_>) -> Result<(), Reason> {
+pub(super) fn still_serves(bench: &mut Bench<'_, '_, '_>) -> Result<(), Reason> {
     Ok(bench.block.read(0, bench.data.part(0, SECTOR))?)
 }
