@@ -30,7 +30,7 @@ const EFER_LMA: u64 = 1 << 10;
 /// The bit of RFLAGS that is always 1. Interrupts are off.
 const RFLAGS_RESERVED: u64 = 1 << 1;
 
-/// Writes into `memory` the tables that [`configure`] points the vCPU to.
+/// Writes into `memory` the tables that [`set_registers`] points the vCPU to.
 ///
 /// # Errors
 /// Where there is no RAM for them.
