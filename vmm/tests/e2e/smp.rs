@@ -156,12 +156,16 @@ fn start(kernel: &[u8], cpus: u32) -> Running {
 
 #[track_caller]
 fn assert_status(ended: &Ended, status: i32) {
-    assert_eq!((ended.code(), ended.stderr.as_str()), (status, ""));
+    assert_eq!(
+        (ended.code(), ended.stderr.as_str()),
+        (status, ""),
+        "{}",
+        ended.command
+    );
 }
 
 fn start_all() {
     for cpus in [1, 2, 3, 4, 16] {
-        println!("{cpus} CPUs");
         let ended = start(&kernel(COUNT, CHECK_IN), cpus).wait();
         assert_status(&ended, cpus as i32);
     }
