@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use libtest_mimic::Trial;
 use rustix::fs::inotify;
@@ -12,7 +12,7 @@ use spec::block::SECTOR_SIZE;
 use spec::board::VIRTIO_MMIO_MAX;
 use tempfile::TempDir;
 
-use crate::guests::{entries, run_on, start_on};
+use crate::guests::{disk, entries, run_on, start_on};
 use crate::harness::{Needs, file, pipe, tool, wait_readable};
 
 const SECTOR: usize = SECTOR_SIZE as usize;
@@ -36,7 +36,6 @@ pub fn tests() -> Vec<Trial> {
             file_size_limit,
         ),
         test("disk_order_is_that_of_the_command_line", many_disks),
-        test("disk_in_use_is_refused_to_others", locked),
         with_tool("disk_image_made_by_qemu_img", "qemu-img", qemu_img),
         with_tool("disk_image_with_a_file_system", "mkfs.ext4", mkfs),
         test(
@@ -63,10 +62,6 @@ fn image(sectors: usize) -> (TempDir, PathBuf, Vec<u8>) {
         .collect();
     let (dir, path) = file("disk.img", &bytes);
     (dir, path, bytes)
-}
-
-fn disk(path: &Path, options: &str) -> String {
-    format!("{}{options}", path.display())
 }
 
 fn read_hexdump() {
@@ -272,30 +267,6 @@ fn many_disks() {
         let ended = run_on(None, &disks, &format!("run=read lba={lba} disk={i}"));
         ended.assert_ok(&format!("read lba={lba} count=1 crc32={crc:08x} ok"));
     }
-}
-
-fn locked() {
-    let (_dir, path, _) = image(8);
-    let writer = disk(&path, "");
-    let reader = disk(&path, ",readonly=on");
-
-    let twice = run_on(None, &[writer.clone(), writer.clone()], "");
-    assert_eq!(twice.code(), 125);
-    let name = path.to_str().unwrap();
-    assert!(twice.message().contains(name) && twice.message().contains("in use"));
-
-    let two_readers = run_on(None, &[reader.clone(), reader.clone()], "");
-    two_readers.assert_ok("info devices=2 ok");
-
-    // A guest that has the disk and waits for ever.
-    let (_kernel_dir, kernel) = file("kernel", crate::kernels::READY_AND_HALT);
-    let mut running = start_on(Some(&kernel), &[writer], "").spawn();
-    running.expect("R");
-    let refused = run_on(None, &[reader], "");
-    assert_eq!(refused.code(), 125);
-    assert!(refused.message().contains("in use"), "{}", refused.stderr);
-    running.signal(libc::SIGTERM);
-    assert_eq!(running.wait().code(), 128 + libc::SIGTERM);
 }
 
 /// Never probed: an image of another format is the bytes that it is.

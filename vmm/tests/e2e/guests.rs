@@ -46,6 +46,11 @@ fn without_pvh_note() -> Vec<u8> {
     elf
 }
 
+/// The value of `--disk` for the image at `path`.
+pub fn disk(path: &Path, options: &str) -> String {
+    format!("{}{options}", path.display())
+}
+
 /// Runs a workload of the guest, booted from `kernel`, on `disks` (each a value of `--disk`).
 #[track_caller]
 pub fn run_on(kernel: Option<&Path>, disks: &[String], cmdline: &str) -> Ended {

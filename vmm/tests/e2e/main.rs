@@ -12,6 +12,7 @@ mod guests;
 mod harness;
 mod kernels;
 mod kvm;
+mod locks;
 mod pty;
 mod qemu;
 mod smp;
@@ -29,6 +30,7 @@ fn main() {
         console::tests(),
         disk::tests(),
         kvm::tests(),
+        locks::tests(),
         qemu::tests(),
         smp::tests(),
         status::tests(),
