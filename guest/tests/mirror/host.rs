@@ -15,7 +15,8 @@ use guest::dma::Arena;
 use guest::virtio::{Error, Transport};
 use guest::workloads::{self, Crash, Environment, Machine};
 use spec::mmio::{CONFIG_OFFSET, InterruptStatus, Register};
-use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
+use spec::queue;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 use vmm_sys_util::eventfd::EventFd;
 
 const RAM_SIZE: usize = 8 << 20;
@@ -96,9 +97,21 @@ pub enum Notify {
     IoEventFd,
 }
 
+/// Something that a driver reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    Register(Register),
+    /// Four bytes of the configuration space.
+    Config(u64),
+}
+
+/// What is read instead of what the device says, if anything.
+pub type Forge = Box<dyn FnMut(Read) -> Option<u32>>;
+
 /// A disk in its device, as the guest's transport.
 pub struct Host {
     device: MmioTransport,
+    memory: GuestMemoryMmap,
     /// The eventfd that KVM would write, for the device that has one.
     kick: Option<EventFd>,
     pub edges: Arc<Edges>,
@@ -106,10 +119,14 @@ pub struct Host {
     pub notifications: u64,
     /// What the driver wrote to the address registers, low half and high half.
     pub driver_area: [u32; 2],
+    device_area: [u32; 2],
+    queue_num: u16,
     /// Is told when the driver begins to wait.
     pub on_wait: Option<Sender<()>>,
-    /// What a register reads instead of what the device says.
-    pub forged: Option<(Register, u32)>,
+    /// In the way of what is read.
+    pub forge: Option<Forge>,
+    /// Whether requests are completed without having been looked at.
+    pub careless: bool,
 }
 
 impl Host {
@@ -135,21 +152,50 @@ impl Host {
         let block = Block::new(Box::new(disk.clone()), options).unwrap();
         Self {
             device: MmioTransport::new(ram.memory.clone(), Box::new(block), edges.clone()),
+            memory: ram.memory.clone(),
             kick,
             edges,
             notifications: 0,
             driver_area: [0; 2],
+            device_area: [0; 2],
+            queue_num: 0,
             on_wait: None,
-            forged: None,
+            forge: None,
+            careless: false,
+        }
+    }
+
+    /// Lets every read of `what` read `value`.
+    pub fn forge(&mut self, what: Read, value: u32) {
+        self.forge = Some(Box::new(move |read| (read == what).then_some(value)));
+    }
+
+    fn forged(&mut self, read: Read) -> Option<u32> {
+        self.forge.as_mut()?(read)
+    }
+
+    /// Moves every chain that is available to the used ring, and does nothing else.
+    fn complete_all(&self) {
+        let address = |[low, high]: [u32; 2]| u64::from(high) << 32 | u64::from(low);
+        let (driver, device) = (address(self.driver_area), address(self.device_area));
+        let load = |at| u16::from_le(self.memory.read_obj(GuestAddress(at)).unwrap());
+        let available = load(driver + queue::RING_IDX);
+        let mut used = load(device + queue::RING_IDX);
+        while used != available {
+            let head = load(driver + queue::avail_entry(used, self.queue_num));
+            let entry = [u32::from(head).to_le(), 0];
+            let place = device + queue::used_entry(used, self.queue_num);
+            self.memory.write_obj(entry, GuestAddress(place)).unwrap();
+            used = used.wrapping_add(1);
+            let idx = GuestAddress(device + queue::RING_IDX);
+            self.memory.write_obj(used.to_le(), idx).unwrap();
         }
     }
 }
 
 impl Transport for Host {
     fn read(&mut self, register: Register) -> u32 {
-        if let Some((forged, value)) = self.forged
-            && forged == register
-        {
+        if let Some(value) = self.forged(Read::Register(register)) {
             return value;
         }
         let mut data = [0; 4];
@@ -161,12 +207,18 @@ impl Transport for Host {
         match register {
             Register::QueueNotify => {
                 self.notifications += 1;
+                if self.careless {
+                    return self.complete_all();
+                }
                 if let Some(kick) = &self.kick {
                     return kick.write(1).unwrap();
                 }
             }
             Register::QueueDriverLow => self.driver_area[0] = value,
             Register::QueueDriverHigh => self.driver_area[1] = value,
+            Register::QueueDeviceLow => self.device_area[0] = value,
+            Register::QueueDeviceHigh => self.device_area[1] = value,
+            Register::QueueNum => self.queue_num = value as u16,
             _ => (),
         }
         loop {
@@ -179,6 +231,9 @@ impl Transport for Host {
     }
 
     fn read_config(&mut self, offset: u64) -> u32 {
+        if let Some(value) = self.forged(Read::Config(offset)) {
+            return value;
+        }
         let mut data = [0; 4];
         self.device.read(CONFIG_OFFSET + offset, &mut data);
         u32::from_le_bytes(data)

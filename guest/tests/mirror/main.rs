@@ -5,4 +5,5 @@
 
 mod driver;
 mod host;
+mod model;
 mod workloads;

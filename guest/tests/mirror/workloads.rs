@@ -5,9 +5,10 @@ use std::{io, iter};
 use devices::virtio::block::BlockBackend;
 use devices::virtio::block::backend::{MemoryBackend, TransferError};
 use guest::rng::pattern;
+use spec::block::config;
 use vm_memory::VolatileSlice;
 
-use crate::host::{Host, Notify, Ram, run};
+use crate::host::{Host, Notify, Ram, Read, run};
 
 const SECTORS: usize = 512;
 const NOTIFY: [Notify; 2] = [Notify::Trap, Notify::IoEventFd];
@@ -164,14 +165,64 @@ fn verify_names_the_first_byte_that_differs() {
     assert_eq!((ok, console), (false, verdict));
 }
 
+/// A disk that says that it has read, and has not.
+#[derive(Clone)]
+struct Idle(MemoryBackend);
+
+impl BlockBackend for Idle {
+    fn capacity(&self) -> u64 {
+        self.0.capacity()
+    }
+
+    fn read_at(&mut self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
+        Ok(())
+    }
+
+    fn write_at(&mut self, from: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
+        self.0.write_at(from, position)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn verify_does_not_take_what_it_wrote_for_what_was_read() {
+    let mut expected = vec![0; 512];
+    pattern(1, 0, &mut expected);
+    let mut ram = Ram::new();
+    let mut hosts = [Host::new(&ram, &Idle(disk()), Notify::Trap, false)];
+    let (ok, console) = run(&mut ram, &mut hosts, "run=verify");
+    let verdict = format!(
+        "verify FAILED: lba=0 byte 0: 0x00 was read, {:#04x} was written\n",
+        expected[0]
+    );
+    assert_eq!((ok, console), (false, verdict));
+}
+
+#[test]
+fn workloads_make_no_segment_longer_than_the_device_takes() {
+    for workload in ["info", "read count=20", "fill count=20", "verify count=20"] {
+        let mut ram = Ram::new();
+        let mut hosts = [Host::new(&ram, &disk(), Notify::Trap, false)];
+        hosts[0].forge(Read::Config(config::SIZE_MAX), 1024);
+        let (ok, console) = run(&mut ram, &mut hosts, &format!("run={workload}"));
+        assert!(ok, "{console}");
+    }
+}
+
 #[test]
 fn the_self_test_passes_on_a_disk_and_on_a_read_only_one() {
-    for (notify, read_only) in NOTIFY.into_iter().zip([false, true]) {
+    let disks = [(false, 57), (true, 37)];
+    for (notify, (read_only, cases)) in NOTIFY.into_iter().zip(disks) {
         let disk = disk();
         let mut ram = Ram::new();
         let mut hosts = [Host::new(&ram, &disk, notify, read_only)];
         let (ok, console) = run(&mut ram, &mut hosts, "run=selftest");
         assert!(ok, "{console}");
+        let verdict = format!("selftest cases={cases} ok\n");
+        assert!(console.ends_with(&verdict), "{console}");
     }
 }
 
