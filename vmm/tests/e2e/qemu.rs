@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::Path;
 
+use elf::ElfBytes;
+use elf::endian::LittleEndian;
 use libtest_mimic::Trial;
 
 use crate::guests::GUEST_ELF;
@@ -19,19 +21,24 @@ pub fn tests() -> Vec<Trial> {
         test("qemu_guest_verifies_with_many_requests_in_flight", verify),
         test("qemu_guest_selftest", selftest),
         test("qemu_guest_describes_the_disk", info),
+        test(
+            "qemu_guest_handles_interrupts_on_a_stack_of_their_own",
+            interrupt_stack,
+        ),
     ]
 }
 
 /// Runs the guest on `image`, to which QEMU has nothing to say.
 #[track_caller]
 fn run(image: &Path, cmdline: &str) -> Ended {
-    let ended = boot(image, cmdline);
+    let ended = boot(image, cmdline, &[]);
     assert_eq!(ended.stderr, "");
     ended
 }
 
-/// Runs the guest on `image`. Its status is 2n + 1 where the guest wrote n to the exit port.
-fn boot(image: &Path, cmdline: &str) -> Ended {
+/// Runs the guest on `image`, with more arguments for QEMU. Its status is 2n + 1 where the guest
+/// wrote n to the exit port.
+fn boot(image: &Path, cmdline: &str, arguments: &[&str]) -> Ended {
     let drive = format!("id=disk,if=none,format=raw,file={}", image.display());
     let mut qemu = tool(QEMU);
     // With ACPI, QEMU tells of its devices by that alone, and not on the command line.
@@ -42,7 +49,8 @@ fn boot(image: &Path, cmdline: &str) -> Ended {
         .args(["-global", "virtio-mmio.force-legacy=false"])
         .args(["-drive", &drive])
         .args(["-device", "virtio-blk-device,drive=disk,serial=qemu-disk"])
-        .args(["-kernel", GUEST_ELF, "-append", cmdline]);
+        .args(["-kernel", GUEST_ELF, "-append", cmdline])
+        .args(arguments);
     Vmm::from_command(qemu).spawn().wait()
 }
 
@@ -87,7 +95,7 @@ fn verify() {
 
 fn selftest() {
     let (_dir, path) = file("disk.img", &vec![0; 2048 * 512]);
-    let ended = boot(&path, "run=selftest");
+    let ended = boot(&path, "run=selftest", &[]);
     let line = ended.last_line();
     // It tells of the requests that are none.
     for told in ended.stderr.lines() {
@@ -107,5 +115,47 @@ fn info() {
     let text = String::from_utf8_lossy(&ended.stdout);
     for part in ["32 sectors", "qemu-disk", "VIRTIO_F_VERSION_1", "32-bit"] {
         assert!(text.contains(part), "no {part:?} in\n{text}");
+    }
+}
+
+/// The address of `name` in the guest.
+fn symbol(name: &str) -> u64 {
+    let file = fs::read(GUEST_ELF).unwrap();
+    let elf = ElfBytes::<LittleEndian>::minimal_parse(&file).unwrap();
+    let (symbols, names) = elf.symbol_table().unwrap().unwrap();
+    let is_it = |index: u32| names.get(index as usize).unwrap() == name;
+    let mut found = symbols.iter().filter(|symbol| is_it(symbol.st_name));
+    found.next().unwrap().st_value
+}
+
+/// What an interrupt interrupts may use the memory below its stack pointer: its red zone.
+fn interrupt_stack() {
+    let (dir, path) = file("disk.img", &[0; 32 * 512]);
+    let log = dir.path().join("log");
+    let handler = symbol("interrupt");
+    let filter = format!("{handler:#x}..{handler:#x}");
+    let log_file = log.to_str().unwrap();
+    // QEMU logs the registers at each entry of the handler.
+    let arguments = [
+        "-d",
+        "exec,cpu,nochain",
+        "-dfilter",
+        &filter,
+        "-D",
+        log_file,
+    ];
+    let ended = boot(&path, "run=read", &arguments);
+    assert_eq!(ended.code(), 1, "{}", ended.last_line());
+
+    let log = fs::read_to_string(log).unwrap();
+    let stack_pointers: Vec<_> = log
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix("RSP="))
+        .map(|value| u64::from_str_radix(value, 16).unwrap())
+        .collect();
+    assert!(!stack_pointers.is_empty(), "no interrupt: {log}");
+    let interrupted = symbol("boot_stack_guard")..=symbol("boot_stack_end");
+    for rsp in stack_pointers {
+        assert!(!interrupted.contains(&rsp), "{rsp:#x} in {interrupted:#x?}");
     }
 }
