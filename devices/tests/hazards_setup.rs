@@ -276,14 +276,30 @@ fn reset_brings_back_a_device_that_is_as_new() {
     in_both_modes(|mode| {
         let mut driver = Driver::live(mode, INDIRECT);
         driver.assert_serves();
-        driver.write(Register::QueueSel, 0);
+        driver.write(Register::QueueSel, 1);
+        driver.write(Register::DeviceFeaturesSel, 1);
+        driver.write(Register::DriverFeaturesSel, 2);
         driver.reset();
+        assert_eq!(driver.read(Register::QueueNumMax), 256, "QueueSel");
         assert_eq!(driver.read(Register::QueueReady), 0);
         assert_eq!(driver.read(Register::InterruptStatus), 0);
+        let offered = driver.read(Register::DeviceFeatures);
+        assert_eq!(
+            offered & INDIRECT.word(0),
+            INDIRECT.word(0),
+            "DeviceFeaturesSel"
+        );
         // Nothing is left of what was negotiated and set up.
         driver.write(Register::Status, 3);
         driver.write(Register::Status, 11);
         assert_eq!(driver.read(Register::Status), 3, "features were remembered");
+        // Word 0 is selected: a feature that is not offered spoils what word 1 makes sound.
+        let refused = Features::VIRTIO_BLK_F_RO.word(0);
+        driver.write(Register::DriverFeatures, refused);
+        driver.write(Register::DriverFeaturesSel, 1);
+        driver.write(Register::DriverFeatures, PLAIN.word(1));
+        driver.write(Register::Status, 11);
+        assert_eq!(driver.read(Register::Status), 3, "DriverFeaturesSel");
         driver.negotiate(PLAIN);
         driver.write(Register::QueueReady, 1);
         assert_eq!(

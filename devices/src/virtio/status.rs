@@ -81,15 +81,46 @@ mod tests {
     }
 
     #[test]
-    fn from_every_status_every_other_write_is_refused() {
-        let all = [NEW, SEEN, DRIVEN, AGREED, LIVE];
-        let valid = |from, to| TRANSITIONS.iter().any(|t| (t.0, t.1) == (from, to));
-        for from in all {
-            for value in 1..=0x1ff_u32 {
-                let to = DeviceStatus::from_bits_retain(value & !64);
-                if to != from | DeviceStatus::FAILED && !valid(from, to) {
-                    assert_eq!(step(from, value), Step::Refuse, "{from:?} to {value:#x}");
-                }
+    fn every_write_from_every_status_is_answered_as_this_table_says() {
+        let a = |bits| Step::Accept(DeviceStatus::from_bits_retain(bits));
+        let c = Step::CheckFeatures(AGREED);
+        let l = Step::Activate(LIVE);
+        let (s, no) = (Step::Resume, Step::Refuse);
+        let columns = [0, 1, 3, 11, 15];
+        #[rustfmt::skip]
+        let table = [
+            // written    from 0    1         3         11        15
+            (1,          [a(1),     a(1),     no,       no,       no]),
+            (2,          [no,       no,       no,       no,       no]),
+            (3,          [a(3),     a(3),     a(3),     no,       no]),
+            (4,          [no,       no,       no,       no,       no]),
+            (5,          [no,       no,       no,       no,       no]),
+            (6,          [no,       no,       no,       no,       no]),
+            (7,          [no,       no,       no,       no,       no]),
+            (8,          [no,       no,       no,       no,       no]),
+            (9,          [no,       no,       no,       no,       no]),
+            (10,         [no,       no,       no,       no,       no]),
+            (11,         [no,       no,       c,        a(11),    no]),
+            (12,         [no,       no,       no,       no,       no]),
+            (13,         [no,       no,       no,       no,       no]),
+            (14,         [no,       no,       no,       no,       no]),
+            (15,         [no,       no,       no,       l,        s]),
+            (128,        [a(128),   no,       no,       no,       no]),
+            (128 | 1,    [no,       a(129),   no,       no,       no]),
+            (128 | 3,    [no,       no,       a(131),   no,       no]),
+            (128 | 11,   [no,       no,       no,       a(139),   no]),
+            (128 | 15,   [no,       no,       no,       no,       a(143)]),
+        ];
+        let answer = |written, column: usize| {
+            let row = table.iter().find(|(value, _)| *value == written);
+            row.map_or(no, |(_, answers)| answers[column])
+        };
+        for written in 1..=0x1ff_u32 {
+            for (column, from) in columns.into_iter().enumerate() {
+                // A driver may write NEEDS_RESET back; by itself it is no status to write.
+                let expected = answer(written & !64, column);
+                let status = DeviceStatus::from_bits_retain(from);
+                assert_eq!(step(status, written), expected, "{from} to {written:#x}");
             }
         }
     }

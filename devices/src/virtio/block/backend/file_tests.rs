@@ -1,4 +1,7 @@
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::ffi::CString;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixListener;
 
@@ -169,6 +172,149 @@ fn a_write_that_the_host_refuses_is_an_error() {
         (0, Some(libc::EBADF))
     );
     assert_eq!(fs::read(&path).unwrap(), [0; 512]);
+}
+
+#[test]
+fn a_flush_is_asked_of_the_host_and_its_error_is_that_of_the_flush() {
+    // A pipe is a file that no host can flush.
+    let (reader, _writer) = io::pipe().unwrap();
+    let mut disk = FileBackend {
+        file: OwnedFd::from(reader).into(),
+        capacity: 1,
+        segments: Segments::default(),
+    };
+    let error = disk.flush().unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+}
+
+/// What a call comes to: how many bytes of its first segment it moves at most, or its error.
+type Outcome = Result<usize, libc::c_int>;
+
+thread_local! {
+    /// What the next calls of this thread come to.
+    static SCRIPT: RefCell<VecDeque<Outcome>> = const { RefCell::new(VecDeque::new()) };
+}
+
+/// `call` as the script has it.
+///
+/// # Safety
+/// As `call`, with at least one segment.
+unsafe fn scripted(
+    call: VectoredCall,
+    file: libc::c_int,
+    segments: *const libc::iovec,
+    position: libc::off_t,
+) -> libc::ssize_t {
+    let next = SCRIPT.with_borrow_mut(VecDeque::pop_front);
+    match next.expect("a call more than the script has") {
+        Ok(most) => {
+            // SAFETY: the caller gives at least one segment.
+            let mut first = unsafe { *segments };
+            first.iov_len = first.iov_len.min(most);
+            // SAFETY: the caller's first segment, or a part of it.
+            unsafe { call(file, &raw const first, 1, position) }
+        }
+        Err(error) => {
+            // SAFETY: this is where the errno of this thread is.
+            unsafe { *libc::__errno_location() = error };
+            -1
+        }
+    }
+}
+
+unsafe extern "C" fn scripted_preadv(
+    file: libc::c_int,
+    segments: *const libc::iovec,
+    _count: libc::c_int,
+    position: libc::off_t,
+) -> libc::ssize_t {
+    // SAFETY: as of this function, which is called with at least one segment.
+    unsafe { scripted(libc::preadv, file, segments, position) }
+}
+
+unsafe extern "C" fn scripted_pwritev(
+    file: libc::c_int,
+    segments: *const libc::iovec,
+    _count: libc::c_int,
+    position: libc::off_t,
+) -> libc::ssize_t {
+    // SAFETY: as of this function, which is called with at least one segment.
+    unsafe { scripted(libc::pwritev, file, segments, position) }
+}
+
+/// Moves two buffers of 300 and 700 bytes from or to byte 12 of a file by `call`, which follows
+/// `script`. Returns how that ended, the buffers and the file.
+fn transfer_by(
+    call: VectoredCall,
+    script: &[Outcome],
+) -> (Result<(), TransferError>, Vec<u8>, Vec<u8>) {
+    let content: Vec<u8> = (0..1024).map(|i| (i % 251) as u8).collect();
+    let (_dir, path) = image(&content);
+    let mut disk = FileBackend::open(&path, false).unwrap();
+    let mut buffers = vec![0xff; 1000];
+    let (a, b) = buffers.split_at_mut(300);
+    let slices = [VolatileSlice::from(a), VolatileSlice::from(b)];
+    SCRIPT.set(script.iter().copied().collect());
+    let ended = disk.transfer(call, &slices, 12, io::ErrorKind::Other);
+    let left = SCRIPT.take();
+    assert!(left.is_empty(), "not called: {left:?}");
+    (ended, buffers, fs::read(&path).unwrap())
+}
+
+#[test]
+fn a_transfer_goes_on_after_eintr_and_short_counts() {
+    let script = [
+        Err(libc::EINTR),
+        Ok(1),
+        Err(libc::EINTR),
+        Err(libc::EINTR),
+        Ok(298),
+        Ok(300),
+        Ok(512),
+        Err(libc::EINTR),
+        Ok(512),
+    ];
+    let (read, buffers, file) = transfer_by(scripted_preadv, &script);
+    read.unwrap();
+    assert_eq!(buffers, file[12..1012]);
+
+    let (written, buffers, file) = transfer_by(scripted_pwritev, &script);
+    written.unwrap();
+    assert_eq!(buffers, [0xff; 1000]);
+    assert_eq!(file[12..1012], buffers);
+    assert_eq!((file[11], file[1012]), (11, (1012 % 251) as u8));
+}
+
+#[test]
+fn enospc_and_eio_are_errors_that_say_how_many_bytes_have_been_moved() {
+    for error in [libc::ENOSPC, libc::EIO] {
+        let script = [Ok(300), Ok(200), Err(libc::EINTR), Err(error)];
+        for (script, moved) in [(&script[..], 500), (&script[3..], 0)] {
+            let (read, buffers, file) = transfer_by(scripted_preadv, script);
+            let failure = read.unwrap_err();
+            assert_eq!(failure.transferred, moved as u64);
+            assert_eq!(failure.source.raw_os_error(), Some(error));
+            assert_eq!(buffers[..moved], file[12..12 + moved]);
+            assert!(buffers[moved..].iter().all(|byte| *byte == 0xff));
+
+            let (written, _, file) = transfer_by(scripted_pwritev, script);
+            let failure = written.unwrap_err();
+            assert_eq!(failure.transferred, moved as u64);
+            assert_eq!(failure.source.raw_os_error(), Some(error));
+            assert!(file[12..12 + moved].iter().all(|byte| *byte == 0xff));
+            assert_eq!(file[12 + moved], ((12 + moved) % 251) as u8);
+        }
+    }
+}
+
+#[test]
+fn a_call_that_moves_nothing_ends_the_transfer() {
+    let (read, _, _) = transfer_by(scripted_preadv, &[Ok(7), Ok(0)]);
+    let failure = read.unwrap_err();
+    assert_eq!(
+        (failure.transferred, failure.source.kind()),
+        (7, io::ErrorKind::Other)
+    );
 }
 
 #[test]
