@@ -70,7 +70,17 @@ fn a_mistake_that_is_made_again_after_a_reset_is_logged_once() {
         let mut driver = Driver::new(mode);
         make_every_mistake(&mut driver);
         let once = LINES.lock().unwrap().clone();
-        for part in ["needs a reset", "a chain", "a request", "a head", "status"] {
+        let of_the_registers = [
+            "which is no register",
+            "writes MagicValue",
+            "wants the features",
+            "sets up no queue",
+            "of a queue in use",
+            "writes the status",
+        ];
+        let of_the_disk = ["needs a reset", "a chain", "a request", "a head"];
+        assert_eq!(once.len(), of_the_registers.len() + of_the_disk.len());
+        for part in of_the_registers.into_iter().chain(of_the_disk) {
             let count = once.iter().filter(|line| line.contains(part)).count();
             assert_eq!(count, 1, "{part}: {once:#?}");
         }
