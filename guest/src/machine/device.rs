@@ -32,6 +32,11 @@ static LINES: [Line; INTERRUPTS as usize] = [const {
     }
 }; INTERRUPTS as usize];
 
+unsafe extern "C" {
+    /// In `vectors.s`: lets interrupts in, and returns after the next one.
+    fn wait_for_interrupt();
+}
+
 /// A device in its window.
 pub struct Device {
     base: u64,
@@ -81,9 +86,7 @@ impl Transport for Device {
         let line = self.line.ok_or(Error::NoInterrupt)?;
         loop {
             // The interrupt may come between the look and the HLT, which would then sleep through
-            // it. So it is held off while we look, and let in by STI, which takes effect only
-            // after the next instruction: there is no moment at which it can come before the CPU
-            // is halted, and once it is, the interrupt wakes it.
+            // it. So it is held off while we look, and let in only when the CPU is halted.
             // SAFETY: interrupts are enabled again on each way.
             unsafe { asm!("cli", options(nostack)) }
             let pending = line.pending.swap(0, Ordering::Relaxed);
@@ -93,7 +96,7 @@ impl Transport for Device {
                 return Ok(InterruptStatus::from_bits_retain(pending));
             }
             // SAFETY: the handlers are in place.
-            unsafe { asm!("sti", "hlt", options(nostack)) }
+            unsafe { wait_for_interrupt() }
         }
     }
 }

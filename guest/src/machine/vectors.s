@@ -53,11 +53,29 @@ exception_entry:
     mov rdi, rsp
     call exception
 
+# Lets interrupts in and halts until one comes. None comes between the two: STI lets them in only
+# after the instruction that follows it. (Called from Rust, with interrupts held off.)
+.global wait_for_interrupt
+wait_for_interrupt:
+    sti
+halt:
+    hlt
+    ret
+
 # What the ABI lets a function change is saved. The stack is aligned: the CPU aligned it by 16
 # before it pushed five words; the vector, nine registers and the gap make eleven more.
+#
+# An interrupt that comes before the HLT all the same would be slept through, so the HLT, an
+# instruction of one byte, is then stepped over. It does come there in a nested VM under QEMU's
+# emulation of AMD-V, which forgets about the STI when something else interrupts the VM there.
 interrupt_entry:
     cld
     push rax
+    lea rax, [rip + halt]
+    cmp rax, [rsp + 2 * 8]
+    jne 1f
+    inc qword ptr [rsp + 2 * 8]
+1:
     push rcx
     push rdx
     push rsi
