@@ -13,6 +13,7 @@ mod harness;
 mod kernels;
 mod kvm;
 mod locks;
+mod memory;
 mod pty;
 mod qemu;
 mod smp;
@@ -31,6 +32,7 @@ fn main() {
         disk::tests(),
         kvm::tests(),
         locks::tests(),
+        memory::tests(),
         qemu::tests(),
         smp::tests(),
         status::tests(),

@@ -1,0 +1,63 @@
+//! Guest RAM: what a guest is told of it, on both sides of the hole below 4 GiB, and what it costs
+//! the host.
+
+use std::fs;
+use std::process::Command;
+
+use libtest_mimic::Trial;
+
+use crate::guests::start_on;
+use crate::harness::{Needs, Vmm, file};
+use crate::kernels::READY_AND_HALT;
+
+pub fn tests() -> Vec<Trial> {
+    let test = |name, body| crate::harness::test(name, Needs::Kvm, body);
+    vec![
+        test("memory_above_4_gib_is_in_the_map_of_the_guest", map),
+        test("memory_above_4_gib_does_not_disturb_our_guest", selftest),
+        test("memory_that_no_guest_touches_is_not_taken", untouched),
+    ]
+}
+
+fn five_gib(command: &mut Command) {
+    command.args(["--memory", "5G"]);
+}
+
+fn map() {
+    let vmm = start_on(None, &[], "run=info").command(five_gib);
+    let ended = vmm.spawn().wait();
+    ended.assert_ok("info devices=0 ok");
+    let text = String::from_utf8(ended.stdout).unwrap();
+    for range in [
+        "0x0000100000-0x00bfffffff   3144704 KiB RAM",
+        "0x0100000000-0x017fffffff   2097152 KiB RAM",
+    ] {
+        assert!(text.contains(range), "no {range:?} in\n{text}");
+    }
+}
+
+fn selftest() {
+    let (_dir, path) = file("disk.img", &[0; 1 << 20]);
+    let disk = path.to_str().unwrap().to_owned();
+    let vmm = start_on(None, &[disk], "run=selftest").command(five_gib);
+    let ended = vmm.spawn().wait();
+    let line = ended.last_line();
+    assert!(ended.code() == 0 && line.ends_with(" ok"), "{line}");
+}
+
+fn untouched() {
+    let vmm = Vmm::with_kernel(READY_AND_HALT);
+    let mut vmm = vmm.command(|c| _ = c.args(["--memory", "8G"])).spawn();
+    vmm.expect("R");
+    let status = fs::read_to_string(vmm.proc("status")).unwrap();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib: u64 = resident
+        .unwrap()
+        .trim()
+        .split(' ')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(kib < 64 << 10, "{kib} KiB are resident");
+}
