@@ -177,6 +177,35 @@ fn a_read_only_image_is_read_flushed_and_not_written() {
 // A host that fails
 
 #[test]
+fn rings_that_are_not_understood_are_left_alone_when_the_interrupt_fails_as_well() {
+    let mut driver = Driver::live(Mode::Trap, PLAIN);
+    // What this reads into the available ring moves its index far ahead once the chain is served.
+    driver.header(request_type::IN, 1);
+    let into_the_ring = [
+        readable(HEADER, 16),
+        writable(AVAIL, 512),
+        writable(STATUS, 1),
+    ];
+    driver.chain_at(0, &into_the_ring);
+    driver.edges.fail.store(true, Ordering::SeqCst);
+    driver.offer(0);
+    let response = driver.try_write(Register::QueueNotify, 0);
+    assert!(
+        matches!(response, Response::Failed(DeviceError::Interrupt(_))),
+        "{response:?}"
+    );
+    assert_eq!(driver.used_idx(), 1);
+
+    driver.edges.fail.store(false, Ordering::SeqCst);
+    driver.offer(0);
+    let before = driver.snapshot();
+    driver.notify();
+    assert!(driver.snapshot() == before, "the rings were touched");
+    driver.initialize(PLAIN);
+    driver.assert_serves();
+}
+
+#[test]
 fn an_interrupt_that_fails_ends_the_machine_in_both_modes_and_not_only_the_thread() {
     in_both_modes(|mode| {
         let mut driver = Driver::live(mode, PLAIN);

@@ -69,17 +69,19 @@ impl QueueWorker {
             return Ok(Drain::Complete);
         }
         let drained = self.drain();
-        if self.queue.wants_interrupt(&self.memory) {
-            self.interrupt.used_buffer()?;
-        }
-        drained.or_else(|error| {
+        if let Err(error) = &drained {
+            self.broken = true;
             self.disk.warn(Warned::Rings, || {
                 format!("{error}; the device needs a reset, and may again")
             });
-            self.broken = true;
+        }
+        if self.queue.wants_interrupt(&self.memory) {
+            self.interrupt.used_buffer()?;
+        }
+        if self.broken {
             self.interrupt.needs_reset()?;
-            Ok(Drain::Complete)
-        })
+        }
+        Ok(drained.unwrap_or(Drain::Complete))
     }
 
     /// The driver is asked not to notify while this goes on, and again to do so only when the
