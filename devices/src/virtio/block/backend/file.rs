@@ -133,7 +133,8 @@ impl FileBackend {
                 return Ok(());
             }
             let position = position.saturating_add(transferred);
-            let failure = match vectored(call, &self.file, segments, position) {
+            // SAFETY: these are segments of `slices`, which are borrowed until after the call.
+            let failure = match unsafe { vectored(call, &self.file, segments, position) } {
                 Ok(0) => ended.into(),
                 Ok(count) => {
                     transferred = transferred.saturating_add(count);
@@ -178,7 +179,7 @@ impl BlockBackend for FileBackend {
     }
 }
 
-/// preadv or pwritev.
+/// preadv, pwritev, or what may be called wherever these may.
 type VectoredCall = unsafe extern "C" fn(
     libc::c_int,
     *const libc::iovec,
@@ -215,9 +216,12 @@ impl Segments {
     }
 }
 
-/// Calls `call` once, and returns how many bytes it has moved. `segments` must list memory that
-/// is borrowed as volatile slices for as long as this runs; only [`Segments::after`] makes such.
-fn vectored(
+/// Calls `call` once, and returns how many bytes it has moved.
+///
+/// # Safety
+/// `segments` is what [`Segments::after`] has made of slices that are borrowed for as long as
+/// this runs.
+unsafe fn vectored(
     call: VectoredCall,
     file: &File,
     segments: &[libc::iovec],
