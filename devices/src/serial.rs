@@ -32,11 +32,8 @@ impl SerialEvents for InputRoom {
     fn tx_lost_byte(&self) {}
 
     fn in_buffer_empty(&self) {
-        match self.0.write(1) {
-            Ok(()) => {}
-            // The count is at its limit: the reader has been told, often.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => error!("serial: cannot tell that there is room for input: {error}"),
+        if let Err(error) = self.0.write(1) {
+            error!("serial: cannot tell that there is room for input: {error}");
         }
     }
 }

@@ -47,12 +47,8 @@ impl WorkerThread {
 
     /// Wakes the thread, for a notification that did not come by the eventfd.
     pub(super) fn kick(&self) -> Result<Drain, DeviceError> {
-        match self.kick.write(1) {
-            Ok(()) => Ok(Drain::Complete),
-            // The count is at its limit: the thread is about to be woken.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Drain::Complete),
-            Err(error) => Err(DeviceError::Kick(error)),
-        }
+        self.kick.write(1).map_err(DeviceError::Kick)?;
+        Ok(Drain::Complete)
     }
 
     /// Stops the thread, waits until it has finished the drain that it is in, and takes the disk
