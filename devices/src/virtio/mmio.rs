@@ -197,7 +197,8 @@ impl MmioTransport {
         Response::Done
     }
 
-    /// The queues' features are part of the agreement, hence only now is it known how they work.
+    /// Lets the device live on what driver and device have agreed on and on the queues that are
+    /// set up by now, and serve what is in them already.
     fn activate(&mut self) -> Response {
         let activation = Activation {
             memory: self.memory.clone(),
@@ -276,8 +277,7 @@ impl MmioTransport {
         };
         match value {
             0 => {
-                let was_ready = queue.ready.take().is_some();
-                if live && was_ready {
+                if queue.ready.take().is_some() {
                     let stopped = self.device.stop_queue(self.queue_sel);
                     return response(stopped.map(|()| Drain::Complete));
                 }
