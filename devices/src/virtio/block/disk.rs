@@ -6,7 +6,7 @@ use spec::block::{ID_SIZE, status};
 use vm_memory::{GuestMemoryMmap, VolatileSlice};
 
 use super::backend::{BlockBackend, TransferError};
-use super::request::{Chain, Geometry, Operation, Request};
+use super::request::{Buffers, Geometry, Operation, Request};
 use crate::virtio::ram;
 use crate::warn_once::WarnOnce;
 
@@ -30,7 +30,7 @@ pub(super) struct Answer {
 }
 
 /// A backend, and what the driver has been told of it.
-pub struct Disk {
+pub(super) struct Disk {
     backend: Box<dyn BlockBackend>,
     geometry: Geometry,
     id: [u8; ID_SIZE],
@@ -69,15 +69,15 @@ impl Disk {
         }
     }
 
-    /// Answers the request in `chain`. `slices` is room to work in.
+    /// Answers the request in `buffers`. `slices` is room to work in.
     pub(super) fn answer<'m>(
         &mut self,
         memory: &'m GuestMemoryMmap,
-        chain: &Chain<'_>,
+        buffers: &Buffers<'_>,
         slices: &mut Vec<VolatileSlice<'m>>,
     ) -> Answer {
         let mut moved = 0;
-        let (address, (written, status)) = match Request::parse(chain, &self.geometry) {
+        let (address, (written, status)) = match Request::parse(buffers, &self.geometry) {
             Ok(request) => {
                 moved = request.operation.transfer_len();
                 match self.execute(memory, request.operation, slices) {

@@ -21,9 +21,9 @@ pub struct Geometry {
     pub read_only: bool,
 }
 
-/// The descriptors of a chain, and the memory that they speak of.
+/// The buffers of a chain: its descriptors, and the memory that they speak of.
 #[derive(Clone, Copy, Debug)]
-pub struct Chain<'a> {
+pub struct Buffers<'a> {
     /// The RAM of the guest.
     pub memory: &'a GuestMemoryMmap,
     /// Descriptors in the order of the chain, without NEXT and INDIRECT having a meaning.
@@ -127,17 +127,17 @@ pub enum Refusal {
 }
 
 impl<'a> Request<'a> {
-    /// What `chain` asks of a disk of this `geometry`.
+    /// What a chain of these `buffers` asks of a disk of this `geometry`.
     ///
     /// # Errors
     /// The request is refused; the error says how it is to be answered.
-    pub fn parse(chain: &Chain<'a>, geometry: &Geometry) -> Result<Self, ParseError> {
-        let status = chain.status_byte();
+    pub fn parse(buffers: &Buffers<'a>, geometry: &Geometry) -> Result<Self, ParseError> {
+        let status = buffers.status_byte();
         let address = status.ok_or(ParseError {
             reason: Refusal::NoStatus,
             status,
         })?;
-        match Operation::parse(chain, geometry) {
+        match Operation::parse(buffers, geometry) {
             Ok(operation) => Ok(Self {
                 operation,
                 status: address,
@@ -157,8 +157,8 @@ impl<'a> Operation<'a> {
         }
     }
 
-    fn parse(chain: &Chain<'a>, geometry: &Geometry) -> Result<Self, Refusal> {
-        let (readable, writable) = chain.directions()?;
+    fn parse(buffers: &Buffers<'a>, geometry: &Geometry) -> Result<Self, Refusal> {
+        let (readable, writable) = buffers.directions()?;
         let short = Refusal::ShortHeader(readable.len());
         let (header, out) = readable.split_at(HEADER_SIZE as u64).ok_or(short)?;
         // The last device-writable byte is the status.
@@ -168,7 +168,7 @@ impl<'a> Operation<'a> {
             .ok_or(Refusal::NoStatus)?;
 
         let mut bytes = [0; HEADER_SIZE];
-        let copied = header.read(chain.memory, &mut bytes).unwrap_or_default();
+        let copied = header.read(buffers.memory, &mut bytes).unwrap_or_default();
         if copied < HEADER_SIZE {
             return Err(short);
         }
@@ -230,7 +230,7 @@ impl Geometry {
     }
 }
 
-impl<'a> Chain<'a> {
+impl<'a> Buffers<'a> {
     /// The last device-writable byte, if the chain ends with one.
     fn status_byte(&self) -> Option<GuestAddress> {
         let last = self.descriptors.last()?;

@@ -50,11 +50,11 @@ fn refusal(request_type: u32, sector: u64, data: &[Descriptor]) -> Option<Refusa
     let mut descriptors = vec![readable(HEADER, 16)];
     descriptors.extend_from_slice(data);
     descriptors.push(writable(STATUS, 1));
-    let chain = Chain {
+    let buffers = Buffers {
         memory: &memory,
         descriptors: &descriptors,
     };
-    let error = Request::parse(&chain, &WRITABLE).err()?;
+    let error = Request::parse(&buffers, &WRITABLE).err()?;
     assert_eq!(error.status, Some(GuestAddress(STATUS)));
     Some(error.reason)
 }
@@ -64,11 +64,11 @@ fn a_read_has_its_position_its_data_and_its_status() {
     let memory = memory();
     put_header(&memory, request_type::IN, 3);
     let descriptors = [readable(HEADER, 16), writable(DATA, 1025)];
-    let chain = Chain {
+    let buffers = Buffers {
         memory: &memory,
         descriptors: &descriptors,
     };
-    let request = Request::parse(&chain, &WRITABLE).unwrap();
+    let request = Request::parse(&buffers, &WRITABLE).unwrap();
     assert_eq!(request.status, GuestAddress(DATA + 1024));
     let Operation::In { position, data } = request.operation else {
         panic!("{request:?}");
@@ -177,7 +177,7 @@ proptest! {
         put_header(&memory, kind, sector);
         memory.write_slice(&RequestHeader { request_type: kind, sector }.to_bytes(), GuestAddress(DATA)).unwrap();
         let geometry = Geometry { capacity: 64, read_only };
-        let chain = Chain { memory: &memory, descriptors: &descriptors };
+        let buffers = Buffers { memory: &memory, descriptors: &descriptors };
         let total = |write: bool| -> u64 {
             let wanted = descriptors.iter().filter(|d| d.flags.contains(DescFlags::WRITE) == write);
             wanted.map(|d| u64::from(d.len)).sum()
@@ -188,7 +188,7 @@ proptest! {
                 && address.0 == last.addr + u64::from(last.len) - 1
                 && address.0 < RAM as u64
         };
-        match Request::parse(&chain, &geometry) {
+        match Request::parse(&buffers, &geometry) {
             Err(error) => prop_assert!(error.status.is_none_or(last_byte)),
             Ok(request) => {
                 prop_assert!(last_byte(request.status));

@@ -8,7 +8,7 @@ use spec::queue::Descriptor;
 use vm_memory::GuestMemoryMmap;
 
 use super::disk::{Answer, Disk, Warned};
-use super::request::Chain;
+use super::request::Buffers;
 use crate::bus::DeviceError;
 use crate::virtio::queue::{Batch, RingError, SplitQueue};
 use crate::virtio::{Drain, InterruptState};
@@ -33,8 +33,7 @@ pub struct QueueWorker {
 
 impl QueueWorker {
     /// A worker that serves `queue` from `disk`, for a driver that has accepted `features`.
-    #[must_use]
-    pub fn new(
+    pub(super) fn new(
         mut disk: Disk,
         memory: GuestMemoryMmap,
         queue: SplitQueue,
@@ -54,8 +53,7 @@ impl QueueWorker {
     }
 
     /// The disk, which the queue has no use for any more.
-    #[must_use]
-    pub fn into_disk(self) -> Disk {
+    pub(super) fn into_disk(self) -> Disk {
         self.disk
     }
 
@@ -109,11 +107,11 @@ impl QueueWorker {
             let descriptors = &mut self.descriptors;
             let answer = match self.queue.walk(memory, head, descriptors) {
                 Ok(()) => {
-                    let chain = Chain {
+                    let buffers = Buffers {
                         memory,
                         descriptors,
                     };
-                    self.disk.answer(memory, &chain, &mut slices)
+                    self.disk.answer(memory, &buffers, &mut slices)
                 }
                 Err(error) => {
                     self.disk.warn(Warned::Chain, || {
