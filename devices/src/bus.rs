@@ -86,9 +86,15 @@ struct Range {
     base: u64,
     last: u64,
     device: Arc<Mutex<dyn BusDevice>>,
+    /// Held while waiting for the device, so that nobody who has just let go of it gets it again
+    /// before the one who waits: a mutex alone would let a vCPU that repeats a write
+    /// ([`Response::Again`]) keep the others from the device for as long as it does.
+    next: Mutex<()>,
 }
 
-/// Devices by address.
+/// Devices by address. Several vCPUs can use a bus at once, but a device one after the other: while
+/// one drains a queue by its write, another that reads a register of that device waits for the
+/// drain to come to its bound.
 #[derive(Default)]
 pub struct Bus {
     /// Sorted by base, none overlapping.
@@ -120,7 +126,13 @@ impl Bus {
             let other = next.base;
             return Err(BusError::Overlap { base, last, other });
         }
-        self.ranges.insert(at, Range { base, last, device });
+        let range = Range {
+            base,
+            last,
+            device,
+            next: Mutex::new(()),
+        };
+        self.ranges.insert(at, range);
         Ok(())
     }
 
@@ -157,6 +169,7 @@ impl Bus {
         let at = self.ranges.partition_point(|range| range.last < addr);
         let range = self.ranges.get(at)?;
         let offset = addr.checked_sub(range.base)?;
+        let _next = range.next.lock().unwrap_or_else(PoisonError::into_inner);
         let device = range.device.lock();
         Some((device.unwrap_or_else(PoisonError::into_inner), offset))
     }

@@ -1,3 +1,6 @@
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
 use super::*;
 
 /// Answers reads with its tag, and tells which offset was written.
@@ -10,6 +13,24 @@ impl BusDevice for Tagged {
 
     fn write(&mut self, offset: u64, _data: &[u8]) -> Response {
         Response::Exit(u32::try_from(offset).unwrap())
+    }
+}
+
+/// Tells of each access, and does not end a write before it is told to.
+struct Slow {
+    accesses: Sender<&'static str>,
+    end: Receiver<()>,
+}
+
+impl BusDevice for Slow {
+    fn read(&mut self, _offset: u64, _data: &mut [u8]) {
+        self.accesses.send("read").unwrap();
+    }
+
+    fn write(&mut self, _offset: u64, _data: &[u8]) -> Response {
+        self.accesses.send("write").unwrap();
+        self.end.recv().unwrap();
+        Response::Again
     }
 }
 
@@ -70,4 +91,30 @@ fn a_range_that_is_empty_or_wraps_is_refused() {
     }
     bus.insert(u64::MAX, 1, tagged(1)).unwrap();
     assert_eq!(read_byte(&bus, u64::MAX), 1);
+}
+
+#[test]
+fn who_repeats_a_write_comes_after_who_waits_for_the_device() {
+    let (accesses, seen) = channel();
+    let (end_write, end) = channel();
+    let mut bus = Bus::new();
+    let device = Arc::new(Mutex::new(Slow { accesses, end }));
+    bus.insert(0, 1, device).unwrap();
+    let next = || seen.recv_timeout(Duration::from_secs(10)).unwrap();
+
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            bus.write(0, &[0]);
+            bus.write(0, &[0]);
+        });
+        assert_eq!(next(), "write");
+        scope.spawn(|| bus.read(0, &mut [0]));
+        while bus.ranges[0].next.try_lock().is_ok() {
+            std::thread::yield_now();
+        }
+        end_write.send(()).unwrap();
+        end_write.send(()).unwrap();
+        assert_eq!(next(), "read");
+        assert_eq!(next(), "write");
+    });
 }
