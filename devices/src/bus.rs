@@ -2,11 +2,10 @@
 //! and another the I/O ports. It must not know what any device does.
 
 use std::fmt;
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::virtio::queue::RingError;
+use crate::error::DeviceError;
 
 /// Something that answers in a range of addresses. `offset` counts from the start of the range;
 /// an access begins inside it but may reach past its end.
@@ -32,31 +31,6 @@ pub enum Response {
     Reset,
     /// The host side failed in a way that the machine cannot go on from.
     Failed(DeviceError),
-}
-
-/// A failure of the host side of a device.
-#[derive(Debug, thiserror::Error)]
-pub enum DeviceError {
-    /// An interrupt could not be raised.
-    #[error("cannot raise the interrupt: {0}")]
-    Interrupt(#[source] io::Error),
-    /// What the guest wrote to the serial port could not be passed on.
-    #[error("cannot write the output of the serial port: {0}")]
-    Output(#[source] io::Error),
-    /// The thread that serves a queue could not be started.
-    #[error("cannot start the thread '{name}': {source}")]
-    Thread {
-        /// Name of the thread.
-        name: String,
-        /// Why not.
-        source: io::Error,
-    },
-    /// A queue that the driver has set up rightly could not be.
-    #[error("cannot set up a queue: {0}")]
-    Queue(#[from] RingError),
-    /// The thread that serves a queue could not be woken or could not wait.
-    #[error("cannot use the eventfd of a queue: {0}")]
-    Kick(#[source] io::Error),
 }
 
 /// Why a device cannot be put on the bus.

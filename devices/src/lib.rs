@@ -2,9 +2,12 @@
 //! a run, and virtio devices over MMIO. What the guest writes is never trusted here.
 
 pub mod bus;
+pub mod error;
 pub mod exit;
+pub mod interrupt;
 pub mod serial;
 pub mod virtio;
 mod warn_once;
 
-pub use bus::{Bus, BusDevice, DeviceError, Response};
+pub use bus::{Bus, BusDevice, Response};
+pub use error::DeviceError;

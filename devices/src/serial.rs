@@ -11,8 +11,9 @@ use vm_superio::serial::{Error, SerialEvents};
 use vm_superio::{Serial, Trigger};
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::bus::{BusDevice, DeviceError, Response};
-use crate::virtio::Interrupt;
+use crate::bus::{BusDevice, Response};
+use crate::error::DeviceError;
+use crate::interrupt::Interrupt;
 
 struct SerialInterrupt(Arc<dyn Interrupt>);
 

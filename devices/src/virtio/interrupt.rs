@@ -2,22 +2,13 @@
 //! DEVICE_NEEDS_RESET. Shared between a transport and whatever thread serves the queues.
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use spec::mmio::InterruptStatus;
 
-use crate::bus::DeviceError;
-
-/// An edge-triggered interrupt.
-pub trait Interrupt: Send + Sync {
-    /// Raises one edge.
-    ///
-    /// # Errors
-    /// The edge could not be raised.
-    fn signal(&self) -> io::Result<()>;
-}
+use crate::error::DeviceError;
+use crate::interrupt::Interrupt;
 
 /// What a device has to tell its driver.
 pub struct InterruptState {

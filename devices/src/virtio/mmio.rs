@@ -12,7 +12,8 @@ use vm_memory::GuestMemoryMmap;
 use super::queue::{QueueLayout, QueueRegisters};
 use super::status::{Step, step};
 use super::{Activation, Drain, Interrupt, InterruptState, VirtioDevice};
-use crate::bus::{BusDevice, DeviceError, Response};
+use crate::bus::{BusDevice, Response};
+use crate::error::DeviceError;
 use crate::warn_once::WarnOnce;
 
 /// What VendorID reads: "vmm" and a NUL in ASCII, little endian.

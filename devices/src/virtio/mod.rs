@@ -14,10 +14,12 @@ use std::sync::Arc;
 use spec::Features;
 use vm_memory::GuestMemoryMmap;
 
-pub use interrupt::{Interrupt, InterruptState};
+pub use interrupt::InterruptState;
 pub use mmio::MmioTransport;
 
-use crate::bus::DeviceError;
+pub use crate::interrupt::Interrupt;
+
+use crate::error::DeviceError;
 use queue::QueueLayout;
 
 /// A virtio device, as its transport drives it.

@@ -20,7 +20,7 @@ pub use backend::{BlockBackend, TransferError};
 
 use super::queue::SplitQueue;
 use super::{Activation, Drain, VirtioDevice};
-use crate::bus::DeviceError;
+use crate::error::DeviceError;
 use disk::Disk;
 use request::Geometry;
 use thread::WorkerThread;

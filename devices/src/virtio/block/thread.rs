@@ -11,7 +11,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::FailureHandler;
 use super::disk::Disk;
 use super::worker::QueueWorker;
-use crate::bus::DeviceError;
+use crate::error::DeviceError;
 use crate::virtio::Drain;
 
 /// A running thread that owns a [`QueueWorker`]. It must be stopped to end.

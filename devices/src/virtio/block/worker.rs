@@ -9,7 +9,7 @@ use vm_memory::GuestMemoryMmap;
 
 use super::disk::{Answer, Disk, Warned};
 use super::request::Buffers;
-use crate::bus::DeviceError;
+use crate::error::DeviceError;
 use crate::virtio::queue::{Batch, RingError, SplitQueue};
 use crate::virtio::{Drain, InterruptState};
 

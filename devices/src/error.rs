@@ -1,0 +1,31 @@
+//! What can fail of a device for a reason that lies with the host. What the guest does wrong is
+//! never an error of this kind.
+
+use std::io;
+
+use crate::virtio::queue::RingError;
+
+/// A failure of the host side of a device.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// An interrupt could not be raised.
+    #[error("cannot raise the interrupt: {0}")]
+    Interrupt(#[source] io::Error),
+    /// What the guest wrote to the serial port could not be passed on.
+    #[error("cannot write the output of the serial port: {0}")]
+    Output(#[source] io::Error),
+    /// The thread that serves a queue could not be started.
+    #[error("cannot start the thread '{name}': {source}")]
+    Thread {
+        /// Name of the thread.
+        name: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A queue that the driver has set up rightly could not be.
+    #[error("cannot set up a queue: {0}")]
+    Queue(#[from] RingError),
+    /// The thread that serves a queue could not be woken or could not wait.
+    #[error("cannot use the eventfd of a queue: {0}")]
+    Kick(#[source] io::Error),
+}
