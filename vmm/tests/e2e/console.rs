@@ -135,11 +135,18 @@ fn broken_stdout() {
 }
 
 fn stuck_stdout() {
-    let (reader, writer) = pipe();
+    let (reader, writer) = small_pipe();
     let vmm = Vmm::with_kernel(kernels::FLOOD).stdout(writer).spawn();
     wait_until_full(&reader);
     vmm.signal(libc::SIGTERM);
     assert_eq!(vmm.wait().code(), 128 + libc::SIGTERM);
+}
+
+/// A pipe of a single page: a guest that prints byte by byte need not be quick to fill it.
+fn small_pipe() -> (File, File) {
+    let (reader, writer) = pipe();
+    rustix::pipe::fcntl_setpipe_size(&writer, 4096).unwrap();
+    (reader, writer)
 }
 
 /// Waits until `pipe` takes no more from a writer who does not block: until each of its pages has
@@ -212,7 +219,7 @@ fn ctrl_a_x_deaf() {
 fn ctrl_a_x_stuck() {
     for presses in [["\x01", "x"], ["a", "\x01x"], ["a\x01", "x"]] {
         let mut pty = Pty::new();
-        let (reader, writer) = pipe();
+        let (reader, writer) = small_pipe();
         let vmm = Vmm::with_kernel(kernels::FLOOD)
             .stdin(pty.terminal())
             .stdout(writer)
