@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::layout::{ACPI_TABLES, LEGACY_END};
+use crate::layout::{ACPI_TABLES, RESET_VECTOR};
 use crate::memory;
 
 /// The tables of a machine, as a kernel finds them: by way of the RSDP and the XSDT.
@@ -22,7 +22,7 @@ fn sum(bytes: &[u8]) -> u8 {
 /// Reads the table at `address`, which must be whole and in the range for tables.
 fn table(memory: &GuestMemoryMmap, address: u64) -> Vec<u8> {
     let len: u32 = memory.read_obj(GuestAddress(address + 4)).unwrap();
-    assert!(ACPI_TABLES < address && address + u64::from(len) <= LEGACY_END);
+    assert!(ACPI_TABLES < address && address + u64::from(len) <= RESET_VECTOR);
     let mut bytes = vec![0; len as usize];
     memory
         .read_slice(&mut bytes, GuestAddress(address))

@@ -37,9 +37,11 @@ pub const BOOT_DATA_END: u64 = 0x1_0000;
 /// Where a PC has its video memory and firmware. There is RAM here too, but it is no guest's to
 /// use.
 pub const LEGACY_START: u64 = 0xa_0000;
-/// The ACPI tables, up to [`LEGACY_END`]: where a PC's firmware has them. The RSDP is the first of
+/// The ACPI tables, up to [`RESET_VECTOR`]: where a PC's firmware has them. The RSDP is the first of
 /// them, and a guest that is not told of it finds it by its signature.
 pub const ACPI_TABLES: u64 = 0xe_0000;
+/// Where a CPU of a PC begins in real mode: the last 16 bytes of the firmware.
+pub const RESET_VECTOR: u64 = 0xf_fff0;
 /// End of the legacy area.
 pub const LEGACY_END: u64 = 0x10_0000;
 
@@ -98,7 +100,7 @@ pub fn ram(size: u64) -> Vec<Range> {
 pub enum MemoryType {
     /// RAM that the guest may use as it likes.
     Ram = 1,
-    /// RAM that holds the ACPI tables.
+    /// RAM that holds the ACPI tables and the reset vector.
     Acpi = 3,
 }
 

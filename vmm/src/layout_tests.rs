@@ -99,6 +99,7 @@ fn the_boot_data_lies_in_order_below_the_flat_kernel() {
         BOOT_DATA_END,
         LEGACY_START,
         ACPI_TABLES,
+        RESET_VECTOR,
         LEGACY_END,
         board::FLAT_LOAD_ADDR,
         MIN_MEMORY,

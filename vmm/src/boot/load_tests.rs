@@ -128,6 +128,17 @@ fn expected_map() -> Vec<(u64, u64, u32)> {
 }
 
 #[test]
+fn at_the_reset_vector_is_code_that_resets_the_machine() {
+    let (memory, state) = load_bytes(&[0xf4]);
+    state.unwrap();
+    // mov al, 0xfe; out 0x64, al; hlt
+    assert_eq!(
+        read::<[u8; 5]>(&memory, 0xffff0),
+        [0xb0, 0xfe, 0xe6, 0x64, 0xf4]
+    );
+}
+
+#[test]
 fn a_pvh_note_is_found_among_others_and_may_be_8_bytes() {
     let mut notes = note(b"GNU\0", 1, b"version");
     notes.extend(note(b"Xen\0", 6, b"linux\0"));

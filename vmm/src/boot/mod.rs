@@ -9,6 +9,7 @@ mod image;
 mod initrd;
 mod linux64;
 mod pvh;
+mod reset_vector;
 mod start_info;
 
 use std::ffi::CStr;
@@ -147,6 +148,7 @@ impl Kernel {
         memory: &GuestMemoryMmap,
         initrd: Option<Range>,
     ) -> Result<BootState, GuestMemoryError> {
+        reset_vector::write(memory)?;
         start_info::write(memory, initrd)?;
         if let Some(header) = &self.setup_header {
             boot_params::write(memory, header, initrd)?;
