@@ -36,6 +36,10 @@ pub enum Needs {
     Tool(&'static str),
     /// A usable /dev/kvm, and this program.
     KvmAndTool(&'static str),
+    /// A Linux guest, and a usable /dev/kvm that can run it.
+    Linux,
+    /// The same, and this program.
+    LinuxAndTool(&'static str),
 }
 
 impl Needs {
@@ -58,6 +62,10 @@ impl Needs {
                 .is_none()
                 .then(|| format!("{name} is not installed")),
             Self::KvmAndTool(name) => Self::Kvm.missing().or_else(|| Self::Tool(name).missing()),
+            Self::Linux => Self::Kvm.missing().or_else(crate::linux::missing),
+            Self::LinuxAndTool(name) => {
+                Self::Linux.missing().or_else(|| Self::Tool(name).missing())
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ mod guests;
 mod harness;
 mod kernels;
 mod kvm;
+mod linux;
 mod locks;
 mod memory;
 mod pty;
@@ -31,6 +32,7 @@ fn main() {
         console::tests(),
         disk::tests(),
         kvm::tests(),
+        linux::tests(),
         locks::tests(),
         memory::tests(),
         qemu::tests(),
