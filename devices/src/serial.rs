@@ -39,6 +39,23 @@ impl SerialEvents for InputRoom {
     }
 }
 
+/// Offsets of registers, and bits of them, by the data sheet's names.
+mod register {
+    /// Interrupt Enable.
+    pub const IER: u8 = 1;
+    pub const IER_DATA_AVAILABLE: u8 = 1;
+    /// Interrupt Identification; the FIFOs are on.
+    pub const IIR: u8 = 2;
+    pub const IIR_NONE: u8 = 0xc1;
+    pub const IIR_DATA_AVAILABLE: u8 = 0xc4;
+    /// Line Control.
+    pub const LCR: u8 = 3;
+    pub const LCR_DIVISOR_LATCH: u8 = 1 << 7;
+    /// Line Status.
+    pub const LSR: u8 = 5;
+    pub const LSR_DATA_READY: u8 = 1;
+}
+
 /// The UART. What it sends is kept until whoever made it do so has passed it on.
 type Uart = Serial<SerialInterrupt, InputRoom, Vec<u8>>;
 
@@ -103,6 +120,12 @@ impl BusDevice for SerialConsole {
         let mut uart = lock(&self.uart);
         for byte in data {
             *byte = uart.read(register);
+            if register == register::IIR
+                && *byte == register::IIR_NONE
+                && has_input_to_announce(&mut uart)
+            {
+                *byte = register::IIR_DATA_AVAILABLE;
+            }
         }
     }
 
@@ -144,6 +167,17 @@ impl fmt::Debug for SerialInput {
 
 fn lock(uart: &Mutex<Uart>) -> MutexGuard<'_, Uart> {
     uart.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether the guest wants an interrupt for received data, and there is some. vm-superio takes the
+/// interrupt back at the first byte that is read, and not at the last: a driver that reads a bounded
+/// number of bytes and then looks whether more is to do would wait for the rest for ever.
+fn has_input_to_announce(uart: &mut Uart) -> bool {
+    let mut is_set = |register, bit| uart.read(register) & bit != 0;
+    // While the divisor latch is accessible, it takes the place of IER.
+    !is_set(register::LCR, register::LCR_DIVISOR_LATCH)
+        && is_set(register::IER, register::IER_DATA_AVAILABLE)
+        && is_set(register::LSR, register::LSR_DATA_READY)
 }
 
 /// What an error of the UART means for the machine; a full FIFO means nothing.

@@ -9,6 +9,8 @@ use super::*;
 
 const DATA: u64 = 0;
 const INTERRUPT_ENABLE: u64 = 1;
+const INTERRUPT_IDENTIFICATION: u64 = 2;
+const LINE_CONTROL: u64 = 3;
 const LINE_STATUS: u64 = 5;
 const SCRATCH: u64 = 7;
 
@@ -119,6 +121,30 @@ fn input_raises_an_interrupt_where_it_is_enabled_and_is_read_in_order() {
     assert_eq!(read(&mut console, DATA), b'a');
     assert_eq!(read(&mut console, DATA), b'b');
     assert_eq!(read(&mut console, LINE_STATUS) & 1, 0);
+}
+
+#[test]
+fn the_interrupt_for_input_is_identified_until_the_last_byte_has_been_read() {
+    let (mut console, _, _) = console(io::sink());
+    console.input().enqueue(b"abc").unwrap();
+    let identification = |console: &mut SerialConsole| read(console, INTERRUPT_IDENTIFICATION);
+    assert_eq!(identification(&mut console), 0xc1, "it is not enabled");
+    console.write(INTERRUPT_ENABLE, &[1]);
+    for byte in b"abc" {
+        assert_eq!(identification(&mut console), 0xc4);
+        assert_eq!(identification(&mut console), 0xc4, "not read yet");
+        assert_eq!(read(&mut console, DATA), *byte);
+    }
+    assert_eq!(identification(&mut console), 0xc1);
+}
+
+#[test]
+fn a_divisor_is_not_taken_for_enabled_interrupts() {
+    let (mut console, _, _) = console(io::sink());
+    console.input().enqueue(b"a").unwrap();
+    console.write(LINE_CONTROL, &[0x83]);
+    console.write(INTERRUPT_ENABLE, &[1]);
+    assert_eq!(read(&mut console, INTERRUPT_IDENTIFICATION), 0xc1);
 }
 
 #[test]
