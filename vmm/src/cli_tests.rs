@@ -46,7 +46,7 @@ fn the_definition_of_the_arguments_is_sound() {
 #[test]
 fn without_arguments_it_is_the_built_in_guest_with_one_cpu_128_mib_and_no_disk() {
     let config = config(&[]);
-    assert_eq!(config.kernel, None);
+    assert_eq!((config.kernel, config.initrd), (None, None));
     assert_eq!(config.disks, []);
     assert_eq!(config.cpus, 1);
     assert_eq!(config.memory, 128 << 20);
@@ -58,6 +58,8 @@ fn every_option_reaches_the_machine() {
     let config = config(&[
         "--kernel",
         "k.elf",
+        "--initrd",
+        "i.cpio",
         "--cpus",
         "16",
         "--memory",
@@ -72,6 +74,7 @@ fn every_option_reaches_the_machine() {
         "c.img,readonly=off,notify=trap",
     ]);
     assert_eq!(config.kernel, Some("k.elf".into()));
+    assert_eq!(config.initrd, Some("i.cpio".into()));
     assert_eq!(config.cpus, 16);
     assert_eq!(config.memory, 1 << 30);
     assert!(

@@ -22,6 +22,7 @@ pub fn tests() -> Vec<Trial> {
             wrong_command_line,
         ),
         test("cli_kernels_that_cannot_be_booted_are_named", bad_kernels),
+        test("cli_initrds_that_cannot_be_loaded_are_named", bad_initrds),
         test("cli_disks_that_cannot_be_used_are_named", bad_disks),
         test("cli_a_disk_is_given_to_one_machine_only", disk_given_twice),
         test("cli_more_ram_than_kvm_takes_is_refused", too_much_ram),
@@ -70,11 +71,15 @@ fn bad_kernels() {
     fs::write(path("empty"), b"").unwrap();
     fs::write(path("cut.elf"), b"\x7fELF\x02\x01\x01").unwrap();
     fs::write(path("large"), vec![0x90; 2 << 20]).unwrap();
+    let mut old = vec![0; 1024];
+    old[0x1fe..0x208].copy_from_slice(b"\x55\xaa\xeb\x40HdrS\x03\x02");
+    fs::write(path("old.bzimage"), old).unwrap();
     fs::create_dir(path("dir")).unwrap();
     for (name, reason) in [
         ("missing", "No such file or directory"),
         ("empty", "the file is empty"),
         ("cut.elf", "truncated"),
+        ("old.bzimage", "version 2.03 of the Linux boot protocol"),
         ("large", "does not fit"),
         ("dir", "is a directory"),
     ] {
@@ -88,6 +93,33 @@ fn bad_kernels() {
         let ended = run(args);
         assert_eq!(ended.code(), 125, "{name}");
         let start = format!("--kernel {}: ", kernel.display());
+        assert!(ended.message().starts_with(&start), "{}", ended.stderr);
+        assert!(ended.message().contains(reason), "{}", ended.stderr);
+    }
+}
+
+fn bad_initrds() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    fs::write(path("empty"), b"").unwrap();
+    fs::write(path("large"), vec![0; 2 << 20]).unwrap();
+    fs::create_dir(path("dir")).unwrap();
+    for (name, reason) in [
+        ("missing", "No such file or directory"),
+        ("empty", "the file is empty"),
+        ("large", "its 2097152 bytes do not fit"),
+        ("dir", "is a directory"),
+    ] {
+        let initrd = path(name);
+        let args = [
+            "--memory".as_ref(),
+            "2M".as_ref(),
+            "--initrd".as_ref(),
+            initrd.as_os_str(),
+        ];
+        let ended = run(args);
+        assert_eq!(ended.code(), 125, "{name}");
+        let start = format!("--initrd {}: ", initrd.display());
         assert!(ended.message().starts_with(&start), "{}", ended.stderr);
         assert!(ended.message().contains(reason), "{}", ended.stderr);
     }
