@@ -3,6 +3,7 @@
 
 pub mod acpi;
 pub mod arch;
+pub mod bench;
 pub mod boot;
 pub mod cli;
 pub mod config;

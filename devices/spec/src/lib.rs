@@ -6,6 +6,7 @@
 
 #![no_std]
 
+pub mod bench;
 pub mod block;
 pub mod board;
 pub mod features;

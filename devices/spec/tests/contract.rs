@@ -2,6 +2,7 @@
 //! arithmetic of indices that wrap.
 
 use spec::Features;
+use spec::bench::{BlockJob, Command, Kind, OUTCOME_OFFSET, Outcome, PAGE_SIZE};
 use spec::block::RequestHeader;
 use spec::mmio::Register;
 use spec::queue::{
@@ -125,4 +126,37 @@ fn features_are_shown_32_at_a_time() {
     assert_eq!(features.word(1), 1);
     assert_eq!(features.word(2), 0);
     assert_eq!(features.word(u32::MAX), 0);
+}
+
+#[test]
+fn a_command_and_an_outcome_of_the_benchmark_come_back_as_they_were_written() {
+    let command = Command {
+        kind: Kind::Block as u64,
+        iterations: 2,
+        ticks: 3,
+        block: BlockJob {
+            write: 4,
+            random: 5,
+            block_size: 6,
+            depth: 7,
+            sectors: 8,
+            seed: 9,
+            poll: u64::MAX,
+        },
+    };
+    assert_eq!(Command::from_bytes(&command.to_bytes()), command);
+    let outcome = Outcome {
+        status: 1,
+        iterations: 2,
+        ticks: 3,
+        latencies: 4,
+        latency_count: 5,
+        interrupts: 6,
+        notifications: u64::MAX,
+    };
+    assert_eq!(Outcome::from_bytes(&outcome.to_bytes()), outcome);
+    const { assert!(Command::SIZE <= OUTCOME_OFFSET && OUTCOME_OFFSET + Outcome::SIZE <= PAGE_SIZE) }
+    for (number, kind) in (0..).zip(Kind::ALL) {
+        assert_eq!(Kind::from_number(number), Some(kind));
+    }
 }
