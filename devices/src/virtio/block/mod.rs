@@ -2,7 +2,7 @@
 //! its queue. It does no I/O and reads no request; that is the worker's.
 
 pub mod backend;
-mod disk;
+pub mod disk;
 pub mod request;
 pub mod stats;
 mod thread;
@@ -23,7 +23,6 @@ use super::queue::SplitQueue;
 use super::{Activation, Drain, VirtioDevice};
 use crate::error::DeviceError;
 use disk::Disk;
-use request::Geometry;
 use stats::{QueueRecorder, SharedQueueStats};
 use thread::WorkerThread;
 use worker::QueueWorker;
@@ -144,10 +143,6 @@ impl Block {
         }
 
         let capacity = backend.capacity();
-        let geometry = Geometry {
-            capacity,
-            read_only,
-        };
         let mut features = Features::VIRTIO_F_VERSION_1
             | Features::VIRTIO_F_EVENT_IDX
             | Features::VIRTIO_F_INDIRECT_DESC
@@ -167,7 +162,7 @@ impl Block {
             },
             id,
             stats: None,
-            state: State::Idle(Disk::new(backend, geometry, id_bytes)),
+            state: State::Idle(Disk::new(backend, read_only, id_bytes)),
         })
     }
 

@@ -35,7 +35,8 @@ pub struct QueueWorker {
 
 impl QueueWorker {
     /// A worker that serves `queue` from `disk`, for a driver that has accepted `features`.
-    pub(super) fn new(
+    #[must_use]
+    pub fn new(
         mut disk: Disk,
         memory: GuestMemoryMmap,
         queue: SplitQueue,
@@ -70,7 +71,8 @@ impl QueueWorker {
     }
 
     /// The disk, which the queue has no use for any more.
-    pub(super) fn into_disk(self) -> Disk {
+    #[must_use]
+    pub fn into_disk(self) -> Disk {
         self.disk
     }
 
