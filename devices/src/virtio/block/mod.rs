@@ -115,7 +115,7 @@ enum State {
     /// Nobody: the driver has not activated the device, or does not use its queue any more.
     Idle(Disk),
     /// This thread serves the queue when it is notified.
-    Trap(QueueWorker),
+    Trap(Box<QueueWorker>),
     /// A thread of the device's own serves the queue.
     Thread(WorkerThread),
     /// The thread could not be started; the machine ends.
@@ -211,18 +211,18 @@ impl VirtioDevice for Block {
             queues,
             interrupt,
         } = activation;
-        let queue = queues.get(usize::from(REQUEST_QUEUE)).copied().flatten();
+        let queue = queues.get(usize::from(REQUEST_QUEUE)).cloned().flatten();
         let Some(layout) = queue else {
             return Ok(());
         };
         self.state = match std::mem::replace(&mut self.state, State::Failed) {
             State::Idle(disk) => {
-                let queue = SplitQueue::new(&layout, features)?;
+                let queue = SplitQueue::new(layout, features);
                 let stats = self.stats.clone().map(QueueRecorder::new);
                 let worker =
                     QueueWorker::new(disk, memory, queue, features, interrupt).record(stats);
                 match &self.notify {
-                    NotifyFd::Trap => State::Trap(worker),
+                    NotifyFd::Trap => State::Trap(Box::new(worker)),
                     NotifyFd::IoEventFd(kick, on_failure) => {
                         let (name, kick) = (thread_name(&self.id), Arc::clone(kick));
                         let on_failure = on_failure.clone();

@@ -93,7 +93,7 @@ impl QueueWorker {
             });
         }
         let drained = drained.unwrap_or(Drain::Complete);
-        let interrupted = self.queue.wants_interrupt(&self.memory);
+        let interrupted = self.queue.wants_interrupt();
         if let Some(stats) = &mut self.stats {
             stats.drained(drained, interrupted);
         }
@@ -113,10 +113,10 @@ impl QueueWorker {
         let mut slices = Vec::new();
         let (mut chains, mut moved) = (self.queue.size(), 0_u64);
 
-        self.queue.suppress_notifications(memory)?;
+        self.queue.suppress_notifications();
         while chains > 0 && moved < SHARE {
             let Some(head) = self.batch.heads.pop_front() else {
-                if self.queue.take(memory, chains, &mut self.batch)? == 0 {
+                if self.queue.take(chains, &mut self.batch)? == 0 {
                     break;
                 }
                 if let Some(stats) = &mut self.stats {
@@ -148,13 +148,13 @@ impl QueueWorker {
                 }
             };
             moved = moved.saturating_add(answer.moved);
-            self.queue.add_used(memory, head, answer.written)?;
+            self.queue.add_used(head, answer.written);
             if let Some(stats) = &mut self.stats {
                 stats.used(answer.kind, (!answer.failed).then_some(answer.moved));
             }
         }
         let spent = chains == 0 || moved >= SHARE;
-        if spent || self.queue.rearm_notifications(memory)? {
+        if spent || self.queue.rearm_notifications() {
             return Ok(Drain::More);
         }
         Ok(Drain::Complete)
