@@ -169,6 +169,7 @@ impl Driver {
         let next = idx.wrapping_add(self.requests.depth);
         self.avail_idx.store(next, Ordering::Release);
         assert_eq!(self.worker.process_queue().unwrap(), Drain::Complete);
+        assert!(!self.worker.rearm_notifications());
     }
 
     /// That all requests have been served, and went well.

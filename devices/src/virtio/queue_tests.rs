@@ -134,6 +134,27 @@ fn without_event_idx_a_flag_tells_the_driver_whether_to_notify() {
 }
 
 #[test]
+fn with_event_idx_no_batch_of_a_driver_reaches_the_event_of_a_suppressed_notification() {
+    let memory = memory();
+    let mut queue = queue(&memory, Features::VIRTIO_F_EVENT_IDX);
+    let mut batch = Batch::default();
+    for idx in (0..=u16::MAX).chain(0..10) {
+        queue.suppress_notifications();
+        assert_eq!(load(&memory, DEVICE), 0, "the flags must be 0");
+        let event = load(&memory, DEVICE + avail_event(SIZE));
+        for batch in 1..=SIZE {
+            let new = idx.wrapping_add(batch);
+            assert!(!need_event(event, new, idx), "{batch} after {idx}");
+        }
+        offer(&memory, idx, &[0]);
+        assert!(queue.has_available());
+        assert_eq!(queue.take(SIZE, &mut batch).unwrap(), 1);
+        assert!(!queue.has_available());
+        queue.add_used(0, 0);
+    }
+}
+
+#[test]
 fn rearming_tells_of_what_came_in_the_meantime() {
     for features in [Features::empty(), Features::VIRTIO_F_EVENT_IDX] {
         let memory = memory();

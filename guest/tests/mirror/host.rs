@@ -21,6 +21,8 @@ use vmm_sys_util::eventfd::EventFd;
 
 const RAM_SIZE: usize = 8 << 20;
 const ARENA_SIZE: usize = 4 << 20;
+/// How long a device that polls watches an empty queue: so long that it sleeps now and then.
+const IDLE_LIMIT: Duration = Duration::from_micros(50);
 /// How long an interrupt may take before it counts as lost.
 const TIME_LIMIT: Duration = Duration::from_secs(20);
 
@@ -95,6 +97,7 @@ impl Interrupt for Edges {
 pub enum Notify {
     Trap,
     IoEventFd,
+    Poll,
 }
 
 /// Something that a driver reads.
@@ -137,15 +140,19 @@ impl Host {
         read_only: bool,
     ) -> Self {
         let edges = Arc::new(Edges::default());
-        let kick = (notify == Notify::IoEventFd).then(|| EventFd::new(0).unwrap());
+        let event = EventFd::new(0).unwrap();
+        let kick = event.try_clone().unwrap();
+        let on_failure = FailureHandler::new(|error| panic!("{error}"));
         let options = BlockOptions {
             read_only,
             id: "mirror".to_owned(),
-            notify: match &kick {
-                None => NotifyMode::Trap,
-                Some(kick) => NotifyMode::IoEventFd {
-                    kick: kick.try_clone().unwrap(),
-                    on_failure: FailureHandler::new(|error| panic!("{error}")),
+            notify: match notify {
+                Notify::Trap => NotifyMode::Trap,
+                Notify::IoEventFd => NotifyMode::IoEventFd { kick, on_failure },
+                Notify::Poll => NotifyMode::Poll {
+                    kick,
+                    on_failure,
+                    idle_limit: IDLE_LIMIT,
                 },
             },
         };
@@ -153,7 +160,7 @@ impl Host {
         Self {
             device: MmioTransport::new(ram.memory.clone(), Box::new(block), edges.clone()),
             memory: ram.memory.clone(),
-            kick,
+            kick: (notify != Notify::Trap).then_some(event),
             edges,
             notifications: 0,
             driver_area: [0; 2],

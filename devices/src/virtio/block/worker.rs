@@ -79,6 +79,9 @@ impl QueueWorker {
     /// Serves what is in the queue, at most as many chains as the queue is long and little more
     /// than 64 MiB of data, and sends one used buffer notification if the driver wants it.
     ///
+    /// The driver is asked not to notify. After a complete drain it is the caller's to look into
+    /// the queue again, or to [rearm](Self::rearm_notifications) the notifications.
+    ///
     /// # Errors
     /// An interrupt could not be raised.
     pub fn process_queue(&mut self) -> Result<Drain, DeviceError> {
@@ -106,8 +109,19 @@ impl QueueWorker {
         Ok(drained)
     }
 
-    /// The driver is asked not to notify while this goes on, and again to do so only when the
-    /// queue has been seen empty.
+    /// Whether there is something in the queue.
+    #[must_use]
+    pub fn has_available(&self) -> bool {
+        !self.broken && self.queue.has_available()
+    }
+
+    /// Asks the driver to notify, and returns whether there is something in the queue already, for
+    /// which it may not have notified.
+    #[must_use]
+    pub fn rearm_notifications(&mut self) -> bool {
+        !self.broken && self.queue.rearm_notifications()
+    }
+
     fn drain(&mut self) -> Result<Drain, RingError> {
         let memory = &self.memory;
         let mut slices = Vec::new();
@@ -154,9 +168,6 @@ impl QueueWorker {
             }
         }
         let spent = chains == 0 || moved >= SHARE;
-        if spent || self.queue.rearm_notifications() {
-            return Ok(Drain::More);
-        }
-        Ok(Drain::Complete)
+        Ok(if spent { Drain::More } else { Drain::Complete })
     }
 }
