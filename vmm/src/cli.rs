@@ -43,11 +43,13 @@ struct Args {
     initrd: Option<PathBuf>,
 
     /// Raw disk image, as a virtio-blk device; may be repeated. The guest may write it unless
-    /// readonly=on; ID (default diskN) is what GET_ID answers; a notification of the guest is
-    /// handled on the vCPU's thread (trap, the default) or on the queue's own (ioeventfd)
+    /// readonly=on; ID (default diskN) is what GET_ID answers; MODE is how the guest notifies the
+    /// device: trap (the default, served by the vCPU's thread), ioeventfd or ioeventfd-datamatch
+    /// (KVM wakes the queue's own thread), or poll (that thread watches the queue, and sleeps when
+    /// it stays empty)
     #[arg(
         long = "disk",
-        value_name = "PATH[,readonly=on|off][,id=ID][,notify=trap|ioeventfd]",
+        value_name = "PATH[,readonly=on|off][,id=ID][,notify=MODE]",
         value_parser = OsStringValueParser::new().try_map(|value| parse_disk(&value))
     )]
     disks: Vec<DiskArg>,
@@ -182,7 +184,7 @@ enum DiskError {
     Twice(String),
     #[error("readonly is 'on' or 'off', not '{0}'")]
     ReadOnly(String),
-    #[error("notify is 'trap' or 'ioeventfd', not '{0}'")]
+    #[error("notify is 'trap', 'ioeventfd', 'ioeventfd-datamatch' or 'poll', not '{0}'")]
     Notify(String),
     #[error("the id is empty")]
     EmptyId,
@@ -231,11 +233,8 @@ fn parse_switch(value: &str) -> Result<bool, DiskError> {
 }
 
 fn parse_notify(value: &str) -> Result<Notify, DiskError> {
-    match value {
-        "trap" => Ok(Notify::Trap),
-        "ioeventfd" => Ok(Notify::IoEventFd),
-        _ => Err(DiskError::Notify(value.into())),
-    }
+    let mode = Notify::ALL.into_iter().find(|mode| mode.name() == value);
+    mode.ok_or_else(|| DiskError::Notify(value.into()))
 }
 
 fn parse_id(value: &str) -> Result<String, DiskError> {

@@ -116,6 +116,19 @@ fn every_option_reaches_the_machine() {
 }
 
 #[test]
+fn every_notify_mode_can_be_chosen_by_its_name() {
+    for (name, mode) in [
+        ("trap", Notify::Trap),
+        ("ioeventfd", Notify::IoEventFd),
+        ("ioeventfd-datamatch", Notify::IoEventFdDatamatch),
+        ("poll", Notify::Poll),
+    ] {
+        let config = parse(["vmm", "--disk", &format!("a,notify={name}")]).unwrap();
+        assert_eq!(config.disks[0].notify, mode);
+    }
+}
+
+#[test]
 fn a_path_need_not_be_utf_8() {
     let path = OsStr::from_bytes(b"\xff.img");
     let words = [OsStr::new("vmm"), OsStr::new("--disk"), path];
@@ -256,8 +269,8 @@ fn wrong_disks_are_refused_with_the_reason() {
         ("a,readonly=yes", "readonly is 'on' or 'off', not 'yes'"),
         ("a,readonly=", "readonly is 'on' or 'off', not ''"),
         (
-            "a,notify=poll",
-            "notify is 'trap' or 'ioeventfd', not 'poll'",
+            "a,notify=irq",
+            "notify is 'trap', 'ioeventfd', 'ioeventfd-datamatch' or 'poll', not 'irq'",
         ),
         ("a,id=", "the id is empty"),
         (
