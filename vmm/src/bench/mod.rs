@@ -1,6 +1,15 @@
 //! `vmm bench`: what exits and block I/O cost on this machine. Each file here measures one thing,
 //! or shows what has been measured; how a machine works is the rest of the library's.
 
+pub mod compare;
+pub mod csv;
+pub mod figures;
+pub mod format;
+pub mod headline;
 pub mod progress;
 pub mod report;
+#[cfg(test)]
+mod sample;
 pub mod series;
+pub mod tables;
+pub mod text;
