@@ -1,11 +1,16 @@
 //! `vmm bench`: what exits and block I/O cost on this machine. Each file here measures one thing,
 //! or shows what has been measured; how a machine works is the rest of the library's.
 
+pub mod board;
 pub mod compare;
+pub mod control;
 pub mod csv;
+pub mod error;
 pub mod figures;
+pub mod floor;
 pub mod format;
 pub mod headline;
+pub mod machine;
 pub mod progress;
 pub mod report;
 #[cfg(test)]
@@ -13,3 +18,4 @@ mod sample;
 pub mod series;
 pub mod tables;
 pub mod text;
+pub mod transcript;
