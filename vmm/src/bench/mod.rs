@@ -10,6 +10,8 @@ pub mod figures;
 pub mod floor;
 pub mod format;
 pub mod headline;
+pub mod host_io;
+pub mod latencies;
 pub mod machine;
 pub mod progress;
 pub mod report;
