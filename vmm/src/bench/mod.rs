@@ -21,3 +21,4 @@ pub mod series;
 pub mod tables;
 pub mod text;
 pub mod transcript;
+pub mod worker;
