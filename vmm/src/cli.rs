@@ -209,11 +209,7 @@ fn parse_switch(value: &str) -> Result<bool, DiskError> {
 }
 
 fn parse_notify(value: &str) -> Result<Notify, DiskError> {
-    match value {
-        "trap" => Ok(Notify::Trap),
-        "ioeventfd" => Ok(Notify::IoEventFd),
-        _ => Err(DiskError::Notify(value.into())),
-    }
+    Notify::from_name(value).ok_or_else(|| DiskError::Notify(value.into()))
 }
 
 fn parse_id(value: &str) -> Result<String, DiskError> {

@@ -52,6 +52,26 @@ pub enum Notify {
     IoEventFd,
 }
 
+impl Notify {
+    /// Every mode, the default first.
+    pub const ALL: [Self; 2] = [Self::Trap, Self::IoEventFd];
+
+    /// What the mode is called where a user chooses it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Trap => "trap",
+            Self::IoEventFd => "ioeventfd",
+        }
+    }
+
+    /// The mode that is called `name`.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.name() == name)
+    }
+}
+
 /// Why words cannot be a kernel command line.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum CmdlineError {
