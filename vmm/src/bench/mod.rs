@@ -5,6 +5,7 @@ pub mod block;
 pub mod board;
 pub mod compare;
 pub mod control;
+pub mod cpu_time;
 pub mod csv;
 pub mod error;
 pub mod figures;
