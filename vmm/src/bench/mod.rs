@@ -13,8 +13,10 @@ pub mod floor;
 pub mod format;
 pub mod headline;
 pub mod host_io;
+pub mod html;
 pub mod latencies;
 pub mod machine;
+pub mod plot;
 pub mod progress;
 pub mod report;
 #[cfg(test)]
