@@ -56,7 +56,7 @@ pub fn page(report: &Report) -> Result<String, PlotError> {
                         section {
                             h2 { "Exits" }
                             (figure(&plot::exits(exits)?))
-                            @for shown in section("Exits") { (table(shown)) }
+                            @for shown in section("Exits") { h3 { (shown.title) } (table(shown)) }
                             (methods(exits))
                         }
                     }
@@ -65,13 +65,14 @@ pub fn page(report: &Report) -> Result<String, PlotError> {
                             h2 { "Block I/O: " (group.title) }
                             (block(group)?)
                             @for shown in section(&format!("Block I/O, {}", group.title)) {
+                                h3 { (shown.title) }
                                 (table(shown))
                             }
                         }
                     }
-                    @for shown in section("Start") { section { h2 { "Start" } (table(shown)) } }
+                    @for shown in section("Start") { section { h2 { (shown.title) } (table(shown)) } }
                     @for shown in section("Targets") {
-                        section { h2 { "Targets" } (table(shown)) (sources(&report.targets)) }
+                        section { h2 { (shown.title) } (table(shown)) (sources(&report.targets)) }
                     }
                     section {
                         h2 { "The machine" }
@@ -127,7 +128,6 @@ fn figure(plot: &Plot) -> Markup {
 
 fn table(table: &Table) -> Markup {
     html! {
-        h3 { (table.title) }
         div.scroll {
             table {
                 thead { tr { @for name in &table.head { th scope="col" { (name) } } } }

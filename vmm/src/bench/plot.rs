@@ -6,7 +6,7 @@ use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::format::{digits, time};
+use super::format::time;
 use super::report::{BlockCell, ExitCost, Exits, Summary};
 use super::tables::{Group, floor};
 
@@ -22,10 +22,10 @@ pub const COLOURS: [RGBColor; 5] = [
     RGBColor(0xe6, 0x9f, 0x00),
 ];
 
-/// Width of every plot. A page shows it at half of that, so that whole pixels are fine enough.
-const WIDTH: u32 = 960;
+/// Width of every plot. A page shows it smaller, so that whole pixels are fine enough.
+const WIDTH: u32 = 800;
 /// Height of a plot against the depth.
-const HEIGHT: u32 = 640;
+const HEIGHT: u32 = 600;
 /// Height of a kind in the plot of exits.
 const ROW: u32 = 72;
 /// Size of text.
@@ -146,6 +146,7 @@ pub fn rates(group: &Group<'_>) -> Result<Plot, PlotError> {
                 points.push((depth, floor.iops.summary.median));
             }
         }
+        points.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         if !points.is_empty() {
             lines.push(Line {
                 name: format!("floor: {name}"),
@@ -284,7 +285,7 @@ fn font(size: u32) -> FontDesc<'static> {
 /// The powers of ten between `least` and `most`; with their double and fivefold where there are few.
 fn decades(least: f64, most: f64) -> Vec<f64> {
     let powers = (-3..=15).map(|power| 10f64.powi(power));
-    let few = most / least < 100.0;
+    let few = most / least < 1000.0;
     let factors: &[f64] = if few { &[1.0, 2.0, 5.0] } else { &[1.0] };
     powers
         .flat_map(|power| factors.iter().map(move |factor| factor * power))
@@ -308,9 +309,7 @@ fn tick(value: f64) -> String {
         format!("{} M", value / 1e6)
     } else if value >= 1e3 {
         format!("{} k", value / 1e3)
-    } else if value == value.round() {
-        format!("{value}")
     } else {
-        digits(value)
+        format!("{}", (value * 1e3).round() / 1e3)
     }
 }
