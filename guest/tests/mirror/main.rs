@@ -3,6 +3,7 @@
 // This is all test code, but its helpers are no tests.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod bench;
 mod driver;
 mod host;
 mod model;
