@@ -22,12 +22,15 @@ struct Line {
     base: AtomicU64,
     /// What the handler has read from InterruptStatus since it was last taken from here.
     pending: AtomicU32,
+    /// How often the handler has been called.
+    interrupts: AtomicU64,
 }
 
 static LINES: [Line; INTERRUPTS as usize] = [const {
     Line {
         base: AtomicU64::new(0),
         pending: AtomicU32::new(0),
+        interrupts: AtomicU64::new(0),
     }
 }; INTERRUPTS as usize];
 
@@ -85,6 +88,11 @@ impl Transport for Device {
         });
         Ok(InterruptStatus::from_bits_retain(pending))
     }
+
+    fn interrupts(&self) -> u64 {
+        self.line
+            .map_or(0, |line| line.interrupts.load(Ordering::Relaxed))
+    }
 }
 
 /// Called by the stubs in `vectors.s`, with interrupts disabled.
@@ -97,6 +105,7 @@ extern "C" fn interrupt(vector: u64) {
             let status = read(base + Register::InterruptStatus.offset());
             write(base + Register::InterruptACK.offset(), status);
             line.pending.fetch_or(status, Ordering::Relaxed);
+            line.interrupts.fetch_add(1, Ordering::Relaxed);
         }
     }
     apic::end_of_interrupt();

@@ -105,7 +105,7 @@ impl Probes for Control {
 }
 
 /// Has the guest do `commands`; returns what came of them, and what it printed.
-fn perform(
+pub fn perform(
     ram: &mut Ram,
     hosts: &mut [Host],
     commands: Vec<Command>,

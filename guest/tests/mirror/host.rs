@@ -146,6 +146,8 @@ pub struct Host {
     pub edges: Arc<Edges>,
     /// How often QueueNotify was written.
     pub notifications: u64,
+    /// How often the interrupt handler was called.
+    interrupts: u64,
     /// What the driver wrote to the address registers, low half and high half.
     pub driver_area: [u32; 2],
     device_area: [u32; 2],
@@ -185,6 +187,7 @@ impl Host {
             kick,
             edges,
             notifications: 0,
+            interrupts: 0,
             driver_area: [0; 2],
             device_area: [0; 2],
             queue_num: 0,
@@ -282,7 +285,12 @@ impl Transport for Host {
         }
         let status = self.read(Register::InterruptStatus);
         self.write(Register::InterruptACK, status);
+        self.interrupts += 1;
         Ok(InterruptStatus::from_bits_retain(status))
+    }
+
+    fn interrupts(&self) -> u64 {
+        self.interrupts
     }
 }
 

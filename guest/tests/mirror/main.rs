@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod bench;
+mod bench_block;
 mod driver;
 mod host;
 mod model;
