@@ -14,6 +14,7 @@ pub mod exit;
 pub mod interrupt;
 pub mod kvm;
 pub mod kvm_run;
+pub mod kvm_stats;
 pub mod layout;
 pub mod logger;
 pub mod memory;
