@@ -19,6 +19,7 @@ pub mod layout;
 pub mod logger;
 pub mod memory;
 pub mod signals;
+pub mod stats;
 pub mod stop;
 pub mod terminal;
 pub mod vcpu;
