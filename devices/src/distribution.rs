@@ -53,6 +53,12 @@ impl Distribution {
         self.0.value_at_quantile(quantile)
     }
 
+    /// The least value, 0 where there are none.
+    #[must_use]
+    pub fn min(&self) -> u64 {
+        if self.count() == 0 { 0 } else { self.0.min() }
+    }
+
     /// The largest value, 0 where there are none.
     #[must_use]
     pub fn max(&self) -> u64 {
@@ -118,7 +124,8 @@ mod tests {
     #[test]
     fn without_values_everything_is_0() {
         let none = Distribution::new();
-        assert_eq!((none.count(), none.quantile(0.5), none.max()), (0, 0, 0));
+        assert_eq!((none.count(), none.quantile(0.5)), (0, 0));
+        assert_eq!((none.min(), none.max()), (0, 0));
         assert_eq!(none.mean(), 0.0);
     }
 
@@ -134,9 +141,13 @@ mod tests {
 
     #[test]
     fn small_values_are_exact() {
-        let values = of([0, 1, 1, 200]);
-        assert_eq!((values.quantile(0.5), values.max()), (1, 200));
-        assert_eq!(values.mean(), 50.5);
+        let values = of([2, 3, 3, 200]);
+        assert_eq!(
+            (values.min(), values.quantile(0.5), values.max()),
+            (2, 3, 200)
+        );
+        assert_eq!(values.mean(), 52.0);
+        assert_eq!(of([0, 5]).min(), 0);
     }
 
     #[test]

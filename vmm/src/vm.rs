@@ -147,9 +147,10 @@ impl Vm {
             vm,
             memory,
         } = self;
+        let printed = statistics.filter(|statistics| statistics.are_printed());
         // Each of these undoes itself when dropped, in reverse order. Signals come first: from
         // then on none ends the process while the terminal is not as it was.
-        let signals = SignalThread::spawn(sender.clone(), statistics.clone())?;
+        let signals = SignalThread::spawn(sender.clone(), printed.clone())?;
         let stdin = terminal::take_over_stdin().map_err(cannot("set the terminal"))?;
         let source = match &stdin {
             Input::Terminal(_) => Some(Source::Keys),
@@ -173,7 +174,7 @@ impl Vm {
         drop(vm);
         drop(memory);
         drop(stdin);
-        if let Some(statistics) = statistics {
+        if let Some(statistics) = printed {
             statistics.print();
         }
         drop(signals);

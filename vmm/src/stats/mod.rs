@@ -77,6 +77,12 @@ impl Statistics {
         }
     }
 
+    /// Whether the statistics are for anybody but whoever has built the machine.
+    #[must_use]
+    pub fn are_printed(&self) -> bool {
+        self.report != StatsReport::Nobody
+    }
+
     /// Writes what there is to tell at this moment to stderr, in the way that was asked for.
     pub fn print(&self) {
         let report = Report::new(&self.snapshot(), &self.map);

@@ -27,6 +27,7 @@ pub fn tests() -> Vec<Trial> {
             ioeventfd,
         ),
         test("stats_of_all_that_our_guest_can_do_add_up", selftest),
+        test("stats_tell_one_disk_from_another", disks),
         test("stats_tell_addresses_without_a_device", unmapped),
         test("stats_of_each_vcpu_stand_beside_the_kernels", vcpus),
         test("stats_are_tables_if_no_format_is_asked_for", text),
@@ -161,6 +162,25 @@ fn selftest() {
             assert!(count > 0, "no {kind} in {report}");
         }
     }
+}
+
+fn disks() {
+    let (_dir, path) = file("disk", &[0; 4096]);
+    let (_other_dir, other) = file("other", &[0; 4096]);
+    let disks = [disk(&path, ""), disk(&other, ",id=main,notify=ioeventfd")];
+    let vmm = start_on(None, &disks, "run=read disk=1 lba=0 count=8");
+    let ended = with_json(vmm).spawn().wait();
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    let report = report(&ended.stderr);
+    let names = ["virtio-blk 0 (disk0)", "virtio-blk 1 (main)"];
+    for (index, (name, count)) in names.into_iter().zip([0, 1]).enumerate() {
+        assert_eq!(report["queues"][index]["device"], name);
+        assert_eq!(report["queues"][index]["all"]["count"], count);
+    }
+    let rows = report["exits"].as_array().unwrap().iter();
+    let acknowledged = rows.filter(|row| row["register"] == "InterruptACK");
+    let devices: Vec<&Value> = acknowledged.map(|row| &row["device"]).collect();
+    assert_eq!(devices, [names[1]]);
 }
 
 /// Reads port 0x70 and writes port 0x80, where there are no devices, and ends with 0.
