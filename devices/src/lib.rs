@@ -2,6 +2,7 @@
 //! a run, and virtio devices over MMIO. What the guest writes is never trusted here.
 
 pub mod bus;
+pub mod distribution;
 pub mod error;
 pub mod exit;
 pub mod interrupt;
@@ -10,4 +11,5 @@ pub mod virtio;
 mod warn_once;
 
 pub use bus::{Bus, BusDevice, Response};
+pub use distribution::Distribution;
 pub use error::DeviceError;

@@ -5,14 +5,14 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use clap::Parser;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
+use clap::{Parser, ValueEnum};
 use spec::block::ID_SIZE;
 use spec::board::VIRTIO_MMIO_MAX;
 use thiserror::Error;
 
-use crate::config::{CmdlineError, DiskConfig, Notify, VmConfig, kernel_cmdline};
+use crate::config::{CmdlineError, DiskConfig, Notify, StatsReport, VmConfig, kernel_cmdline};
 use crate::layout::{MIN_MEMORY, PAGE_SIZE};
 
 const EXAMPLES: &str = "\
@@ -69,6 +69,24 @@ struct Args {
     )]
     #[arg(allow_hyphen_values = true)]
     cmdline: String,
+
+    /// Keep statistics of exits and of the disks' queues, and write them to stderr at the end, and
+    /// on SIGUSR1: as tables, or as a JSON object in a line
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "text"
+    )]
+    stats: Option<StatsFormat>,
+}
+
+/// How `--stats` shows them.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum StatsFormat {
+    Text,
+    Json,
 }
 
 /// Why there is nothing to run.
@@ -125,6 +143,10 @@ fn config(args: Args) -> Result<VmConfig, ConfigError> {
         initrd: args.initrd,
         cpus: args.cpus,
         memory: args.memory,
+        stats: args.stats.map(|format| match format {
+            StatsFormat::Text => StatsReport::Text,
+            StatsFormat::Json => StatsReport::Json,
+        }),
         disks: args
             .disks
             .into_iter()

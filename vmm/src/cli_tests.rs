@@ -51,6 +51,21 @@ fn without_arguments_it_is_the_built_in_guest_with_one_cpu_128_mib_and_no_disk()
     assert_eq!(config.cpus, 1);
     assert_eq!(config.memory, 128 << 20);
     assert_eq!(config.cmdline.as_c_str(), c"");
+    assert_eq!(config.stats, None);
+}
+
+#[test]
+fn statistics_are_text_if_no_format_is_given_and_the_format_follows_an_equals_sign() {
+    for (word, report) in [
+        ("--stats", StatsReport::Text),
+        ("--stats=text", StatsReport::Text),
+        ("--stats=json", StatsReport::Json),
+    ] {
+        assert_eq!(config(&[word]).stats, Some(report));
+        assert_eq!(config(&[word, "--cpus", "2"]).cpus, 2);
+    }
+    assert!(refusal(&["--stats=xml"]).contains("'xml' for '--stats[=<FORMAT>]'"));
+    refusal(&["--stats", "json"]);
 }
 
 #[test]

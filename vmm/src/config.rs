@@ -27,6 +27,19 @@ pub struct VmConfig {
     pub memory: u64,
     /// The whole kernel command line, as [`kernel_cmdline`] makes it.
     pub cmdline: CString,
+    /// Whether statistics are kept, and who gets them; `None` is not.
+    pub stats: Option<StatsReport>,
+}
+
+/// Who gets the statistics of a run: when it ends, and on SIGUSR1 before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatsReport {
+    /// Nobody: whoever has built the machine looks at them.
+    Nobody,
+    /// Stderr, as tables.
+    Text,
+    /// Stderr, as a JSON object in a line.
+    Json,
 }
 
 /// A disk of a [`VmConfig`].

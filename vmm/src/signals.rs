@@ -1,7 +1,8 @@
-//! The signals that end a process, as reasons to stop, so that none ends it halfway. Decides
-//! nothing about how.
+//! The signals that end a process, as reasons to stop, so that none ends it halfway; or as a wish
+//! to see the statistics. Decides nothing about how.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::{Builder, JoinHandle};
 
@@ -13,6 +14,7 @@ use signal_hook::iterator::{Handle, Signals};
 use vmm_sys_util::signal::{SIGRTMAX, SIGRTMIN};
 
 use crate::error::{Error, cannot};
+use crate::stats::Statistics;
 use crate::stop::StopReason;
 
 /// The signals that end a process by default, besides real-time signals. Left out are those that
@@ -32,13 +34,17 @@ pub struct SignalThread {
 }
 
 impl SignalThread {
-    /// Starts to send each signal that would end the process to `reasons`. A write beyond the
+    /// Starts to send each signal that would end the process to `reasons`; where there are
+    /// `statistics`, SIGUSR1 prints them instead. A write beyond the
     /// limit of a file's size (`ulimit -f`) fails from now on, without the signal that goes with
     /// it: it may be the guest's.
     ///
     /// # Errors
     /// Where a signal cannot be handled, or there can be no thread.
-    pub fn spawn(reasons: Sender<StopReason>) -> Result<Self, Error> {
+    pub fn spawn(
+        reasons: Sender<StopReason>,
+        statistics: Option<Arc<Statistics>>,
+    ) -> Result<Self, Error> {
         ignore(SIGXFSZ).map_err(cannot("ignore SIGXFSZ"))?;
         let mut wanted = Vec::new();
         // The first real-time signal is how a vCPU's thread is interrupted.
@@ -55,6 +61,10 @@ impl SignalThread {
             .name("signals".into())
             .spawn(move || {
                 for signal in signals.forever() {
+                    if let (SIGUSR1, Some(statistics)) = (signal, &statistics) {
+                        statistics.print();
+                        continue;
+                    }
                     // Nobody listens any more when the machine has stopped for another reason.
                     let _ = reasons.send(StopReason::Signal(signal));
                 }

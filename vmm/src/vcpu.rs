@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::{Builder, JoinHandle};
 
-use kvm_ioctls::VcpuFd;
+use kvm_ioctls::{VcpuExit, VcpuFd};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
@@ -15,6 +15,7 @@ use crate::error::{Error, cannot};
 use crate::exit::{Action, Buses, handle_exit};
 use crate::kvm::failed_to;
 use crate::kvm_run::KvmRunPage;
+use crate::stats::exits::{ExitRecorder, ExitSite};
 use crate::stop::{StopEvent, StopReason};
 
 /// A vCPU that is ready to run, or to wait in KVM_RUN until the guest starts it.
@@ -25,10 +26,12 @@ pub struct Vcpu {
     page: Arc<KvmRunPage>,
     buses: Arc<Buses>,
     memory: GuestMemoryMmap,
+    stats: Option<ExitRecorder>,
 }
 
 impl Vcpu {
-    /// The vCPU `fd`, number `index` in a machine with `buses` and `memory`.
+    /// The vCPU `fd`, number `index` in a machine with `buses` and `memory`. Its exits are counted
+    /// by `stats`, if at all.
     ///
     /// # Errors
     /// Where the page that it shares with KVM cannot be mapped.
@@ -37,6 +40,7 @@ impl Vcpu {
         fd: VcpuFd,
         buses: Arc<Buses>,
         memory: GuestMemoryMmap,
+        stats: Option<ExitRecorder>,
     ) -> Result<Self, Error> {
         let page = KvmRunPage::map(&fd).map_err(cannot("map the vCPU's page"))?;
         Ok(Self {
@@ -45,6 +49,7 @@ impl Vcpu {
             page: Arc::new(page),
             buses,
             memory,
+            stats,
         })
     }
 
@@ -57,14 +62,12 @@ impl Vcpu {
     /// Runs the guest until it ends, or until [`KvmRunPage::request_stop`], which is `None`.
     fn run(mut self) -> Option<StopReason> {
         loop {
-            let action = match self.fd.run() {
-                Ok(exit) => handle_exit(&self.buses, exit, &self.page),
-                Err(error) => match error.errno() {
-                    libc::EINTR if self.page.is_stop_requested() => Action::Stop,
-                    // EAGAIN: the vCPU waited to be started, and has got something to look at.
-                    libc::EINTR | libc::EAGAIN => Action::Continue,
-                    _ => Action::Fail(failed_to("run the vCPU")(error).into()),
-                },
+            let exit = self.fd.run();
+            let action = match &self.stats {
+                None => handle(&self.buses, exit, &self.page),
+                Some(stats) => stats.time(ExitSite::of(&exit), || {
+                    handle(&self.buses, exit, &self.page)
+                }),
             };
             match action {
                 Action::Continue => {}
@@ -78,6 +81,23 @@ impl Vcpu {
                 }
             }
         }
+    }
+}
+
+/// Handles what KVM_RUN has returned with, which may be an error that is none.
+fn handle(
+    buses: &Buses,
+    exit: Result<VcpuExit<'_>, kvm_ioctls::Error>,
+    page: &KvmRunPage,
+) -> Action {
+    match exit {
+        Ok(exit) => handle_exit(buses, exit, page),
+        Err(error) => match error.errno() {
+            libc::EINTR if page.is_stop_requested() => Action::Stop,
+            // EAGAIN: the vCPU waited to be started, and has got something to look at.
+            libc::EINTR | libc::EAGAIN => Action::Continue,
+            _ => Action::Fail(failed_to("run the vCPU")(error).into()),
+        },
     }
 }
 

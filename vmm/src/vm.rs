@@ -6,6 +6,7 @@ use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex};
 
+use devices::BusDevice;
 use devices::exit::{DebugExit, I8042, SleepRegisters};
 use devices::serial::{SerialConsole, SerialInput};
 use devices::virtio::MmioTransport;
@@ -29,6 +30,8 @@ use crate::kvm::{self, failed_to};
 use crate::layout;
 use crate::memory;
 use crate::signals::SignalThread;
+use crate::stats::Statistics;
+use crate::stats::address::AddressMap;
 use crate::stop::{StopEvent, StopReason};
 use crate::terminal::{self, Input};
 use crate::vcpu::{Vcpu, VcpuThreads};
@@ -46,6 +49,7 @@ pub struct Vm {
     /// Readable when it can take more.
     input_room: Arc<OwnedFd>,
     stop: StopEvent,
+    statistics: Option<Arc<Statistics>>,
     // Below what may still use it, as fields are dropped in this order: RAM after the VM.
     vm: VmFd,
     memory: GuestMemoryMmap,
@@ -102,14 +106,21 @@ impl Vm {
         check_address_bits(&memory, arch::physical_address_bits(&cpuid))?;
         let vm = kvm::create_vm(&kvm, &memory)?;
         let (serial, input_room) = serial(&vm, output)?;
-        let mut buses = Buses::default();
+        let (mut buses, mut map) = (Buses::default(), AddressMap::default());
         let input = serial.input();
-        add_ports(&mut buses, serial)?;
+        add_ports(&mut buses, &mut map, serial)?;
+        let mut queues = Vec::new();
         for (index, (disk, backend)) in config.disks.iter().zip(backends).enumerate() {
-            add_disk(&mut buses, &vm, &memory, index, disk, backend, reasons)?;
+            let mut block = block_device(&vm, index, disk, backend, reasons)?;
+            let name = format!("virtio-blk {index} ({})", disk.id);
+            if config.stats.is_some() {
+                queues.push((name.clone(), block.record_stats()));
+            }
+            add_virtio(&mut buses, &mut map, &vm, &memory, index, block, &name)?;
         }
         let added = add_devices(&vm, &mut buses)?;
         let buses = Arc::new(buses);
+        let mut statistics = (config.stats).map(|report| Statistics::new(report, map, queues));
 
         let mut vcpus = Vec::new();
         for index in 0..cpus {
@@ -121,7 +132,8 @@ impl Vm {
                 arch::set_registers(&vcpu, &state)?;
             }
             let buses = Arc::clone(&buses);
-            vcpus.push(Vcpu::new(index, vcpu, buses, memory.clone())?);
+            let recorder = statistics.as_mut().map(|all| all.add_vcpu(&vcpu));
+            vcpus.push(Vcpu::new(index, vcpu, buses, memory.clone(), recorder)?);
         }
         let machine = Self {
             vcpus,
@@ -129,6 +141,7 @@ impl Vm {
             input,
             input_room,
             stop,
+            statistics: statistics.map(Arc::new),
             vm,
             memory,
         };
@@ -141,11 +154,18 @@ impl Vm {
         &self.memory
     }
 
+    /// The statistics of the machine, where the configuration asks for them. While someone has
+    /// them the kernel keeps its side of the VM.
+    #[must_use]
+    pub fn statistics(&self) -> Option<Arc<Statistics>> {
+        self.statistics.clone()
+    }
+
     /// Runs the machine to its end, and returns why it ended. The first of `reasons` counts; it
     /// may come from the machine's threads, or from whoever else has the other end.
     ///
-    /// When this returns all threads have ended, the I/O that was in flight is done, and the
-    /// terminal is as it was.
+    /// When this returns all threads have ended, the I/O that was in flight is done, the terminal
+    /// is as it was, and the statistics have been printed, if they were to be.
     ///
     /// # Errors
     /// Where the machine could not be started.
@@ -155,7 +175,8 @@ impl Vm {
     ) -> Result<StopReason, Error> {
         // Each of these undoes itself when dropped, in reverse order. Signals come first: from
         // then on none ends the process while the terminal is not as it was.
-        let _signals = SignalThread::spawn(sender.clone())?;
+        let statistics = self.statistics.clone();
+        let signals = SignalThread::spawn(sender.clone(), statistics.clone())?;
         let stdin = terminal::take_over_stdin().map_err(cannot("set the terminal"))?;
         let source = match &stdin {
             Input::Terminal(_) => Some(Source::Keys),
@@ -164,11 +185,19 @@ impl Vm {
         };
         let (input, room) = (self.input.clone(), Arc::clone(&self.input_room));
         let stop = self.stop.clone();
-        let _console = source
+        let console = source
             .map(|source| InputThread::spawn(source, input, room, stop, sender.clone()))
             .transpose()?;
-        let _running = self.start(&sender)?;
-        Ok(reasons.recv().unwrap_or(StopReason::Panicked))
+        let running = self.start(&sender)?;
+        let reason = reasons.recv().unwrap_or(StopReason::Panicked);
+        drop(running);
+        drop(console);
+        drop(stdin);
+        if let Some(statistics) = statistics {
+            statistics.print();
+        }
+        drop(signals);
+        Ok(reason)
     }
 
     /// Takes the machine apart, devices aside: for who runs its vCPUs in a loop of his own. RAM must
@@ -245,47 +274,61 @@ fn serial(
     Ok((serial, Arc::new(ours)))
 }
 
-fn add_ports(buses: &mut Buses, serial: SerialConsole) -> Result<(), Error> {
-    let pio = &mut buses.pio;
+fn add_ports(buses: &mut Buses, map: &mut AddressMap, serial: SerialConsole) -> Result<(), Error> {
+    let mut add = |port: u16, ports: u8, name, device: Arc<Mutex<dyn BusDevice>>| {
+        map.add_ports(port, ports, name);
+        buses.pio.insert(port.into(), ports.into(), device)
+    };
     let serial = Arc::new(Mutex::new(serial));
-    pio.insert(board::COM1_PORT.into(), board::COM1_PORTS.into(), serial)?;
+    add(board::COM1_PORT, board::COM1_PORTS, "COM1", serial)?;
     let exit = Arc::new(Mutex::new(DebugExit));
-    pio.insert(board::DEBUG_EXIT_PORT.into(), 1, exit)?;
+    add(board::DEBUG_EXIT_PORT, 1, "debug-exit", exit)?;
     let i8042 = Arc::new(Mutex::new(I8042));
-    pio.insert(board::I8042_COMMAND_PORT.into(), 1, i8042)?;
+    add(board::I8042_COMMAND_PORT, 1, "i8042", i8042)?;
     let sleep = Arc::new(Mutex::new(SleepRegisters));
-    pio.insert(board::SLEEP_CONTROL_PORT.into(), 2, sleep)?;
+    add(board::SLEEP_CONTROL_PORT, 2, "ACPI sleep", sleep)?;
     Ok(())
 }
 
-fn add_disk(
-    buses: &mut Buses,
+/// The block device number `index`.
+fn block_device(
     vm: &VmFd,
-    memory: &GuestMemoryMmap,
     index: usize,
     disk: &DiskConfig,
     backend: FileBackend,
     reasons: &Sender<StopReason>,
-) -> Result<(), Error> {
-    let window = layout::virtio_mmio(index);
+) -> Result<Block, Error> {
     let options = BlockOptions {
         read_only: disk.readonly,
         id: disk.id.clone(),
         notify: match disk.notify {
             Notify::Trap => NotifyMode::Trap,
             Notify::IoEventFd => NotifyMode::IoEventFd {
-                kick: queue_notify_event(vm, window.base)?,
+                kick: queue_notify_event(vm, layout::virtio_mmio(index).base)?,
                 on_failure: stop_on_failure(reasons.clone()),
             },
         },
     };
-    let block = Block::new(Box::new(backend), options)?;
+    Ok(Block::new(Box::new(backend), options)?)
+}
+
+/// Puts `device` on the bus, with the name `name`, as the virtio device number `index`.
+fn add_virtio(
+    buses: &mut Buses,
+    map: &mut AddressMap,
+    vm: &VmFd,
+    memory: &GuestMemoryMmap,
+    index: usize,
+    device: Block,
+    name: &str,
+) -> Result<(), Error> {
+    let window = layout::virtio_mmio(index);
     let interrupt = Arc::new(IrqFd::new(vm, window.gsi)?);
-    let transport = MmioTransport::new(memory.clone(), Box::new(block), interrupt);
+    let transport = MmioTransport::new(memory.clone(), Box::new(device), interrupt);
     let transport = Arc::new(Mutex::new(transport));
-    Ok(buses
-        .mmio
-        .insert(window.base, board::VIRTIO_MMIO_SIZE, transport)?)
+    let (base, len) = (window.base, board::VIRTIO_MMIO_SIZE);
+    map.add_virtio_mmio(base, len, name);
+    Ok(buses.mmio.insert(base, len, transport)?)
 }
 
 /// Lets a device's thread that cannot go on end the machine.

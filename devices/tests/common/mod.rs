@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use devices::virtio::MmioTransport;
 use devices::virtio::block::backend::MemoryBackend;
+use devices::virtio::block::stats::SharedQueueStats;
 use devices::virtio::block::{Block, BlockBackend, BlockOptions, FailureHandler, NotifyMode};
 use devices::{BusDevice, DeviceError, Response};
 use spec::Features;
@@ -88,6 +89,7 @@ pub struct Driver {
     pub failures: Receiver<DeviceError>,
     /// The disk, where it is the one that tests use by default.
     pub disk: MemoryBackend,
+    pub stats: SharedQueueStats,
     kick: Option<EventFd>,
     pub size: u16,
     pub avail_idx: u16,
@@ -153,7 +155,8 @@ impl Driver {
             id: "test disk".to_owned(),
             notify,
         };
-        let block = Block::new(backend, options).unwrap();
+        let mut block = Block::new(backend, options).unwrap();
+        let stats = block.record_stats();
         let memory = memory();
         let edges = Arc::new(Edges::default());
         let transport = MmioTransport::new(memory.clone(), Box::new(block), edges.clone());
@@ -163,6 +166,7 @@ impl Driver {
             edges,
             failures,
             disk,
+            stats,
             kick,
             size: SIZE,
             avail_idx: 0,

@@ -12,8 +12,9 @@ use super::board;
 use super::control::{self, Event, GuestEnd, HostEnd, Performed};
 use super::error::{BenchError, cannot};
 use super::transcript::Transcript;
-use crate::config::{DiskConfig, VmConfig, kernel_cmdline};
+use crate::config::{DiskConfig, StatsReport, VmConfig, kernel_cmdline};
 use crate::interrupt::IrqFd;
+use crate::stats::{Snapshot, Statistics};
 use crate::vm::{RunningVm, Vm};
 
 /// What a machine has that is measured.
@@ -56,6 +57,7 @@ impl MachineOptions {
             cpus: self.cpus,
             memory: self.memory,
             cmdline,
+            stats: self.stats.then_some(StatsReport::Nobody),
         })
     }
 
@@ -77,6 +79,7 @@ impl MachineOptions {
 pub struct Machine {
     // Dropped first: a vCPU's thread that waits for a command would hold up the end of the machine.
     control: HostEnd,
+    statistics: Option<Arc<Statistics>>,
     _running: RunningVm,
 }
 
@@ -114,10 +117,17 @@ impl Machine {
         let memory = vm.memory().clone();
         let mut machine = Self {
             control,
+            statistics: vm.statistics(),
             _running: vm.start(&reasons)?,
         };
         machine.control.boot(&memory)?;
         Ok(machine)
+    }
+
+    /// What has been counted up to this moment, if anything is.
+    #[must_use]
+    pub fn statistics(&self) -> Option<Snapshot> {
+        self.statistics.as_ref().map(|all| all.snapshot())
     }
 
     /// What has its guest do commands.

@@ -18,6 +18,7 @@ mod memory;
 mod pty;
 mod qemu;
 mod smp;
+mod stats;
 mod status;
 #[allow(dead_code)] // The unit tests use more of it.
 #[path = "../../src/boot/test_elf.rs"]
@@ -37,6 +38,7 @@ fn main() {
         memory::tests(),
         qemu::tests(),
         smp::tests(),
+        stats::tests(),
         status::tests(),
     ];
     let trials = trials.into_iter().flatten().collect();

@@ -7,6 +7,7 @@ use vm_memory::{GuestMemoryMmap, VolatileSlice};
 
 use super::backend::{BlockBackend, TransferError};
 use super::request::{Buffers, Geometry, Operation, Request};
+use super::stats::RequestKind;
 use crate::virtio::ram;
 use crate::warn_once::WarnOnce;
 
@@ -23,6 +24,10 @@ pub(super) enum Warned {
 /// What has become of a request.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Answer {
+    /// What it asked for.
+    pub(super) kind: RequestKind,
+    /// Whether the host failed it.
+    pub(super) failed: bool,
     /// How many of the device-writable bytes of the chain have been written.
     pub(super) written: u32,
     /// How many bytes of data the backend was asked to move.
@@ -76,13 +81,16 @@ impl Disk {
         buffers: &Buffers<'_>,
         slices: &mut Vec<VolatileSlice<'m>>,
     ) -> Answer {
-        let mut moved = 0;
-        let (address, (written, status)) = match Request::parse(buffers, &self.geometry) {
+        let (mut moved, mut failed) = (0, false);
+        let parsed = Request::parse(buffers, &self.geometry);
+        let kind = RequestKind::of(&parsed);
+        let (address, (written, status)) = match parsed {
             Ok(request) => {
                 moved = request.operation.transfer_len();
                 match self.execute(memory, request.operation, slices) {
                     Ok(written) => (request.status, (written, status::OK)),
                     Err(error) => {
+                        failed = true;
                         self.warn(Warned::Failed, || {
                             format!("a request failed, and more may: {}", error.source)
                         });
@@ -96,6 +104,7 @@ impl Disk {
                 });
                 match error.status {
                     Some(address) => (address, (0, error.code())),
+                    // What is no request is of the default kind.
                     None => return Answer::default(),
                 }
             }
@@ -104,6 +113,8 @@ impl Disk {
         let status_written = ram::write(memory, address, &[status]).is_ok();
         let total = written.saturating_add(u64::from(status_written));
         Answer {
+            kind,
+            failed,
             written: u32::try_from(total).unwrap_or(u32::MAX),
             moved,
         }

@@ -4,6 +4,7 @@
 pub mod backend;
 mod disk;
 pub mod request;
+pub mod stats;
 mod thread;
 pub mod worker;
 
@@ -23,6 +24,7 @@ use super::{Activation, Drain, VirtioDevice};
 use crate::error::DeviceError;
 use disk::Disk;
 use request::Geometry;
+use stats::{QueueRecorder, SharedQueueStats};
 use thread::WorkerThread;
 use worker::QueueWorker;
 
@@ -99,6 +101,7 @@ pub struct Block {
     config: [u8; config::SIZE],
     notify: NotifyFd,
     id: String,
+    stats: Option<SharedQueueStats>,
     state: State,
 }
 
@@ -163,8 +166,14 @@ impl Block {
                 }
             },
             id,
+            stats: None,
             state: State::Idle(Disk::new(backend, geometry, id_bytes)),
         })
+    }
+
+    /// Keeps statistics of the queue from the next activation on, and returns where.
+    pub fn record_stats(&mut self) -> SharedQueueStats {
+        self.stats.get_or_insert_default().clone()
     }
 
     /// Takes the disk back from whoever serves the queue, when nothing is in flight any more.
@@ -214,7 +223,9 @@ impl VirtioDevice for Block {
         self.state = match std::mem::replace(&mut self.state, State::Failed) {
             State::Idle(disk) => {
                 let queue = SplitQueue::new(&layout, features)?;
-                let worker = QueueWorker::new(disk, memory, queue, features, interrupt);
+                let stats = self.stats.clone().map(QueueRecorder::new);
+                let worker =
+                    QueueWorker::new(disk, memory, queue, features, interrupt).record(stats);
                 match &self.notify {
                     NotifyFd::Trap => State::Trap(worker),
                     NotifyFd::IoEventFd(kick, on_failure) => {

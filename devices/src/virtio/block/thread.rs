@@ -10,6 +10,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::FailureHandler;
 use super::disk::Disk;
+use super::stats::DrainCause;
 use super::worker::QueueWorker;
 use crate::error::DeviceError;
 use crate::virtio::Drain;
@@ -76,6 +77,7 @@ fn run(
             Drain::More => Ok(()),
             Drain::Complete => wait(kick),
         });
+        worker.woken(DrainCause::EventFd);
         if let Err(error) = waited {
             (on_failure.0)(error);
             break;

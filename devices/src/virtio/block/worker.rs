@@ -9,6 +9,7 @@ use vm_memory::GuestMemoryMmap;
 
 use super::disk::{Answer, Disk, Warned};
 use super::request::Buffers;
+use super::stats::{DrainCause, QueueRecorder};
 use crate::error::DeviceError;
 use crate::virtio::queue::{Batch, RingError, SplitQueue};
 use crate::virtio::{Drain, InterruptState};
@@ -29,6 +30,7 @@ pub struct QueueWorker {
     /// What is left of it is served first by the next drain.
     batch: Batch,
     descriptors: Vec<Descriptor>,
+    stats: Option<Box<QueueRecorder>>,
 }
 
 impl QueueWorker {
@@ -49,6 +51,21 @@ impl QueueWorker {
             broken: false,
             batch: Batch::default(),
             descriptors: Vec::new(),
+            stats: None,
+        }
+    }
+
+    /// Has `stats` kept, if there are any, of what is done from now on.
+    pub(super) fn record(mut self, stats: Option<QueueRecorder>) -> Self {
+        self.stats = stats.map(Box::new);
+        self
+    }
+
+    /// Tells the statistics what the next drain begins for: a notification by trap, if nobody
+    /// tells.
+    pub(super) fn woken(&mut self, cause: DrainCause) {
+        if let Some(stats) = &mut self.stats {
+            stats.woken(cause);
         }
     }
 
@@ -73,13 +90,18 @@ impl QueueWorker {
                 format!("{error}; the device needs a reset, and may again")
             });
         }
-        if self.queue.wants_interrupt(&self.memory) {
+        let drained = drained.unwrap_or(Drain::Complete);
+        let interrupted = self.queue.wants_interrupt(&self.memory);
+        if let Some(stats) = &mut self.stats {
+            stats.drained(drained, interrupted);
+        }
+        if interrupted {
             self.interrupt.used_buffer()?;
         }
         if self.broken {
             self.interrupt.needs_reset()?;
         }
-        Ok(drained.unwrap_or(Drain::Complete))
+        Ok(drained)
     }
 
     /// The driver is asked not to notify while this goes on, and again to do so only when the
@@ -94,6 +116,9 @@ impl QueueWorker {
             let Some(head) = self.batch.heads.pop_front() else {
                 if self.queue.take(memory, chains, &mut self.batch)? == 0 {
                     break;
+                }
+                if let Some(stats) = &mut self.stats {
+                    stats.taken(self.batch.refused);
                 }
                 chains = chains.saturating_sub(self.batch.refused);
                 if self.batch.refused > 0 {
@@ -122,6 +147,9 @@ impl QueueWorker {
             };
             moved = moved.saturating_add(answer.moved);
             self.queue.add_used(memory, head, answer.written)?;
+            if let Some(stats) = &mut self.stats {
+                stats.used(answer.kind, (!answer.failed).then_some(answer.moved));
+            }
         }
         let spent = chains == 0 || moved >= SHARE;
         if spent || self.queue.rearm_notifications(memory)? {

@@ -1,0 +1,312 @@
+//! What the request queue of a block device has done: counts and latencies, and who keeps them
+//! while the queue is served. It looks at no ring and no request.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use super::request::{Operation, ParseError, Refusal, Request};
+use crate::distribution::Distribution;
+use crate::virtio::Drain;
+
+/// What a chain turned out to ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RequestKind {
+    /// VIRTIO_BLK_T_IN.
+    In,
+    /// VIRTIO_BLK_T_OUT.
+    Out,
+    /// VIRTIO_BLK_T_FLUSH.
+    Flush,
+    /// VIRTIO_BLK_T_GET_ID.
+    GetId,
+    /// A type that the device does not know: answered with VIRTIO_BLK_S_UNSUPP.
+    Unsupported,
+    /// No sound request, or one that this disk does not take: answered with VIRTIO_BLK_S_IOERR
+    /// where there is a status byte to answer with.
+    #[default]
+    Refused,
+}
+
+impl RequestKind {
+    /// Every kind.
+    pub const ALL: [Self; 6] = [
+        Self::In,
+        Self::Out,
+        Self::Flush,
+        Self::GetId,
+        Self::Unsupported,
+        Self::Refused,
+    ];
+
+    /// The kind of what parsing has found.
+    pub(super) fn of(parsed: &Result<Request<'_>, ParseError>) -> Self {
+        match parsed {
+            Ok(request) => match request.operation {
+                Operation::In { .. } => Self::In,
+                Operation::Out { .. } => Self::Out,
+                Operation::Flush => Self::Flush,
+                Operation::GetId { .. } => Self::GetId,
+            },
+            Err(error) => match error.reason {
+                Refusal::Unknown(_) => Self::Unsupported,
+                _ => Self::Refused,
+            },
+        }
+    }
+
+    /// The specification's name of the type; for what has none, what became of it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::In => "IN",
+            Self::Out => "OUT",
+            Self::Flush => "FLUSH",
+            Self::GetId => "GET_ID",
+            Self::Unsupported => "unsupported",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// What made a drain of the queue begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DrainCause {
+    /// The driver's write to QueueNotify came to the transport.
+    Trap,
+    /// The kernel turned that write into one to an eventfd.
+    EventFd,
+    /// Nobody asked: the available ring was looked at.
+    Poll,
+    /// The device was activated; there may be buffers from before.
+    Activation,
+    /// The drain before had come to its bound.
+    Continuation,
+}
+
+impl DrainCause {
+    /// Every cause.
+    pub const ALL: [Self; 5] = [
+        Self::Trap,
+        Self::EventFd,
+        Self::Poll,
+        Self::Activation,
+        Self::Continuation,
+    ];
+
+    /// A word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Trap => "trap",
+            Self::EventFd => "eventfd",
+            Self::Poll => "poll",
+            Self::Activation => "activation",
+            Self::Continuation => "continuation",
+        }
+    }
+}
+
+/// What has become of the requests of one kind.
+#[derive(Clone, Debug, Default)]
+pub struct RequestStats {
+    /// How many of them the host failed; they are answered with VIRTIO_BLK_S_IOERR.
+    pub failed: u64,
+    /// How many bytes of data the others have moved.
+    pub bytes: u64,
+    /// For each of them the time from when its chain was taken from the available ring to when it
+    /// was in the used ring, in nanoseconds.
+    pub latency: Distribution,
+}
+
+impl RequestStats {
+    /// How many there were.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.latency.count()
+    }
+
+    fn since(&self, earlier: &Self) -> Self {
+        Self {
+            failed: self.failed.saturating_sub(earlier.failed),
+            bytes: self.bytes.saturating_sub(earlier.bytes),
+            latency: self.latency.since(&earlier.latency),
+        }
+    }
+}
+
+/// What a request queue has done, over all lives of its device.
+#[derive(Clone, Debug, Default)]
+pub struct QueueStats {
+    requests: [RequestStats; RequestKind::ALL.len()],
+    drains: [u64; DrainCause::ALL.len()],
+    /// How many requests each drain that found any has served.
+    pub batch: Distribution,
+    /// How many entries of the available ring were no head, or one that was in flight: nothing
+    /// can be used for these.
+    pub skipped: u64,
+    /// How many used buffer notifications have been sent.
+    pub interrupts: u64,
+    /// How many drains have used buffers that the driver did not want to be told of.
+    pub suppressed: u64,
+}
+
+impl QueueStats {
+    /// The requests of this kind.
+    #[must_use]
+    pub fn requests(&self, kind: RequestKind) -> &RequestStats {
+        &self.requests[kind as usize]
+    }
+
+    /// How many requests of any kind there were.
+    #[must_use]
+    pub fn request_count(&self) -> u64 {
+        self.requests.iter().map(RequestStats::count).sum()
+    }
+
+    /// The latency of requests of any kind, in nanoseconds.
+    #[must_use]
+    pub fn latency(&self) -> Distribution {
+        let mut all = Distribution::new();
+        for requests in &self.requests {
+            all.add(&requests.latency);
+        }
+        all
+    }
+
+    /// How many drains began for this cause.
+    #[must_use]
+    pub fn drains(&self, cause: DrainCause) -> u64 {
+        self.drains[cause as usize]
+    }
+
+    /// How many drains there were.
+    #[must_use]
+    pub fn drain_count(&self) -> u64 {
+        self.drains.iter().sum()
+    }
+
+    /// How many drains found nothing to serve.
+    #[must_use]
+    pub fn empty_drains(&self) -> u64 {
+        self.drain_count().saturating_sub(self.batch.count())
+    }
+
+    /// What has been done since the queue had done what is in `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let less = |later: u64, earlier: u64| later.saturating_sub(earlier);
+        Self {
+            requests: std::array::from_fn(|i| self.requests[i].since(&earlier.requests[i])),
+            drains: std::array::from_fn(|i| less(self.drains[i], earlier.drains[i])),
+            batch: self.batch.since(&earlier.batch),
+            skipped: less(self.skipped, earlier.skipped),
+            interrupts: less(self.interrupts, earlier.interrupts),
+            suppressed: less(self.suppressed, earlier.suppressed),
+        }
+    }
+}
+
+/// The statistics of a queue, shared between whoever serves it and those who look. They are locked
+/// for each request and drain alone, never during I/O.
+#[derive(Clone, Default)]
+pub struct SharedQueueStats(Arc<Mutex<QueueStats>>);
+
+impl SharedQueueStats {
+    /// What the queue has done up to this moment.
+    #[must_use]
+    pub fn snapshot(&self) -> QueueStats {
+        self.with(|stats| stats.clone())
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut QueueStats) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl fmt::Debug for SharedQueueStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.snapshot().fmt(f)
+    }
+}
+
+/// Keeps the statistics of a queue as it is served, from one activation of its device on.
+pub(super) struct QueueRecorder {
+    stats: SharedQueueStats,
+    /// What the next drain begins for.
+    cause: DrainCause,
+    /// When the chains that are being served were taken.
+    taken: Instant,
+    /// How many requests the drain has served so far.
+    batch: u64,
+}
+
+impl QueueRecorder {
+    pub(super) fn new(stats: SharedQueueStats) -> Self {
+        Self {
+            stats,
+            cause: DrainCause::Activation,
+            taken: Instant::now(),
+            batch: 0,
+        }
+    }
+
+    /// The next drain begins for `cause`, unless it would have begun without it.
+    pub(super) fn woken(&mut self, cause: DrainCause) {
+        if !matches!(
+            self.cause,
+            DrainCause::Activation | DrainCause::Continuation
+        ) {
+            self.cause = cause;
+        }
+    }
+
+    /// Chains have been taken from the available ring, and `skipped` entries that are none.
+    pub(super) fn taken(&mut self, skipped: u16) {
+        self.taken = Instant::now();
+        if skipped > 0 {
+            self.stats.with(|stats| stats.skipped += u64::from(skipped));
+        }
+    }
+
+    /// A request of `kind` is in the used ring. It has moved this many bytes of data, or `None`
+    /// where the host failed it.
+    pub(super) fn used(&mut self, kind: RequestKind, moved: Option<u64>) {
+        let latency = self.taken.elapsed();
+        self.batch += 1;
+        self.stats.with(|stats| {
+            let requests = &mut stats.requests[kind as usize];
+            requests.latency.record_time(latency);
+            match moved {
+                Some(bytes) => requests.bytes += bytes,
+                None => requests.failed += 1,
+            }
+        });
+    }
+
+    /// A drain has ended like this, and the driver has been interrupted if it `interrupted`.
+    pub(super) fn drained(&mut self, drain: Drain, interrupted: bool) {
+        let batch = std::mem::take(&mut self.batch);
+        let cause = self.cause;
+        self.stats.with(|stats| {
+            stats.drains[cause as usize] += 1;
+            if batch > 0 {
+                stats.batch.record(batch);
+                if interrupted {
+                    stats.interrupts += 1;
+                } else {
+                    stats.suppressed += 1;
+                }
+            }
+        });
+        self.cause = match drain {
+            Drain::More => DrainCause::Continuation,
+            // Whoever calls again without a word does so for a notification that it got.
+            Drain::Complete => DrainCause::Trap,
+        };
+    }
+}
+
+#[cfg(test)]
+#[path = "stats_tests.rs"]
+mod tests;

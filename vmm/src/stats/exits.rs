@@ -1,0 +1,241 @@
+//! The exits of a vCPU to user space: how many of each kind at each address, and how long they were
+//! handled. Handles none itself.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use devices::Distribution;
+use kvm_ioctls::VcpuExit;
+
+use super::address::{AddressMap, Space};
+
+/// How many addresses of devices a vCPU has rows for.
+const MAX_MAPPED: usize = 192;
+/// How many addresses without a device a vCPU has rows for: the guest may touch any of 2^64.
+const MAX_UNMAPPED: usize = 64;
+
+/// Why KVM_RUN returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ExitKind {
+    /// KVM_EXIT_IO, reading a port.
+    PioIn,
+    /// KVM_EXIT_IO, writing a port.
+    PioOut,
+    /// KVM_EXIT_MMIO, reading.
+    MmioRead,
+    /// KVM_EXIT_MMIO, writing.
+    MmioWrite,
+    /// KVM_EXIT_HLT.
+    Hlt,
+    /// KVM_EXIT_IRQ_WINDOW_OPEN.
+    IrqWindow,
+    /// KVM_EXIT_INTR: a signal to the vCPU's thread.
+    Signal,
+    /// EAGAIN: a vCPU that waits to be started was woken.
+    Wait,
+    /// KVM_EXIT_SHUTDOWN.
+    Shutdown,
+    /// KVM_EXIT_FAIL_ENTRY.
+    FailEntry,
+    /// KVM_EXIT_INTERNAL_ERROR.
+    InternalError,
+    /// Any other exit, or any other error of KVM_RUN.
+    Other,
+}
+
+impl ExitKind {
+    /// A word or two for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PioIn => "pio in",
+            Self::PioOut => "pio out",
+            Self::MmioRead => "mmio read",
+            Self::MmioWrite => "mmio write",
+            Self::Hlt => "hlt",
+            Self::IrqWindow => "irq window",
+            Self::Signal => "signal",
+            Self::Wait => "wait",
+            Self::Shutdown => "shutdown",
+            Self::FailEntry => "fail entry",
+            Self::InternalError => "internal error",
+            Self::Other => "other",
+        }
+    }
+
+    /// What kind of address goes with it.
+    #[must_use]
+    pub const fn space(self) -> Option<Space> {
+        match self {
+            Self::PioIn | Self::PioOut => Some(Space::Pio),
+            Self::MmioRead | Self::MmioWrite => Some(Space::Mmio),
+            _ => None,
+        }
+    }
+}
+
+/// What exits are counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ExitSite {
+    /// Why KVM_RUN returned.
+    pub kind: ExitKind,
+    /// The address, where the kind has one; `None` for all addresses that have no row of their
+    /// own.
+    pub address: Option<u64>,
+}
+
+impl ExitSite {
+    /// What KVM_RUN has returned with.
+    #[must_use]
+    pub fn of(exit: &Result<VcpuExit<'_>, kvm_ioctls::Error>) -> Self {
+        let (kind, address) = match exit {
+            Ok(VcpuExit::IoIn(port, _)) => (ExitKind::PioIn, Some((*port).into())),
+            Ok(VcpuExit::IoOut(port, _)) => (ExitKind::PioOut, Some((*port).into())),
+            Ok(VcpuExit::MmioRead(address, _)) => (ExitKind::MmioRead, Some(*address)),
+            Ok(VcpuExit::MmioWrite(address, _)) => (ExitKind::MmioWrite, Some(*address)),
+            Ok(VcpuExit::Hlt) => (ExitKind::Hlt, None),
+            Ok(VcpuExit::IrqWindowOpen) => (ExitKind::IrqWindow, None),
+            Ok(VcpuExit::Intr) => (ExitKind::Signal, None),
+            Ok(VcpuExit::Shutdown) => (ExitKind::Shutdown, None),
+            Ok(VcpuExit::FailEntry(..)) => (ExitKind::FailEntry, None),
+            Ok(VcpuExit::InternalError) => (ExitKind::InternalError, None),
+            Ok(_) => (ExitKind::Other, None),
+            Err(error) => match error.errno() {
+                libc::EINTR => (ExitKind::Signal, None),
+                libc::EAGAIN => (ExitKind::Wait, None),
+                _ => (ExitKind::Other, None),
+            },
+        };
+        Self { kind, address }
+    }
+}
+
+/// The exits of one vCPU, or of several.
+#[derive(Clone, Debug, Default)]
+pub struct VcpuStats {
+    /// Sorted.
+    sites: Vec<ExitSite>,
+    /// For each of `sites` the time in user space, from KVM_RUN's return on, in nanoseconds.
+    times: Vec<Distribution>,
+    /// How many of `sites` are addresses of devices, and how many have none.
+    mapped: usize,
+    unmapped: usize,
+}
+
+impl VcpuStats {
+    /// Each row of the table: where there were exits, and how long each was in user space, in
+    /// nanoseconds.
+    pub fn rows(&self) -> impl Iterator<Item = (ExitSite, &Distribution)> {
+        let rows = self.sites.iter().copied().zip(&self.times);
+        rows.filter(|(_, times)| times.count() > 0)
+    }
+
+    /// How many exits there were.
+    #[must_use]
+    pub fn exits(&self) -> u64 {
+        self.times.iter().map(Distribution::count).sum()
+    }
+
+    /// How many exits there were of the sites that `wanted` says.
+    pub fn exits_at(&self, wanted: impl Fn(ExitSite) -> bool) -> u64 {
+        let rows = self.rows().filter(|(site, _)| wanted(*site));
+        rows.map(|(_, times)| times.count()).sum()
+    }
+
+    /// The exits that have come since there were those in `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut later = self.clone();
+        for (site, times) in later.sites.iter().zip(&mut later.times) {
+            if let Ok(at) = earlier.sites.binary_search(site) {
+                *times = times.since(&earlier.times[at]);
+            }
+        }
+        later
+    }
+
+    /// Adds all exits of `other`.
+    pub fn add(&mut self, other: &Self) {
+        for (site, times) in other.rows() {
+            self.row(site).add(times);
+        }
+    }
+
+    /// Adds an exit at `site`. Which addresses are devices', `map` knows.
+    fn record(&mut self, site: ExitSite, map: &AddressMap, time: Duration) {
+        if let Ok(at) = self.sites.binary_search(&site) {
+            return self.times[at].record_time(time);
+        }
+        let site = if self.has_room(site, map) {
+            site
+        } else {
+            ExitSite {
+                address: None,
+                ..site
+            }
+        };
+        self.row(site).record_time(time);
+    }
+
+    /// Whether there may be a new row for `site`; if so it is counted.
+    fn has_room(&mut self, site: ExitSite, map: &AddressMap) -> bool {
+        let (Some(space), Some(address)) = (site.kind.space(), site.address) else {
+            return true;
+        };
+        let (rows, max) = if map.is_mapped(space, address) {
+            (&mut self.mapped, MAX_MAPPED)
+        } else {
+            (&mut self.unmapped, MAX_UNMAPPED)
+        };
+        let room = *rows < max;
+        *rows += usize::from(room);
+        room
+    }
+
+    /// The times of `site`, in a new row if there is none.
+    fn row(&mut self, site: ExitSite) -> &mut Distribution {
+        let at = match self.sites.binary_search(&site) {
+            Ok(at) => at,
+            Err(at) => {
+                self.sites.insert(at, site);
+                self.times.insert(at, Distribution::new());
+                at
+            }
+        };
+        &mut self.times[at]
+    }
+}
+
+/// Counts the exits of one vCPU, on its thread; the lock is for those who look meanwhile.
+#[derive(Clone, Debug)]
+pub struct ExitRecorder {
+    stats: Arc<Mutex<VcpuStats>>,
+    map: Arc<AddressMap>,
+}
+
+impl ExitRecorder {
+    pub(super) fn new(map: Arc<AddressMap>) -> Self {
+        let stats = Arc::default();
+        Self { stats, map }
+    }
+
+    /// Has an exit at `site` handled, and counts it with the time that took.
+    pub fn time<T>(&self, site: ExitSite, handle: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let handled = handle();
+        let time = start.elapsed();
+        let stats = self.stats.lock();
+        let mut stats = stats.unwrap_or_else(PoisonError::into_inner);
+        stats.record(site, &self.map, time);
+        handled
+    }
+
+    pub(super) fn snapshot(&self) -> VcpuStats {
+        let stats = self.stats.lock();
+        stats.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[cfg(test)]
+#[path = "exits_tests.rs"]
+mod tests;

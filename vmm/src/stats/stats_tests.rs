@@ -1,0 +1,67 @@
+use super::exits::{ExitKind, ExitSite};
+use super::*;
+
+const SITE: ExitSite = ExitSite {
+    kind: ExitKind::Hlt,
+    address: None,
+};
+
+fn statistics() -> (Statistics, ExitRecorder) {
+    let disks = vec![("disk".to_owned(), SharedQueueStats::default())];
+    let mut statistics = Statistics::new(StatsReport::Nobody, AddressMap::default(), disks);
+    let recorder = ExitRecorder::new(Arc::clone(&statistics.map));
+    let vcpu = (recorder.clone(), Err(KvmStatsError::Missing));
+    statistics.vcpus.push(vcpu);
+    (statistics, recorder)
+}
+
+#[test]
+fn a_snapshot_has_what_was_counted_and_the_reason_why_the_kernel_counts_nothing() {
+    let (statistics, recorder) = statistics();
+    recorder.time(SITE, || ());
+    let snapshot = statistics.snapshot();
+    assert_eq!(snapshot.vcpus[0].exits.exits(), 1);
+    let reason = snapshot.vcpus[0].kvm.as_ref().unwrap_err();
+    assert!(reason.contains("KVM_CAP_BINARY_STATS_FD"), "{reason}");
+    assert_eq!(snapshot.disks[0].0, "disk");
+}
+
+#[test]
+fn what_is_between_two_snapshots_is_their_difference() {
+    let (statistics, recorder) = statistics();
+    let counters = |exits, blocking| {
+        let counters = [("exits", exits), ("blocking", blocking)];
+        Ok(counters
+            .map(|(name, value)| (name.to_owned(), value))
+            .into())
+    };
+    recorder.time(SITE, || ());
+    let mut earlier = statistics.snapshot();
+    earlier.vcpus[0].kvm = counters(10, 1);
+    recorder.time(SITE, || ());
+    recorder.time(SITE, || ());
+    let mut later = statistics.snapshot();
+    later.vcpus[0].kvm = counters(15, 0);
+
+    let since = later.since(&earlier);
+    assert_eq!(since.time, later.time - earlier.time);
+    assert_eq!(since.vcpus[0].exits.exits(), 2);
+    assert_eq!(since.vcpus[0].kvm, counters(5, 0));
+    assert_eq!(since.disks[0].1.request_count(), 0);
+}
+
+#[test]
+fn a_report_of_a_machine_in_which_nothing_has_happened_can_be_made() {
+    let (statistics, _) = statistics();
+    let report = Report::new(&statistics.snapshot(), &statistics.map);
+    let text = text::render(&report);
+    for line in [
+        "  all                         0  100.0%",
+        "  all       0       0      0       0       0         0       0",
+        "  drains: 0; 0 found nothing",
+        "  exits to user space      0",
+    ] {
+        assert!(text.lines().any(|l| l == line), "no {line:?} in\n{text}");
+    }
+    assert!(report.to_json().ends_with("}\n"));
+}
