@@ -22,8 +22,8 @@ pub const NOP_PORT: u16 = 0x704;
 pub const EVENT_PORT: u16 = 0x708;
 /// Port of four bytes whose writes of [`MATCH`] KVM turns into an event.
 pub const MATCH_PORT: u16 = 0x70c;
-/// Port of four bytes that the guest's handler of [`GSI`] writes for [`Kind::IrqHalted`] and
-/// [`Kind::IrqRunning`].
+/// Port of four bytes that the guest writes for [`Kind::IrqHalted`] and [`Kind::IrqRunning`]: once
+/// when [`GSI`] may come, and then in each of its handlers.
 pub const HANDLED_PORT: u16 = 0x710;
 /// How many ports there are from [`CONTROL_PORT`].
 pub const PORTS: u64 = 0x14;
@@ -94,7 +94,8 @@ pub enum Kind {
     HltTimer = 16,
     /// A write to [`DOORBELL_ADDR`]. Latencies: from before the write to the handler of [`GSI`].
     Doorbell = 17,
-    /// Waits, halted, for [`GSI`], `iterations` times. The VMM takes the times.
+    /// Waits, halted, for [`GSI`], `iterations` times, after it has said that it is ready by
+    /// [`HANDLED_PORT`]. The VMM takes the times.
     IrqHalted = 18,
     /// The same with a CPU that is busy.
     IrqRunning = 19,

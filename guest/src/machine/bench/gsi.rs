@@ -3,10 +3,11 @@
 use core::ptr;
 
 use guest::workloads::bench::Latencies;
-use spec::bench::{DOORBELL_ADDR, MATCH};
+use spec::bench::{DOORBELL_ADDR, HANDLED_PORT, MATCH};
 
 use super::handlers;
 use crate::machine::cpu;
+use crate::machine::port::out32;
 
 /// Writes to the doorbell, and waits for the interrupt that follows, `iterations` times.
 pub fn ring(iterations: u64, latencies: &mut Latencies<'_>) {
@@ -31,6 +32,7 @@ pub fn ring(iterations: u64, latencies: &mut Latencies<'_>) {
 pub fn wait_halted(iterations: u64) {
     let last = handlers::count() + iterations;
     handlers::install_gsi_tell_host();
+    tell_ready();
     cpu::halt_until(|| handlers::count() >= last);
 }
 
@@ -38,6 +40,12 @@ pub fn wait_halted(iterations: u64) {
 pub fn wait_running(iterations: u64) {
     let last = handlers::count() + iterations;
     handlers::install_gsi_tell_host();
+    tell_ready();
     cpu::enable_interrupts();
     while handlers::count() < last {}
+}
+
+/// Tells the VMM that an interrupt would not be lost: before its pin is routed it is.
+fn tell_ready() {
+    out32(HANDLED_PORT, 0);
 }
