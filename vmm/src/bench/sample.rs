@@ -125,6 +125,7 @@ pub fn report() -> Report {
         warnings: vec!["Only one CPU: the threads of the machine take turns.".into()],
         exits: Some(Exits {
             tsc_khz: 2_000_000,
+            tsc_khz_by_clock: 2_000_100,
             kinds,
         }),
         block: Some(Block {
