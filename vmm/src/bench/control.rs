@@ -3,8 +3,8 @@
 //! vCPU is run, and does not interpret what is measured.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use devices::virtio::Interrupt;
@@ -26,24 +26,22 @@ const BOOT_LIMIT: Duration = Duration::from_secs(10);
 pub fn ends(transcript: Transcript, interrupt: Arc<dyn Interrupt>) -> (GuestEnd, HostEnd) {
     let (commands, received) = mpsc::channel();
     let (events, sent) = mpsc::channel();
-    let handled = Arc::new(Handled {
-        epoch: Instant::now(),
-        at: AtomicU64::new(Handled::NOT_YET),
-    });
+    // One is awaited before the next can come; a guest that says it more often is not heard.
+    let (handled, entries) = mpsc::sync_channel(1);
     let guest = GuestEnd {
         page: None,
         started: None,
         pin: None,
         commands: received,
         events,
-        handled: Arc::clone(&handled),
+        handled,
     };
     let host = HostEnd {
         memory: GuestMemoryMmap::new(),
         page: None,
         commands,
         events: sent,
-        handled,
+        handled: entries,
         interrupt,
         transcript,
     };
@@ -91,34 +89,6 @@ impl Moment {
     }
 }
 
-/// When the guest's interrupt handler last said that it had been entered.
-#[derive(Debug)]
-struct Handled {
-    epoch: Instant,
-    /// In nanoseconds after the epoch.
-    at: AtomicU64,
-}
-
-impl Handled {
-    const NOT_YET: u64 = 0;
-
-    fn clear(&self) {
-        self.at.store(Self::NOT_YET, Ordering::Release);
-    }
-
-    fn set(&self) {
-        let nanos = self.epoch.elapsed().as_nanos() as u64;
-        self.at.store(nanos, Ordering::Release);
-    }
-
-    fn get(&self) -> Option<Instant> {
-        match self.at.load(Ordering::Acquire) {
-            Self::NOT_YET => None,
-            nanos => Some(self.epoch + Duration::from_nanos(nanos)),
-        }
-    }
-}
-
 /// The end of the vCPU's thread.
 #[derive(Debug)]
 pub struct GuestEnd {
@@ -128,7 +98,7 @@ pub struct GuestEnd {
     pin: Option<usize>,
     commands: Receiver<()>,
     events: Sender<Event>,
-    handled: Arc<Handled>,
+    handled: SyncSender<Instant>,
 }
 
 impl GuestEnd {
@@ -170,9 +140,11 @@ impl GuestEnd {
         GO
     }
 
-    /// The guest's interrupt handler says that it has been entered.
+    /// The guest is ready for an interrupt, or has come to handle one.
     pub fn handled(&self) {
-        self.handled.set();
+        let now = Instant::now();
+        // Nobody waits for it when the machine is to stop, or the guest says it out of turn.
+        let _ = self.handled.try_send(now);
     }
 }
 
@@ -184,7 +156,8 @@ pub struct HostEnd {
     page: Option<GuestAddress>,
     commands: Sender<()>,
     events: Receiver<Event>,
-    handled: Arc<Handled>,
+    /// When the guest was ready for an interrupt, or has come to handle one.
+    handled: Receiver<Instant>,
     interrupt: Arc<dyn Interrupt>,
     transcript: Transcript,
 }
@@ -225,7 +198,7 @@ impl HostEnd {
 
     /// The same for [`spec::bench::Kind::IrqHalted`] and [`spec::bench::Kind::IrqRunning`]: raises
     /// each of the interrupts that the guest waits for, `settle` after the last one was handled, and
-    /// returns how long it took each to be so, as seen by this thread, which spins.
+    /// returns how long it took each until the vCPU's thread was told that the handler runs.
     ///
     /// # Errors
     /// As for [`perform`](Self::perform); each interrupt has `limit` to be handled.
@@ -236,32 +209,29 @@ impl HostEnd {
         limit: Duration,
     ) -> Result<(Performed, Vec<Duration>), BenchError> {
         let page = self.give(command)?;
+        self.handled(limit)?;
         let mut times = Vec::new();
         for _ in 0..command.iterations {
-            let begin = Instant::now();
-            while begin.elapsed() < settle {
-                std::hint::spin_loop();
-            }
+            thread::sleep(settle);
             times.push(self.interrupt_once(limit)?);
         }
         Ok((self.result(page, limit)?, times))
     }
 
+    /// Waits without spinning: KVM raises the interrupt on a thread of its own, which may need this
+    /// CPU.
     fn interrupt_once(&self, limit: Duration) -> Result<Duration, BenchError> {
-        self.handled.clear();
         let begin = Instant::now();
         self.interrupt
             .signal()
             .map_err(cannot("raise an interrupt"))?;
-        loop {
-            if let Some(end) = self.handled.get() {
-                return Ok(end.saturating_duration_since(begin));
-            }
-            if begin.elapsed() > limit {
-                return Err(self.timeout("handle an interrupt", limit));
-            }
-            std::hint::spin_loop();
-        }
+        Ok(self.handled(limit)?.saturating_duration_since(begin))
+    }
+
+    /// When the guest has written to [`spec::bench::HANDLED_PORT`] next.
+    fn handled(&self, limit: Duration) -> Result<Instant, BenchError> {
+        let at = self.handled.recv_timeout(limit);
+        at.map_err(|_| self.timeout("come to handle an interrupt", limit))
     }
 
     /// Gives the guest `command`, and returns its page.

@@ -1,5 +1,4 @@
 use std::io;
-use std::thread;
 
 use spec::bench::Kind;
 
@@ -9,11 +8,11 @@ const PAGE: u32 = 0x5000;
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// An interrupt whose handler says at once that it has been entered.
-struct Handler(Arc<Handled>);
+struct Handler(SyncSender<Instant>);
 
 impl Interrupt for Handler {
     fn signal(&self) -> io::Result<()> {
-        self.0.set();
+        self.0.send(Instant::now()).unwrap();
         Ok(())
     }
 }
@@ -37,7 +36,7 @@ fn with_guest(
     guest: impl Fn(&GuestMemoryMmap, Command) -> Outcome + Send + 'static,
 ) -> (HostEnd, thread::JoinHandle<()>) {
     let (mut port, mut host) = ends(Transcript::default(), Arc::new(Lost));
-    host.interrupt = Arc::new(Handler(Arc::clone(&host.handled)));
+    host.interrupt = Arc::new(Handler(port.handled.clone()));
     let memory = memory();
     let ram = memory.clone();
     let thread = thread::spawn(move || {
@@ -181,10 +180,13 @@ fn a_guest_without_a_page_is_given_nothing() {
 #[test]
 fn each_interrupt_is_timed_up_to_its_handler() {
     let (mut host, guest) = with_guest(|_, command| done(command));
+    let ready = Arc::clone(&host.interrupt);
+    ready.signal().unwrap();
     let settle = Duration::from_micros(1);
     let (performed, times) = host.interrupt(&command(5), settle, LIMIT).unwrap();
     assert_eq!(performed.outcome.iterations, 5);
     assert_eq!(times.len(), 5);
+    ready.signal().unwrap();
     host.interrupt = Arc::new(Lost);
     let limit = Duration::from_millis(1);
     let error = host.interrupt(&command(5), settle, limit).unwrap_err();
