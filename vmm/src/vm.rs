@@ -173,10 +173,10 @@ impl Vm {
         self,
         (sender, reasons): (Sender<StopReason>, Receiver<StopReason>),
     ) -> Result<StopReason, Error> {
+        let printed = (self.statistics.clone()).filter(|statistics| statistics.are_printed());
         // Each of these undoes itself when dropped, in reverse order. Signals come first: from
         // then on none ends the process while the terminal is not as it was.
-        let statistics = self.statistics.clone();
-        let signals = SignalThread::spawn(sender.clone(), statistics.clone())?;
+        let signals = SignalThread::spawn(sender.clone(), printed.clone())?;
         let stdin = terminal::take_over_stdin().map_err(cannot("set the terminal"))?;
         let source = match &stdin {
             Input::Terminal(_) => Some(Source::Keys),
@@ -193,7 +193,7 @@ impl Vm {
         drop(running);
         drop(console);
         drop(stdin);
-        if let Some(statistics) = statistics {
+        if let Some(statistics) = printed {
             statistics.print();
         }
         drop(signals);
