@@ -93,6 +93,7 @@ impl SerialConsole {
 }
 
 /// Where bytes for the guest go in. Never waits for the output, however long that takes.
+#[derive(Clone)]
 pub struct SerialInput(Arc<Mutex<Uart>>);
 
 impl SerialInput {

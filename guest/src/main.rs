@@ -8,6 +8,7 @@ mod machine;
 
 use core::cell::UnsafeCell;
 use core::fmt::Write;
+use core::ptr;
 
 use guest::cmdline::CommandLine;
 use guest::dma::Arena;
@@ -46,11 +47,21 @@ extern "C" fn start(start_info: u64, boot_params: u64, entry_bits: u32) -> ! {
     // SAFETY: the static is used nowhere else, `start` is called once, and the image is
     // identity-mapped.
     let arena = unsafe { Arena::new(DMA_MEMORY.0.get().cast(), ARENA_SIZE) };
+    let (ram, ram_end) = boot.free_ram();
+    // SAFETY: the memory map says that this is RAM, it is identity-mapped, and neither the image nor
+    // what the loader left is in it.
+    let ram = unsafe {
+        Arena::new(
+            ptr::with_exposed_provenance_mut(ram as usize),
+            (ram_end - ram) as usize,
+        )
+    };
     let ok = workloads::run(&mut Environment {
         command_line,
         console: &mut console,
         machine: &mut BareMetal::new(boot, entry_bits),
         arena,
+        ram,
     });
     exit(if ok { 0 } else { 1 })
 }

@@ -233,8 +233,7 @@ fn parse_switch(value: &str) -> Result<bool, DiskError> {
 }
 
 fn parse_notify(value: &str) -> Result<Notify, DiskError> {
-    let mode = Notify::ALL.into_iter().find(|mode| mode.name() == value);
-    mode.ok_or_else(|| DiskError::Notify(value.into()))
+    Notify::from_name(value).ok_or_else(|| DiskError::Notify(value.into()))
 }
 
 fn parse_id(value: &str) -> Result<String, DiskError> {

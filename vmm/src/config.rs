@@ -74,7 +74,7 @@ pub enum Notify {
 }
 
 impl Notify {
-    /// Every mode.
+    /// Every mode, the default first.
     pub const ALL: [Self; 4] = [
         Self::Trap,
         Self::IoEventFd,
@@ -82,7 +82,7 @@ impl Notify {
         Self::Poll,
     ];
 
-    /// What the command line calls it.
+    /// What the mode is called where a user chooses it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -91,6 +91,12 @@ impl Notify {
             Self::IoEventFdDatamatch => "ioeventfd-datamatch",
             Self::Poll => "poll",
         }
+    }
+
+    /// The mode that is called `name`.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.name() == name)
     }
 }
 

@@ -58,3 +58,12 @@ fn a_command_line_is_printable_ascii() {
         assert_eq!(cmdline(words, 0).unwrap_err(), CmdlineError::NotPrintable);
     }
 }
+
+#[test]
+fn each_notify_mode_is_found_by_its_own_name() {
+    for mode in Notify::ALL {
+        assert_eq!(Notify::from_name(mode.name()), Some(mode));
+    }
+    assert_eq!(Notify::ALL[0], Notify::default());
+    assert_eq!(Notify::from_name("Trap"), None);
+}

@@ -3,6 +3,7 @@
 
 pub mod acpi;
 pub mod arch;
+#[cfg(feature = "bench")]
 pub mod bench;
 pub mod boot;
 pub mod cli;

@@ -53,6 +53,12 @@ impl Vcpu {
         })
     }
 
+    /// The vCPU alone, and the page that it shares with KVM: for who runs it in a loop of his own.
+    #[must_use]
+    pub fn into_parts(self) -> (VcpuFd, Arc<KvmRunPage>) {
+        (self.fd, self.page)
+    }
+
     /// Runs the guest until it ends, or until [`KvmRunPage::request_stop`], which is `None`.
     fn run(mut self) -> Option<StopReason> {
         loop {
@@ -120,30 +126,47 @@ impl VcpuThreads {
         stop: StopEvent,
         reasons: &Sender<StopReason>,
     ) -> Result<Self, Error> {
-        register_signal_handler(SIGRTMIN(), ignore)
-            .map_err(|error| cannot("handle the signal that stops a vCPU")(io_error(error)))?;
-        let threads = Vec::with_capacity(vcpus.len());
-        let mut all = Self { threads, stop };
+        let mut all = Self::none(stop)?;
         for vcpu in vcpus {
-            all.threads.push(VcpuThread::spawn(vcpu, reasons.clone())?);
-        }
-        Ok(all)
-    }
-}
-
-impl VcpuThread {
-    fn spawn(vcpu: Vcpu, reasons: Sender<StopReason>) -> Result<Self, Error> {
-        let page = Arc::clone(&vcpu.page);
-        let thread = Builder::new()
-            .name(format!("vcpu{}", vcpu.index))
-            .spawn(move || {
+            let (index, page, reasons) = (vcpu.index, Arc::clone(&vcpu.page), reasons.clone());
+            all.add(index, page, move || {
                 if let Some(reason) = vcpu.run() {
                     // Nobody listens any more when the machine has stopped for another reason.
                     let _ = reasons.send(reason);
                 }
-            })
+            })?;
+        }
+        Ok(all)
+    }
+
+    /// No threads yet. Those to come may block on `stop`.
+    ///
+    /// # Errors
+    /// Where the signal that stops them cannot be handled.
+    pub fn none(stop: StopEvent) -> Result<Self, Error> {
+        register_signal_handler(SIGRTMIN(), ignore)
+            .map_err(|error| cannot("handle the signal that stops a vCPU")(io_error(error)))?;
+        let threads = Vec::new();
+        Ok(Self { threads, stop })
+    }
+
+    /// Starts the thread of vCPU `index`, whose page is `page`. It does `run`, which must end when
+    /// KVM_RUN has returned EINTR and [`KvmRunPage::is_stop_requested`].
+    ///
+    /// # Errors
+    /// Where there can be no thread.
+    pub fn add(
+        &mut self,
+        index: u8,
+        page: Arc<KvmRunPage>,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<(), Error> {
+        let thread = Builder::new()
+            .name(format!("vcpu{index}"))
+            .spawn(run)
             .map_err(cannot("start a vCPU's thread"))?;
-        Ok(Self { page, thread })
+        self.threads.push(VcpuThread { page, thread });
+        Ok(())
     }
 }
 

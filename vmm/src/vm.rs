@@ -1,6 +1,7 @@
 //! The machine: built from a [`VmConfig`], run once, and taken down in an order that loses
 //! nothing. What each part does is in its own file.
 
+use std::io::Write;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex};
@@ -62,6 +63,34 @@ impl Vm {
     /// # Errors
     /// Where a file cannot be used, or the host cannot give what the machine needs.
     pub fn new(config: &VmConfig, reasons: &Sender<StopReason>) -> Result<Self, Error> {
+        let stop = StopEvent::new().map_err(cannot("create an eventfd"))?;
+        let output = Box::new(Output::new(stop.clone()));
+        let (vm, ()) = Self::build(config, stop, output, reasons, |_, _| Ok(()))?;
+        Ok(vm)
+    }
+
+    /// The same machine with the serial port's output going to `output`, and with the devices that
+    /// `add_devices` puts on the buses besides those of `config`; and what that returns.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new), and those of `add_devices`.
+    pub fn with_devices<T>(
+        config: &VmConfig,
+        output: Box<dyn Write + Send>,
+        reasons: &Sender<StopReason>,
+        add_devices: impl FnOnce(&VmFd, &mut Buses) -> Result<T, Error>,
+    ) -> Result<(Self, T), Error> {
+        let stop = StopEvent::new().map_err(cannot("create an eventfd"))?;
+        Self::build(config, stop, output, reasons, add_devices)
+    }
+
+    fn build<T>(
+        config: &VmConfig,
+        stop: StopEvent,
+        output: Box<dyn Write + Send>,
+        reasons: &Sender<StopReason>,
+        add_devices: impl FnOnce(&VmFd, &mut Buses) -> Result<T, Error>,
+    ) -> Result<(Self, T), Error> {
         let backends: Vec<FileBackend> = config
             .disks
             .iter()
@@ -77,8 +106,7 @@ impl Vm {
         let cpuid = arch::supported_cpuid(&kvm)?;
         check_address_bits(&memory, arch::physical_address_bits(&cpuid))?;
         let vm = kvm::create_vm(&kvm, &memory)?;
-        let stop = StopEvent::new().map_err(cannot("create an eventfd"))?;
-        let (serial, input_room) = serial(&vm, &stop)?;
+        let (serial, input_room) = serial(&vm, output)?;
         let (mut buses, mut map) = (Buses::default(), AddressMap::default());
         let input = serial.input();
         add_ports(&mut buses, &mut map, serial)?;
@@ -91,6 +119,7 @@ impl Vm {
             }
             add_virtio(&mut buses, &mut map, &vm, &memory, index, block, &name)?;
         }
+        let added = add_devices(&vm, &mut buses)?;
         let buses = Arc::new(buses);
         let mut statistics = (config.stats).map(|report| Statistics::new(report, map, queues));
 
@@ -107,7 +136,7 @@ impl Vm {
             let recorder = statistics.as_mut().map(|all| all.add_vcpu(&vcpu));
             vcpus.push(Vcpu::new(index, vcpu, buses, memory.clone(), recorder)?);
         }
-        Ok(Self {
+        let machine = Self {
             vcpus,
             buses,
             input,
@@ -116,7 +145,14 @@ impl Vm {
             statistics: statistics.map(Arc::new),
             vm,
             memory,
-        })
+        };
+        Ok((machine, added))
+    }
+
+    /// Guest RAM.
+    #[must_use]
+    pub fn memory(&self) -> &GuestMemoryMmap {
+        &self.memory
     }
 
     /// The statistics of the machine, where the configuration asks for them. While someone has
@@ -138,17 +174,7 @@ impl Vm {
         self,
         (sender, reasons): (Sender<StopReason>, Receiver<StopReason>),
     ) -> Result<StopReason, Error> {
-        let Self {
-            vcpus,
-            buses,
-            input,
-            input_room,
-            stop,
-            statistics,
-            vm,
-            memory,
-        } = self;
-        let printed = statistics.filter(|statistics| statistics.are_printed());
+        let printed = (self.statistics.clone()).filter(|statistics| statistics.are_printed());
         // Each of these undoes itself when dropped, in reverse order. Signals come first: from
         // then on none ends the process while the terminal is not as it was.
         let signals = SignalThread::spawn(sender.clone(), printed.clone())?;
@@ -158,22 +184,15 @@ impl Vm {
             Input::Stream => Some(Source::Bytes),
             Input::Background => None,
         };
+        let (input, room) = (self.input.clone(), Arc::clone(&self.input_room));
+        let stop = self.stop.clone();
         let console = source
-            .map(|source| {
-                let (stop, sender) = (stop.clone(), sender.clone());
-                InputThread::spawn(source, input, input_room, stop, sender)
-            })
+            .map(|source| InputThread::spawn(source, input, room, stop, sender.clone()))
             .transpose()?;
-        let vcpus = VcpuThreads::spawn(vcpus, stop, &sender)?;
-
+        let running = self.start(&sender)?;
         let reason = reasons.recv().unwrap_or(StopReason::Panicked);
-
-        drop(vcpus);
+        drop(running);
         drop(console);
-        // Devices stop their threads here, and finish what they have begun.
-        drop(buses);
-        drop(vm);
-        drop(memory);
         drop(stdin);
         if let Some(statistics) = printed {
             statistics.print();
@@ -181,6 +200,38 @@ impl Vm {
         drop(signals);
         Ok(reason)
     }
+
+    /// Takes the machine apart, devices aside: for who runs its vCPUs in a loop of his own. RAM must
+    /// outlive the rest.
+    #[must_use]
+    pub fn into_parts(self) -> (Vec<Vcpu>, VmFd, GuestMemoryMmap) {
+        (self.vcpus, self.vm, self.memory)
+    }
+
+    /// Starts the machine, without input for its serial port. Why it ends goes to `reasons`.
+    ///
+    /// # Errors
+    /// Where there can be no thread.
+    pub fn start(self, reasons: &Sender<StopReason>) -> Result<RunningVm, Error> {
+        Ok(RunningVm {
+            _vcpus: VcpuThreads::spawn(self.vcpus, self.stop, reasons)?,
+            _buses: self.buses,
+            _vm: self.vm,
+            _memory: self.memory,
+        })
+    }
+}
+
+/// A machine that runs. Dropping this stops it: when that is done all of its threads have ended,
+/// and the I/O that was in flight is done.
+#[derive(Debug)]
+pub struct RunningVm {
+    // Dropped in this order: devices, which stop their threads and finish what they have begun,
+    // after the vCPUs; and RAM after all that may still use it.
+    _vcpus: VcpuThreads,
+    _buses: Arc<Buses>,
+    _vm: VmFd,
+    _memory: GuestMemoryMmap,
 }
 
 fn load_kernel(config: &VmConfig, memory: &GuestMemoryMmap) -> Result<BootState, Error> {
@@ -211,13 +262,15 @@ fn load_kernel(config: &VmConfig, memory: &GuestMemoryMmap) -> Result<BootState,
 }
 
 /// The serial port, and what is readable when it can take more input.
-fn serial(vm: &VmFd, stop: &StopEvent) -> Result<(SerialConsole, Arc<OwnedFd>), Error> {
+fn serial(
+    vm: &VmFd,
+    output: Box<dyn Write + Send>,
+) -> Result<(SerialConsole, Arc<OwnedFd>), Error> {
     let interrupt = Arc::new(IrqFd::new(vm, board::COM1_GSI)?);
     let room = EventFd::new(EFD_CLOEXEC).map_err(cannot("create an eventfd"))?;
     let ours = room.try_clone().map_err(cannot("share an eventfd"))?;
     // SAFETY: `into_raw_fd` gives up the file descriptor, which is open, for this to own.
     let ours = unsafe { OwnedFd::from_raw_fd(ours.into_raw_fd()) };
-    let output = Box::new(Output::new(stop.clone()));
     let serial = SerialConsole::new(interrupt, output, room);
     Ok((serial, Arc::new(ours)))
 }

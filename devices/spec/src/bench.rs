@@ -5,7 +5,9 @@
 //! command: the read is answered, with [`GO`], when the command is in the page. The next read says
 //! that the result is there. It is answered with [`END`] when there is no more to do.
 
+use crate::block::SECTOR_SIZE;
 use crate::board::VIRTIO_MMIO_BASE;
+use crate::rng::Rng;
 
 /// Port of four bytes. Written: the guest-physical address of the page. Read: the next command.
 pub const CONTROL_PORT: u16 = 0x700;
@@ -20,8 +22,8 @@ pub const NOP_PORT: u16 = 0x704;
 pub const EVENT_PORT: u16 = 0x708;
 /// Port of four bytes whose writes of [`MATCH`] KVM turns into an event.
 pub const MATCH_PORT: u16 = 0x70c;
-/// Port of four bytes that the guest's handler of [`GSI`] writes for [`Kind::IrqHalted`] and
-/// [`Kind::IrqRunning`].
+/// Port of four bytes that the guest writes for [`Kind::IrqHalted`] and [`Kind::IrqRunning`]: once
+/// when [`GSI`] may come, and then in each of its handlers.
 pub const HANDLED_PORT: u16 = 0x710;
 /// How many ports there are from [`CONTROL_PORT`].
 pub const PORTS: u64 = 0x14;
@@ -92,7 +94,8 @@ pub enum Kind {
     HltTimer = 16,
     /// A write to [`DOORBELL_ADDR`]. Latencies: from before the write to the handler of [`GSI`].
     Doorbell = 17,
-    /// Waits, halted, for [`GSI`], `iterations` times. The VMM takes the times.
+    /// Waits, halted, for [`GSI`], `iterations` times, after it has said that it is ready by
+    /// [`HANDLED_PORT`]. The VMM takes the times.
     IrqHalted = 18,
     /// The same with a CPU that is busy.
     IrqRunning = 19,
@@ -102,11 +105,15 @@ pub enum Kind {
     /// Block I/O on the first disk, as [`Command::block`] says. Latencies: from before a request is
     /// submitted to when its completion has been seen.
     Block = 21,
+    /// The same one request at a time, waiting halted for the interrupt, whatever
+    /// [`BlockJob::depth`] and [`BlockJob::poll`] say. Latencies: from before the write to
+    /// QueueNotify to the handler of the disk's interrupt.
+    BlockNotify = 22,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Empty,
         Self::Alu,
         Self::Rdtsc,
@@ -129,6 +136,7 @@ impl Kind {
         Self::IrqRunning,
         Self::Ipi,
         Self::Block,
+        Self::BlockNotify,
     ];
 
     /// The kind with this number, if there is one.
@@ -143,20 +151,23 @@ impl Kind {
 pub struct Command {
     /// Number of a [`Kind`].
     pub kind: u64,
-    /// How often. For [`Kind::Block`], the most requests, up to [`LATENCIES_MAX`].
+    /// How often. For [`Kind::Block`] and [`Kind::BlockNotify`], the most requests, up to
+    /// [`LATENCIES_MAX`].
     pub iterations: u64,
-    /// Ticks of the TSC after which no other request is submitted; for [`Kind::Block`] alone.
+    /// Ticks of the TSC after which no other request is submitted; for [`Kind::Block`] and
+    /// [`Kind::BlockNotify`] alone.
     pub ticks: u64,
-    /// What [`Kind::Block`] does.
+    /// What [`Kind::Block`] and [`Kind::BlockNotify`] do.
     pub block: BlockJob,
 }
 
-/// The I/O of a [`Kind::Block`].
+/// The I/O of a [`Kind::Block`] or a [`Kind::BlockNotify`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BlockJob {
     /// 0 reads, 1 writes.
     pub write: u64,
-    /// 0 goes through the disk in order, round and round; 1 takes blocks at random.
+    /// 0 goes through the disk in order, round and round; 1 takes blocks at random, as
+    /// [`Positions`] has it.
     pub random: u64,
     /// Size of a request, in bytes: a multiple of 512.
     pub block_size: u64,
@@ -168,6 +179,55 @@ pub struct BlockJob {
     pub seed: u64,
     /// 0 waits for completions by interrupt, 1 by looking again and again.
     pub poll: u64,
+}
+
+/// Where the requests of a [`BlockJob`] are, one after the other, for the guest and for whoever
+/// does the same without one.
+#[derive(Clone, Debug)]
+pub struct Positions {
+    random: Option<Rng>,
+    sectors_per_block: u64,
+    blocks: u64,
+    next: u64,
+}
+
+impl Positions {
+    /// The positions of `job`; `None` where not even one block fits into its sectors, or a block
+    /// is smaller than a sector.
+    #[must_use]
+    pub const fn new(job: &BlockJob) -> Option<Self> {
+        let sectors_per_block = job.block_size / SECTOR_SIZE;
+        if sectors_per_block == 0 || job.sectors < sectors_per_block {
+            return None;
+        }
+        Some(Self {
+            random: if job.random == 0 {
+                None
+            } else {
+                Some(Rng::new(job.seed))
+            },
+            sectors_per_block,
+            blocks: job.sectors / sectors_per_block,
+            next: 0,
+        })
+    }
+
+    /// First sector of the next request.
+    pub const fn next(&mut self) -> u64 {
+        let block = match &mut self.random {
+            Some(rng) => rng.next() % self.blocks,
+            None => {
+                let block = self.next;
+                self.next = if block + 1 == self.blocks {
+                    0
+                } else {
+                    block + 1
+                };
+                block
+            }
+        };
+        block * self.sectors_per_block
+    }
 }
 
 /// How it went, for [`Outcome::status`].

@@ -12,5 +12,6 @@ pub mod board;
 pub mod features;
 pub mod mmio;
 pub mod queue;
+pub mod rng;
 
 pub use features::Features;

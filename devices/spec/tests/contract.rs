@@ -1,8 +1,10 @@
 //! What the contract promises to both sides: layouts of the specification, byte for byte, and the
 //! arithmetic of indices that wrap.
 
+use std::collections::HashSet;
+
 use spec::Features;
-use spec::bench::{BlockJob, Command, Kind, OUTCOME_OFFSET, Outcome, PAGE_SIZE};
+use spec::bench::{BlockJob, Command, Kind, OUTCOME_OFFSET, Outcome, PAGE_SIZE, Positions};
 use spec::block::RequestHeader;
 use spec::mmio::Register;
 use spec::queue::{
@@ -158,5 +160,49 @@ fn a_command_and_an_outcome_of_the_benchmark_come_back_as_they_were_written() {
     const { assert!(Command::SIZE <= OUTCOME_OFFSET && OUTCOME_OFFSET + Outcome::SIZE <= PAGE_SIZE) }
     for (number, kind) in (0..).zip(Kind::ALL) {
         assert_eq!(Kind::from_number(number), Some(kind));
+    }
+}
+
+#[test]
+fn positions_in_order_go_round_and_round_through_the_whole_blocks() {
+    let job = BlockJob {
+        block_size: 1024,
+        sectors: 7,
+        ..Default::default()
+    };
+    let mut positions = Positions::new(&job).unwrap();
+    let found: Vec<u64> = (0..7).map(|_| positions.next()).collect();
+    assert_eq!(found, [0, 2, 4, 0, 2, 4, 0]);
+}
+
+#[test]
+fn random_positions_are_whole_blocks_all_over_the_disk_and_depend_on_the_seed() {
+    let positions = |seed| {
+        let job = BlockJob {
+            random: 1,
+            block_size: 4096,
+            sectors: 64 * 8 + 7,
+            seed,
+            ..Default::default()
+        };
+        let mut positions = Positions::new(&job).unwrap();
+        (0..2000).map(|_| positions.next()).collect::<Vec<u64>>()
+    };
+    let one = positions(1);
+    assert!(one.iter().all(|at| at % 8 == 0 && *at < 64 * 8));
+    assert_eq!(one.iter().collect::<HashSet<_>>().len(), 64);
+    assert_eq!(one, positions(1));
+    assert_ne!(one, positions(2));
+}
+
+#[test]
+fn there_are_no_positions_where_no_block_fits() {
+    for (block_size, sectors) in [(1024, 1), (512, 0), (0, 8), (511, 8)] {
+        let job = BlockJob {
+            block_size,
+            sectors,
+            ..Default::default()
+        };
+        assert!(Positions::new(&job).is_none(), "{block_size} {sectors}");
     }
 }

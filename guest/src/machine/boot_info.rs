@@ -118,7 +118,7 @@ impl BootInfo {
             address,
             command_line,
         };
-        let end = (&raw const image_end).addr() as u64;
+        let end = image_end_address();
         if !boot.has_ram(FLAT_LOAD_ADDR, end) {
             return Err(BootError::TooLittleRam(end));
         }
@@ -135,8 +135,31 @@ impl BootInfo {
         self.command_line
     }
 
+    /// The RAM from the end of the image up to the first thing that is not free: what the loader
+    /// left, or the end of what is RAM or is mapped. Empty where there is no memory map.
+    pub fn free_ram(&self) -> (u64, u64) {
+        let start = image_end_address();
+        let range = self.memory_map().find(|&(base, size, kind)| {
+            kind == RAM && (base..base.saturating_add(size)).contains(&start)
+        });
+        let Some((base, size, _)) = range else {
+            return (start, start);
+        };
+        let end = base.saturating_add(size).min(HOLE_START);
+        let used = [
+            self.address,
+            self.command_line.as_ptr().addr() as u64,
+            self.table().map_or(0, |(table, ..)| table),
+        ];
+        let end = used
+            .into_iter()
+            .filter(|&used| used >= start)
+            .fold(end, u64::min);
+        (start, end)
+    }
+
     /// Whether the memory map, if there is one, says that all of `start..end` is RAM.
-    fn has_ram(&self, start: u64, end: u64) -> bool {
+    pub fn has_ram(&self, start: u64, end: u64) -> bool {
         let mut map = self.memory_map().peekable();
         map.peek().is_none()
             || map.any(|(base, size, kind)| {
@@ -146,6 +169,15 @@ impl BootInfo {
 
     /// The memory map: the first address, the size in bytes and the type of each range.
     pub fn memory_map(&self) -> impl Iterator<Item = (u64, u64, u32)> {
+        let (table, entries, entry_size) = self.table().unwrap_or((0, 0, 0));
+        (0..entries).map_while(move |i| {
+            let entry = table + i * entry_size;
+            Some((read64(entry)?, read64(entry + 8)?, read32(entry + 16)?))
+        })
+    }
+
+    /// Where the memory map is, how many entries it has, and the size of one, if it is there.
+    fn table(&self) -> Option<(u64, u64, u64)> {
         let (table, entries, entry_size) = match self.protocol {
             Protocol::Pvh if read32(self.address + pvh::VERSION).is_some_and(|v| v > 0) => (
                 read64(self.address + pvh::MEMORY_MAP),
@@ -162,12 +194,12 @@ impl BootInfo {
         };
         let table = table.filter(|&table| is_ram(table, MAX_ENTRIES * entry_size));
         let entries = u64::from(entries.unwrap_or(0)).min(MAX_ENTRIES);
-        let entries = if table.is_some() { 0..entries } else { 0..0 };
-        entries.map_while(move |i| {
-            let entry = table? + i * entry_size;
-            Some((read64(entry)?, read64(entry + 8)?, read32(entry + 16)?))
-        })
+        Some((table?, entries, entry_size))
     }
+}
+
+fn image_end_address() -> u64 {
+    (&raw const image_end).addr() as u64
 }
 
 /// Whether all of `address..address + len` may be RAM that can be read: not page 0, and not where

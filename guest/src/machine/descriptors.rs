@@ -20,7 +20,10 @@ pub const INTERRUPTS: u8 = IOAPIC_PINS;
 /// Vector of spurious interrupts.
 pub const SPURIOUS: u8 = 0xff;
 
-const CODE64: u16 = 0x08;
+/// Selectors of the segments in `boot.s`.
+pub const CODE64: u16 = 0x08;
+/// The other one.
+pub const DATA: u16 = 0x10;
 const TSS_INDEX: usize = 3;
 /// Size of a stub in `vectors.s`, in bytes.
 const STUB_SIZE: u64 = 16;
@@ -29,9 +32,9 @@ const STUB_SIZE: u64 = 16;
 /// for what can come when that is no good; and of the one for interrupts. What these interrupt
 /// goes on afterwards, and may have data below its stack pointer: in the red zone, which `core`
 /// uses where it was compiled for a hosted target. They do not nest, so that one stack is enough.
-const SAME_STACK: u8 = 0;
+pub const SAME_STACK: u8 = 0;
 const FAULT_STACK: u8 = 1;
-const INTERRUPT_STACK: u8 = 2;
+pub const INTERRUPT_STACK: u8 = 2;
 const STACK_SIZE: usize = 16 << 10;
 
 /// The stack that the CPU changes to for `vector`.
@@ -152,13 +155,30 @@ pub fn init() {
             limit | (state & 0xff_ffff) << 16 | 0x89 << 40 | (state >> 24 & 0xff) << 56;
         gdt[TSS_INDEX + 1] = state >> 32;
     }
+    load_idt();
+    // SAFETY: the descriptor of the TSS has just been filled in, and lives for ever.
+    unsafe {
+        asm!("ltr {:x}", in(reg) (TSS_INDEX * 8) as u16, options(nostack, preserves_flags));
+    }
+}
+
+/// Has this CPU use the IDT, which `init` has filled in.
+pub fn load_idt() {
     let idt = Pointer {
         limit: (size_of::<[Gate; 256]>() - 1) as u16,
         base: (&raw const IDT).addr() as u64,
     };
-    // SAFETY: the IDT and the descriptor of the TSS have just been filled in, and live for ever.
+    // SAFETY: the table lives for ever.
     unsafe {
-        asm!("lidt [{}]", in(reg) &raw const idt, options(readonly, nostack, preserves_flags));
-        asm!("ltr {:x}", in(reg) (TSS_INDEX * 8) as u16, options(nostack, preserves_flags));
+        asm!("lidt [{}]", in(reg) &raw const idt, options(readonly, nostack, preserves_flags))
     }
+}
+
+/// Has `handler`, which is no Rust function, called for `vector` on the stack of this number. No
+/// interrupt by that vector may come meanwhile.
+pub fn set_handler(vector: u8, handler: unsafe extern "C" fn(), stack: u8) {
+    let gate = Gate::to(handler as usize as u64, stack);
+    // SAFETY: the one CPU that runs this program writes to the table, and no CPU reads this entry
+    // now. Volatile, as those that read it are not in this program.
+    unsafe { (&raw mut IDT[usize::from(vector)]).write_volatile(gate) }
 }

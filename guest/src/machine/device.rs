@@ -1,7 +1,6 @@
 //! A virtio-mmio device on bare metal: its registers as memory, its interrupt as a handler that
 //! wakes who waits. What the registers mean is the library's matter.
 
-use core::arch::asm;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -11,8 +10,8 @@ use spec::block::config;
 use spec::board::{HOLE_END, HOLE_START};
 use spec::mmio::{CONFIG_OFFSET, InterruptStatus, Register};
 
-use super::apic;
 use super::descriptors::{FIRST_INTERRUPT, INTERRUPTS};
+use super::{apic, cpu};
 
 /// The least size of a window: the registers, and what is used of the configuration space.
 const MIN_SIZE: u64 = CONFIG_OFFSET + config::SIZE as u64;
@@ -23,19 +22,17 @@ struct Line {
     base: AtomicU64,
     /// What the handler has read from InterruptStatus since it was last taken from here.
     pending: AtomicU32,
+    /// How often the handler has been called.
+    interrupts: AtomicU64,
 }
 
 static LINES: [Line; INTERRUPTS as usize] = [const {
     Line {
         base: AtomicU64::new(0),
         pending: AtomicU32::new(0),
+        interrupts: AtomicU64::new(0),
     }
 }; INTERRUPTS as usize];
-
-unsafe extern "C" {
-    /// In `vectors.s`: lets interrupts in, and returns after the next one.
-    fn wait_for_interrupt();
-}
 
 /// A device in its window.
 pub struct Device {
@@ -84,20 +81,17 @@ impl Transport for Device {
 
     fn wait(&mut self) -> Result<InterruptStatus, Error> {
         let line = self.line.ok_or(Error::NoInterrupt)?;
-        loop {
-            // The interrupt may come between the look and the HLT, which would then sleep through
-            // it. So it is held off while we look, and let in only when the CPU is halted.
-            // SAFETY: interrupts are enabled again on each way.
-            unsafe { asm!("cli", options(nostack)) }
-            let pending = line.pending.swap(0, Ordering::Relaxed);
-            if pending != 0 {
-                // SAFETY: the handlers are in place.
-                unsafe { asm!("sti", options(nostack)) }
-                return Ok(InterruptStatus::from_bits_retain(pending));
-            }
-            // SAFETY: the handlers are in place.
-            unsafe { wait_for_interrupt() }
-        }
+        let mut pending = 0;
+        cpu::halt_until(|| {
+            pending = line.pending.swap(0, Ordering::Relaxed);
+            pending != 0
+        });
+        Ok(InterruptStatus::from_bits_retain(pending))
+    }
+
+    fn interrupts(&self) -> u64 {
+        self.line
+            .map_or(0, |line| line.interrupts.load(Ordering::Relaxed))
     }
 }
 
@@ -111,6 +105,7 @@ extern "C" fn interrupt(vector: u64) {
             let status = read(base + Register::InterruptStatus.offset());
             write(base + Register::InterruptACK.offset(), status);
             line.pending.fetch_or(status, Ordering::Relaxed);
+            line.interrupts.fetch_add(1, Ordering::Relaxed);
         }
     }
     apic::end_of_interrupt();

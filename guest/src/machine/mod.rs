@@ -6,12 +6,15 @@ use core::fmt::{self, Write};
 
 use guest::cmdline::Window;
 use guest::virtio::{Error, Transport};
+use guest::workloads::bench::Probes;
 use guest::workloads::{Crash, Machine};
 
+use bench::Bench;
 use boot_info::{BootInfo, Protocol, RAM};
 use device::Device;
 
 mod apic;
+mod bench;
 pub mod boot_info;
 mod cpu;
 mod crash;
@@ -31,6 +34,7 @@ pub struct BareMetal {
     /// How many bits wide the mode was in which the image was entered.
     entry_bits: u32,
     device: Option<Device>,
+    bench: Bench,
 }
 
 /// Makes the CPU report exceptions. To be called once, first of all.
@@ -45,9 +49,10 @@ impl BareMetal {
         apic::init();
         cpu::enable_interrupts();
         Self {
-            boot,
             entry_bits,
             device: None,
+            bench: Bench::new(&boot),
+            boot,
         }
     }
 }
@@ -55,6 +60,10 @@ impl BareMetal {
 impl Machine for BareMetal {
     fn device(&mut self, window: Window) -> Result<&mut dyn Transport, Error> {
         Ok(self.device.insert(Device::new(window)?))
+    }
+
+    fn probes(&mut self) -> &mut dyn Probes {
+        &mut self.bench
     }
 
     fn crash(&mut self, how: Crash) -> ! {

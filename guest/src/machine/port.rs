@@ -15,6 +15,15 @@ pub fn out32(port: u16, value: u32) {
     unsafe { asm!("out dx, eax", in("dx") port, in("eax") value, options(nomem, nostack)) }
 }
 
+/// Reads four bytes from `port`, where what is behind it may read and write shared memory
+/// meanwhile.
+pub fn in32(port: u16) -> u32 {
+    let value;
+    // SAFETY: no memory of this program is touched but what it shares with the device.
+    unsafe { asm!("in eax, dx", in("dx") port, out("eax") value, options(nostack)) }
+    value
+}
+
 /// Writes `bytes` to `port`, one after the other: under a hypervisor this is one VM exit, where
 /// as many `out8` would be as many exits.
 pub fn out8_string(port: u16, bytes: &[u8]) {

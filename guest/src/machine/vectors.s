@@ -31,8 +31,8 @@ vectors:
     .balign {STUB_SIZE}
     iretq
 
-# Nobody returns from an exception, so that everything is saved for the dump, and nothing restored.
-# The order is that of `exception::Frame`.
+# Everything is saved for the dump, and restored for the exception that is expected. The order is
+# that of `exception::Frame`.
 exception_entry:
     cld
     push rax
@@ -52,10 +52,27 @@ exception_entry:
     push r15
     mov rdi, rsp
     call exception
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rbp
+    pop rdi
+    pop rsi
+    pop rdx
+    pop rcx
+    pop rbx
+    pop rax
+    add rsp, 2 * 8                  # the vector and the error code
+    iretq
 
 # Lets interrupts in and halts until one comes. None comes between the two: STI lets them in only
 # after the instruction that follows it. (Called from Rust, with interrupts held off.)
-.global wait_for_interrupt
+.global wait_for_interrupt, halt
 wait_for_interrupt:
     sti
 halt:

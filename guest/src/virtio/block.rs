@@ -5,16 +5,15 @@
 use core::hint;
 
 use spec::Features;
-use spec::block::{HEADER_SIZE, ID_SIZE, REQUEST_QUEUE, RequestHeader, request_type, status};
+use spec::block::{ID_SIZE, REQUEST_QUEUE, RequestHeader, request_type, status};
 use spec::mmio::{DEVICE_ID_BLOCK, DeviceStatus, InterruptStatus};
 
 use super::bring_up::{Info, Options, bring_up};
+use super::frames::Frames;
 use super::queue::{Buffer, VirtQueue};
 use super::{Error, Transport};
-use crate::dma::{Arena, OutOfMemory, Region};
+use crate::dma::{Arena, Region};
 
-/// What a status byte holds before the device has written it: none of the values it may write.
-const STATUS_NOT_WRITTEN: u8 = 0xff;
 /// The chain around the data of a request: its header and its status.
 const FRAME: usize = 2;
 /// The smallest queue that holds a request with data, in descriptors.
@@ -67,6 +66,7 @@ pub struct Block<'d, 'm> {
     wait: Wait,
     info: Info,
     frames: Frames<'m>,
+    notifications: u64,
 }
 
 impl<'d, 'm> Block<'d, 'm> {
@@ -103,6 +103,7 @@ impl<'d, 'm> Block<'d, 'm> {
             wait: options.wait,
             info,
             frames,
+            notifications: 0,
         })
     }
 
@@ -150,6 +151,37 @@ impl<'d, 'm> Block<'d, 'm> {
     /// # Errors
     /// [`Error::QueueFull`] where there is no room now; else what is wrong with the segments.
     pub fn submit(&mut self, header: RequestHeader, data: &[Buffer<'m>]) -> Result<Token, Error> {
+        self.check_data(data)?;
+        let token = self.next_token().ok_or(Error::QueueFull)?;
+        let (header, status) = self.frames.prepare(token, header);
+        self.queue.add(&[&[header], data, &[status]])
+    }
+
+    /// Makes a request that [`Block::submit_kept`] submits whenever it is wanted. Its token stays
+    /// its own, and it takes its room in the queue for as long as the device is driven.
+    ///
+    /// # Errors
+    /// As for [`Block::submit`].
+    pub fn keep(&mut self, request_type: u32, data: &[Buffer<'m>]) -> Result<Token, Error> {
+        self.check_data(data)?;
+        let token = self.next_token().ok_or(Error::QueueFull)?;
+        let header = RequestHeader {
+            request_type,
+            sector: 0,
+        };
+        let (header, status) = self.frames.prepare(token, header);
+        self.queue.keep(&[&[header], data, &[status]])
+    }
+
+    /// Puts a request that [`Block::keep`] made, and that is not in flight, into the queue, from
+    /// `sector` on.
+    pub fn submit_kept(&mut self, token: Token, sector: u64) {
+        self.frames.prepare_again(token, sector);
+        self.queue.add_kept(token);
+    }
+
+    /// Whether the device takes `data` as that of a request.
+    fn check_data(&self, data: &[Buffer<'m>]) -> Result<(), Error> {
         if data.len() > self.max_segments() {
             return Err(Error::ChainLength(data.len()));
         }
@@ -160,10 +192,7 @@ impl<'d, 'm> Block<'d, 'm> {
         {
             return Err(Error::SegmentLength(buffer.memory.len()));
         }
-
-        let token = self.next_token().ok_or(Error::QueueFull)?;
-        let (header, status) = self.frames.prepare(token, header);
-        self.queue.add(&[&[header], data, &[status]])
+        Ok(())
     }
 
     /// Puts a chain into the queue as it is, header and status of whoever made it: for those who
@@ -179,8 +208,21 @@ impl<'d, 'm> Block<'d, 'm> {
     /// notification.
     pub fn notify(&mut self) {
         if self.queue.needs_notification() {
+            self.notifications += 1;
             self.transport.notify(REQUEST_QUEUE);
         }
+    }
+
+    /// How many notifications have been sent.
+    #[must_use]
+    pub const fn notifications(&self) -> u64 {
+        self.notifications
+    }
+
+    /// How often the device has interrupted since the machine was started.
+    #[must_use]
+    pub fn interrupts(&self) -> u64 {
+        self.transport.interrupts()
     }
 
     /// Takes a request that has completed, if there is one.
@@ -217,14 +259,7 @@ impl<'d, 'm> Block<'d, 'm> {
             }
             match self.wait {
                 Wait::Irq => {
-                    if self.queue.request_interrupt()
-                        && self
-                            .transport
-                            .wait()?
-                            .contains(InterruptStatus::CONFIG_CHANGE)
-                    {
-                        self.check_alive()?;
-                    }
+                    self.sleep(1)?;
                 }
                 Wait::Poll => {
                     polls = polls.wrapping_add(1);
@@ -235,6 +270,24 @@ impl<'d, 'm> Block<'d, 'm> {
                 }
             }
         }
+    }
+
+    /// Sleeps until the device interrupts, which it is asked to do when `count` requests more have
+    /// completed: from 1 to how many are in flight. Returns at once where they have, and may return
+    /// before: it is for [`Block::poll`] to tell.
+    ///
+    /// # Errors
+    /// [`Error::NeedsReset`], [`Error::NoInterrupt`].
+    pub fn sleep(&mut self, count: u16) -> Result<(), Error> {
+        if self.queue.request_interrupt(count)
+            && self
+                .transport
+                .wait()?
+                .contains(InterruptStatus::CONFIG_CHANGE)
+        {
+            self.check_alive()?;
+        }
+        Ok(())
     }
 
     /// Makes one request and waits for it.
@@ -314,7 +367,12 @@ impl<'d, 'm> Block<'d, 'm> {
         Ok(id)
     }
 
-    fn check_alive(&mut self) -> Result<(), Error> {
+    /// Makes sure that the device can go on: one that cannot completes no request, and tells those
+    /// who do not sleep nothing.
+    ///
+    /// # Errors
+    /// [`Error::NeedsReset`].
+    pub fn check_alive(&mut self) -> Result<(), Error> {
         if self
             .transport
             .status()
@@ -331,41 +389,5 @@ impl Drop for Block<'_, '_> {
         // The memory of the queue is free for others now. If the device does not come to rest,
         // the next who brings it up will be told.
         let _ = self.transport.reset();
-    }
-}
-
-/// What goes around the data of a request: a header and a status byte for each token.
-pub(super) struct Frames<'m> {
-    headers: Region<'m>,
-    statuses: Region<'m>,
-}
-
-impl<'m> Frames<'m> {
-    pub(super) fn new(tokens: u16, arena: &mut Arena<'m>) -> Result<Self, OutOfMemory> {
-        let tokens = usize::from(tokens);
-        Ok(Self {
-            headers: arena.alloc(tokens * HEADER_SIZE, HEADER_SIZE as u64)?,
-            statuses: arena.alloc(tokens, 1)?,
-        })
-    }
-
-    /// The buffers of the header and of the status, ready for the device.
-    fn prepare(&self, token: Token, header: RequestHeader) -> (Buffer<'m>, Buffer<'m>) {
-        let header_memory = self
-            .headers
-            .part(usize::from(token) * HEADER_SIZE, HEADER_SIZE);
-        header_memory.write(0, &header.to_bytes());
-        let status_memory = self.statuses.part(token.into(), 1);
-        status_memory.fill(STATUS_NOT_WRITTEN);
-        (
-            Buffer::readable(header_memory),
-            Buffer::writable(status_memory),
-        )
-    }
-
-    fn status(&self, token: Token) -> u8 {
-        let mut status = [0];
-        self.statuses.read(token.into(), &mut status);
-        status[0]
     }
 }

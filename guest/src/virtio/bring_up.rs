@@ -5,7 +5,8 @@ use spec::Features;
 use spec::block::{REQUEST_QUEUE, config};
 use spec::mmio::{DeviceStatus, Register};
 
-use super::block::{Frames, MIN_QUEUE_SIZE, Wait};
+use super::block::{MIN_QUEUE_SIZE, Wait};
+use super::frames::Frames;
 use super::queue::{MAX_QUEUE_SIZE, VirtQueue};
 use super::{Error, Transport};
 use crate::dma::Arena;

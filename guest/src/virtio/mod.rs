@@ -3,7 +3,9 @@
 
 pub mod block;
 mod bring_up;
+mod buffer;
 pub mod error;
+mod frames;
 pub mod queue;
 pub mod transport;
 

@@ -10,6 +10,8 @@ use core::sync::atomic::{Ordering, fence};
 use spec::queue::{self, AVAIL_F_NO_INTERRUPT, DescFlags, Descriptor, USED_F_NO_NOTIFY};
 
 use super::Error;
+pub use super::buffer::Buffer;
+use super::buffer::{descriptor, write_descriptor};
 use crate::dma::{Arena, OutOfMemory, Region};
 
 /// The largest queue that this driver sets up, in descriptors.
@@ -18,35 +20,6 @@ pub const MAX_QUEUE_SIZE: u16 = 256;
 pub const MAX_CHAIN: usize = 128;
 /// Size of an indirect table for the longest chain, in bytes.
 const TABLE_SIZE: usize = MAX_CHAIN * queue::DESC_SIZE as usize;
-
-/// One buffer of a chain.
-#[derive(Clone, Copy, Debug)]
-pub struct Buffer<'m> {
-    /// Where it is.
-    pub memory: Region<'m>,
-    /// Whether the device writes to it; otherwise it reads from it.
-    pub device_writable: bool,
-}
-
-impl<'m> Buffer<'m> {
-    /// A buffer that the device reads from.
-    #[must_use]
-    pub const fn readable(memory: Region<'m>) -> Self {
-        Self {
-            memory,
-            device_writable: false,
-        }
-    }
-
-    /// A buffer that the device writes to.
-    #[must_use]
-    pub const fn writable(memory: Region<'m>) -> Self {
-        Self {
-            memory,
-            device_writable: true,
-        }
-    }
-}
 
 /// A chain that the device has used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +35,12 @@ pub struct Used {
 struct Shadow {
     /// The next descriptor of the chain, or of the free list.
     next: u16,
-    /// On the head of a chain in flight: how many descriptors it has. Otherwise 0.
+    /// On the head of a chain that has been written: how many descriptors it has. Otherwise 0.
     chain: u16,
+    /// Whether it is the head of a chain that the device has not used yet.
+    in_flight: bool,
+    /// Whether it is the head of a chain that is not free once it has been used.
+    kept: bool,
 }
 
 /// A split virtqueue.
@@ -127,6 +104,8 @@ impl<'m> VirtQueue<'m> {
             shadow: core::array::from_fn(|i| Shadow {
                 next: i as u16 + 1,
                 chain: 0,
+                in_flight: false,
+                kept: false,
             }),
             first_free: 0,
             free: size,
@@ -192,6 +171,33 @@ impl<'m> VirtQueue<'m> {
     /// [`Error::QueueFull`] where it does not fit in now; [`Error::ChainLength`] where it never
     /// will.
     pub fn add(&mut self, parts: &[&[Buffer<'m>]]) -> Result<u16, Error> {
+        let head = self.write_chain(parts)?;
+        self.make_available(head);
+        Ok(head)
+    }
+
+    /// Makes a chain as [`VirtQueue::add`] does, but one that is kept: it is available to the device
+    /// whenever [`VirtQueue::add_kept`] makes it so, and keeps its descriptors for as long as the
+    /// queue is there.
+    ///
+    /// # Errors
+    /// As for [`VirtQueue::add`].
+    pub fn keep(&mut self, parts: &[&[Buffer<'m>]]) -> Result<u16, Error> {
+        let head = self.write_chain(parts)?;
+        self.shadow[usize::from(head)].kept = true;
+        Ok(head)
+    }
+
+    /// Makes a chain that [`VirtQueue::keep`] returned available to the device. One that is in
+    /// flight, or was never kept, is a mistake in this program and panics.
+    pub fn add_kept(&mut self, head: u16) {
+        let shadow = &self.shadow[usize::from(head)];
+        assert!(shadow.kept && !shadow.in_flight);
+        self.make_available(head);
+    }
+
+    /// Writes a chain to free descriptors, and returns its head.
+    fn write_chain(&mut self, parts: &[&[Buffer<'m>]]) -> Result<u16, Error> {
         let len = parts.iter().map(|part| part.len()).sum();
         if len == 0 || len > self.max_chain() {
             return Err(Error::ChainLength(len));
@@ -210,8 +216,13 @@ impl<'m> VirtQueue<'m> {
         }
         self.shadow[usize::from(head)].chain = taken;
         self.free -= taken;
-        self.in_flight += 1;
+        Ok(head)
+    }
 
+    /// Puts a chain into the available ring.
+    fn make_available(&mut self, head: u16) {
+        self.in_flight += 1;
+        self.shadow[usize::from(head)].in_flight = true;
         let entry = queue::avail_entry(self.avail_idx, self.size);
         self.driver_area
             .store16(entry as usize, head, Ordering::Relaxed);
@@ -220,7 +231,6 @@ impl<'m> VirtQueue<'m> {
         // buffers that were written before it (section 2.7.13.3).
         self.driver_area
             .store16(queue::RING_IDX as usize, self.avail_idx, Ordering::Release);
-        Ok(head)
     }
 
     /// Whether the device wants to be notified of the chains added since the last call.
@@ -276,7 +286,12 @@ impl<'m> VirtQueue<'m> {
             .filter(|&head| self.is_in_flight(head));
         let head = head.ok_or(Error::UsedId(id))?;
 
-        self.free_chain(head);
+        self.in_flight -= 1;
+        let shadow = &mut self.shadow[usize::from(head)];
+        shadow.in_flight = false;
+        if !shadow.kept {
+            self.free_chain(head);
+        }
         self.used_idx = self.used_idx.wrapping_add(1);
         Ok(Some(Used {
             head,
@@ -284,15 +299,17 @@ impl<'m> VirtQueue<'m> {
         }))
     }
 
-    /// Asks the device to interrupt when it uses the next buffer. Returns whether it is safe to
-    /// wait for that: false where there is a used buffer already, for which the device may have
-    /// seen no reason to interrupt.
+    /// Asks the device to interrupt when it has used `chains` more than have been popped: from 1
+    /// to how many are in flight. Without event indices it interrupts whenever it has used some.
+    /// Returns whether it is safe to wait for that: false where so many are used already, for which
+    /// the device may have seen no reason to interrupt.
     #[must_use]
-    pub fn request_interrupt(&mut self) -> bool {
+    pub fn request_interrupt(&mut self, chains: u16) -> bool {
         if self.event_idx {
             let offset = queue::used_event(self.size) as usize;
-            self.driver_area
-                .store16(offset, self.used_idx, Ordering::Relaxed);
+            // The entry of the last of them: the device interrupts when it has written it.
+            let event = self.used_idx.wrapping_add(chains).wrapping_sub(1);
+            self.driver_area.store16(offset, event, Ordering::Relaxed);
         } else {
             self.driver_area
                 .store16(queue::RING_FLAGS as usize, 0, Ordering::Relaxed);
@@ -300,9 +317,10 @@ impl<'m> VirtQueue<'m> {
         // Full fence, as in `needs_notification` with the sides exchanged: we have written what
         // we want, and look at `used.idx` once more.
         fence(Ordering::SeqCst);
-        self.device_area
-            .load16(queue::RING_IDX as usize, Ordering::Relaxed)
-            == self.used_idx
+        let idx = self
+            .device_area
+            .load16(queue::RING_IDX as usize, Ordering::Relaxed);
+        idx.wrapping_sub(self.used_idx) < chains
     }
 
     /// Tells the device that its interrupts are of no use now. It may send some all the same.
@@ -326,7 +344,7 @@ impl<'m> VirtQueue<'m> {
     }
 
     fn is_in_flight(&self, head: u16) -> bool {
-        head < self.size && self.shadow[usize::from(head)].chain != 0
+        head < self.size && self.shadow[usize::from(head)].in_flight
     }
 
     /// Writes `len` buffers to the free descriptors from `head` on, in the order of the free list.
@@ -385,26 +403,7 @@ impl<'m> VirtQueue<'m> {
         self.shadow[usize::from(last)].next = self.first_free;
         self.first_free = head;
         self.free += chain;
-        self.in_flight -= 1;
     }
-}
-
-/// The descriptor of `buffer`, with the index of the next one of its chain if there is one.
-fn descriptor(buffer: &Buffer<'_>, next: Option<u16>) -> Descriptor {
-    let mut flags = DescFlags::empty();
-    flags.set(DescFlags::WRITE, buffer.device_writable);
-    flags.set(DescFlags::NEXT, next.is_some());
-    Descriptor {
-        addr: buffer.memory.addr(),
-        len: buffer.memory.len() as u32,
-        flags,
-        next: next.unwrap_or(0),
-    }
-}
-
-fn write_descriptor(table: Region<'_>, index: u16, descriptor: &Descriptor) {
-    let offset = usize::from(index) * queue::DESC_SIZE as usize;
-    table.write(offset, &descriptor.to_bytes());
 }
 
 #[cfg(test)]

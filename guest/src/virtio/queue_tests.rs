@@ -153,10 +153,10 @@ fn every_16_bit_index_wraps() {
                 queue.device_area.store16(event, wants, Ordering::Relaxed);
                 assert_eq!(queue.needs_notification(), !event_idx || i % 2 == 0);
 
-                assert!(queue.request_interrupt(), "nothing is used yet");
+                assert!(queue.request_interrupt(1), "nothing is used yet");
                 assert_eq!(device.pop(&queue), Some(head));
                 device.push(&queue, head.into(), i);
-                assert!(!queue.request_interrupt(), "something is used");
+                assert!(!queue.request_interrupt(1), "something is used");
                 assert_eq!(queue.pop_used(), Ok(Some(Used { head, len: i })));
                 assert_eq!(queue.pop_used(), Ok(None));
             }
@@ -171,7 +171,7 @@ fn an_interrupt_is_asked_for_at_the_next_used_buffer() {
         for used in [0, 1, 0x7fff, 0xffff] {
             queue.used_idx = used;
             queue.device_area.store16(2, used, Ordering::Relaxed);
-            assert!(queue.request_interrupt());
+            assert!(queue.request_interrupt(1));
             let event = || {
                 queue
                     .driver_area
@@ -179,6 +179,93 @@ fn an_interrupt_is_asked_for_at_the_next_used_buffer() {
             };
             assert!(queue::need_event(event(), used.wrapping_add(1), used));
         }
+    });
+}
+
+#[test]
+fn an_interrupt_is_asked_for_when_so_many_buffers_are_used_and_not_before() {
+    with_arena(|arena| {
+        let buffer = Buffer::writable(arena.alloc(64, 1).unwrap());
+        for first in [0, 1, 0x7ffc, 0x7fff, 0xfffa, 0xfffc, 0xffff] {
+            for chains in 1..=8u16 {
+                let mut queue = VirtQueue::new(8, true, true, arena).unwrap();
+                let mut device = Device::new();
+                (queue.used_idx, device.used_idx) = (first, first);
+                let start = queue::RING_IDX as usize;
+                queue.device_area.store16(start, first, Ordering::Relaxed);
+                for _ in 0..8 {
+                    queue.add(&[&[buffer]]).unwrap();
+                }
+                for used in 0..8u16 {
+                    // What is used already is not waited for.
+                    assert_eq!(queue.request_interrupt(chains), used < chains);
+                    let offset = used_event(8) as usize;
+                    let event = queue.driver_area.load16(offset, Ordering::Relaxed);
+                    device.push(&queue, used.into(), 0);
+                    let (new, old) = (device.used_idx, device.used_idx.wrapping_sub(1));
+                    assert_eq!(queue::need_event(event, new, old), used + 1 == chains);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn without_event_indices_any_used_buffer_ends_a_wait_for_more() {
+    with_arena(|arena| {
+        let buffer = Buffer::writable(arena.alloc(64, 1).unwrap());
+        let mut queue = VirtQueue::new(4, false, false, arena).unwrap();
+        let mut device = Device::new();
+        for _ in 0..4 {
+            queue.add(&[&[buffer]]).unwrap();
+        }
+        device.push(&queue, 0, 0);
+        queue.suppress_interrupts();
+        assert!(queue.request_interrupt(2), "another is to come");
+        assert_eq!(queue.driver_area.load16(0, Ordering::Relaxed), 0);
+        device.push(&queue, 1, 0);
+        assert!(!queue.request_interrupt(2));
+    });
+}
+
+#[test]
+fn a_chain_that_is_kept_comes_back_again_and_again_with_what_it_was_made_of() {
+    with_arena(|arena| {
+        let buffer = Buffer::writable(arena.alloc(64, 1).unwrap());
+        for indirect in [false, true] {
+            let mut queue = VirtQueue::new(8, true, indirect, arena).unwrap();
+            let mut device = Device::new();
+            let kept = queue.keep(&[&[buffer; 3]]).unwrap();
+            assert_eq!((queue.in_flight(), device.pop(&queue)), (0, None));
+            let taken = 8 - queue.free;
+            for _ in 0..70_000 {
+                queue.add_kept(kept);
+                let other = queue.add(&[&[buffer; 2]]).unwrap();
+                assert_eq!(queue.in_flight(), 2);
+                for head in [kept, other] {
+                    assert_eq!(device.pop(&queue), Some(head));
+                    device.push(&queue, head.into(), 0);
+                    assert_eq!(queue.pop_used(), Ok(Some(Used { head, len: 0 })));
+                }
+                assert_eq!(8 - queue.free, taken);
+            }
+            // One that is not in flight cannot be used.
+            device.push(&queue, kept.into(), 0);
+            queue.add(&[&[buffer]]).unwrap();
+            assert_eq!(queue.pop_used(), Err(Error::UsedId(kept.into())));
+        }
+    });
+}
+
+#[test]
+#[should_panic(expected = "in_flight")]
+fn a_chain_that_is_kept_is_not_in_flight_twice() {
+    with_arena(|arena| {
+        let buffer = Buffer::writable(arena.alloc(64, 1).unwrap());
+        let mut queue = VirtQueue::new(8, true, true, arena).unwrap();
+        let kept = queue.keep(&[&[buffer; 3]]).unwrap();
+        queue.add_kept(kept);
+        queue.add_kept(kept);
     });
 }
 
@@ -204,7 +291,7 @@ fn suppressed_interrupts_are_not_asked_for_and_leave_the_flags_to_who_may_use_th
             queue.driver_area.load16(0, Ordering::Relaxed),
             AVAIL_F_NO_INTERRUPT
         );
-        let _ = queue.request_interrupt();
+        let _ = queue.request_interrupt(1);
         assert_eq!(queue.driver_area.load16(0, Ordering::Relaxed), 0);
     });
 }

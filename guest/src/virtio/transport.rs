@@ -29,6 +29,9 @@ pub trait Transport {
     /// [`Error::NoInterrupt`] where it is known that none will come.
     fn wait(&mut self) -> Result<InterruptStatus, Error>;
 
+    /// How often the interrupt handler of the device has been called.
+    fn interrupts(&self) -> u64;
+
     /// Makes sure that there is a device of the type `device_id` that this driver can drive
     /// (section 4.2.2.2).
     ///

@@ -4,9 +4,11 @@ use core::fmt;
 use core::ops::RangeInclusive;
 
 use super::WORKLOADS;
+use super::bench::Unsupported;
 use crate::cmdline::{BadDevice, Window};
 use crate::dma::OutOfMemory;
 use crate::virtio::Error;
+use spec::bench::CONTROL_PORT;
 
 /// Why a workload failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +112,15 @@ pub enum Failure<'e> {
         /// Why.
         reason: Reason,
     },
+    /// Nobody has commands for a benchmark.
+    NoControl {
+        /// What the control port reads.
+        read: u32,
+    },
+    /// A command of a benchmark makes no sense.
+    BadCommand(&'static str),
+    /// The machine cannot do what a benchmark is about.
+    Unsupported(&'static str),
     /// The console cannot be written to.
     Console,
 }
@@ -208,6 +219,11 @@ impl fmt::Display for Failure<'_> {
             ),
             Self::OutOfMemory(error) => error.fmt(f),
             Self::Case { name, reason } => write!(f, "{name}: {reason}"),
+            Self::NoControl { read } => write!(
+                f,
+                "port {CONTROL_PORT:#x} reads {read:#x}: there is no `vmm bench` that has commands"
+            ),
+            Self::BadCommand(reason) | Self::Unsupported(reason) => f.write_str(reason),
             Self::Console => f.write_str("the console cannot be written to"),
         }
     }
@@ -251,6 +267,12 @@ impl From<Error> for Failure<'_> {
 impl From<OutOfMemory> for Failure<'_> {
     fn from(error: OutOfMemory) -> Self {
         Self::OutOfMemory(error)
+    }
+}
+
+impl From<Unsupported> for Failure<'_> {
+    fn from(Unsupported(reason): Unsupported) -> Self {
+        Self::Unsupported(reason)
     }
 }
 

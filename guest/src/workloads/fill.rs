@@ -16,6 +16,7 @@ pub(super) fn run<'e>(
         console,
         machine,
         arena,
+        ..
     } = environment;
     let (disk, (lba, count)) = (parameters.disk()?, parameters.sectors()?);
     let byte = parameters.number("byte", 0, 0..=0xff)? as u8;

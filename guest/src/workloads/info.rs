@@ -23,6 +23,7 @@ pub(super) fn run<'e>(
         console,
         machine,
         arena,
+        ..
     } = environment;
     let options = parameters.options()?;
     let only = match parameters.only_disk()? {

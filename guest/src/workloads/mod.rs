@@ -9,6 +9,7 @@ use crate::cmdline::{CommandLine, Window};
 use crate::dma::Arena;
 use crate::virtio::{Block, Error, Options, Transport};
 
+pub mod bench;
 mod crash;
 mod extent;
 mod failure;
@@ -19,6 +20,7 @@ mod read;
 mod selftest;
 mod verify;
 
+use bench::Probes;
 pub use failure::Failure;
 use params::Parameters;
 
@@ -29,6 +31,9 @@ pub trait Machine {
     /// # Errors
     /// [`Error::NoWindow`] where the machine can have no device there.
     fn device(&mut self, window: Window) -> Result<&mut dyn Transport, Error>;
+
+    /// What measures the machine itself.
+    fn probes(&mut self) -> &mut dyn Probes;
 
     /// Ends the run in the way `how`.
     fn crash(&mut self, how: Crash) -> !;
@@ -63,6 +68,8 @@ pub struct Environment<'e, 'm> {
     pub machine: &'e mut dyn Machine,
     /// Memory for queues and data.
     pub arena: Arena<'m>,
+    /// All RAM that nobody else uses, for who needs more. There may be none.
+    pub ram: Arena<'m>,
 }
 
 /// A workload.
@@ -78,7 +85,7 @@ struct Workload {
 }
 
 /// All workloads, the default first.
-const WORKLOADS: [Workload; 6] = [
+const WORKLOADS: [Workload; 7] = [
     Workload {
         name: "info",
         parameters: &["queue_size"],
@@ -108,6 +115,12 @@ const WORKLOADS: [Workload; 6] = [
         parameters: &[],
         common: &params::DRIVER,
         run: selftest::run,
+    },
+    Workload {
+        name: "bench",
+        parameters: &[],
+        common: &[],
+        run: bench::run,
     },
     Workload {
         name: "crash",

@@ -20,6 +20,7 @@ pub(super) fn run<'e>(
         console,
         machine,
         arena,
+        ..
     } = environment;
     let (disk, (lba, count)) = (parameters.disk()?, parameters.sectors()?);
     let mut block = open(

@@ -26,6 +26,7 @@ pub(super) fn run<'e>(
         console,
         machine,
         arena,
+        ..
     } = environment;
     let (disk, (lba, count)) = (parameters.disk()?, parameters.sectors()?);
     let seed = parameters.number("seed", 1, 0..=u64::MAX)?;

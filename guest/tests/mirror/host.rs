@@ -13,13 +13,16 @@ use devices::virtio::{Interrupt, MmioTransport};
 use guest::cmdline::{CommandLine, Window};
 use guest::dma::Arena;
 use guest::virtio::{Error, Transport};
+use guest::workloads::bench::Probes;
 use guest::workloads::{self, Crash, Environment, Machine};
 use spec::mmio::{CONFIG_OFFSET, InterruptStatus, Register};
 use spec::queue;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 use vmm_sys_util::eventfd::EventFd;
 
-const RAM_SIZE: usize = 8 << 20;
+use crate::bench::Control;
+
+const RAM_SIZE: usize = 16 << 20;
 const ARENA_SIZE: usize = 4 << 20;
 /// How long a device that polls watches an empty queue: so long that it sleeps now and then.
 const IDLE_LIMIT: Duration = Duration::from_micros(50);
@@ -30,6 +33,8 @@ const TIME_LIMIT: Duration = Duration::from_secs(20);
 pub struct Ram {
     pub memory: GuestMemoryMmap,
     start: *mut u8,
+    /// How much of it is for who needs more than an arena.
+    more: usize,
 }
 
 impl Ram {
@@ -38,14 +43,38 @@ impl Ram {
         let start = region.as_ptr();
         let region = GuestRegionMmap::new(region, GuestAddress(start as u64)).unwrap();
         let memory = GuestMemoryMmap::from_regions(vec![region]).unwrap();
-        Self { memory, start }
+        let more = RAM_SIZE - ARENA_SIZE;
+        Self {
+            memory,
+            start,
+            more,
+        }
+    }
+
+    /// The same without RAM for who needs more.
+    pub fn without_more() -> Self {
+        Self {
+            more: 0,
+            ..Self::new()
+        }
     }
 
     /// The part of the RAM that driver and device share.
     pub fn arena(&mut self) -> Arena<'_> {
-        // SAFETY: the mapping is larger and lives as long as `self`; the exclusive borrow sees to
-        // it that there is one arena at a time; the address is the guest's by construction.
-        unsafe { Arena::new(self.start, ARENA_SIZE) }
+        self.arenas().0
+    }
+
+    /// That part, and another for who needs more.
+    fn arenas(&mut self) -> (Arena<'_>, Arena<'_>) {
+        // SAFETY: the mapping is as large as both and lives as long as `self`; the exclusive borrow
+        // sees to it that there is one arena of each at a time; the address is the guest's by
+        // construction.
+        unsafe {
+            (
+                Arena::new(self.start, ARENA_SIZE),
+                Arena::new(self.start.add(ARENA_SIZE), self.more),
+            )
+        }
     }
 
     pub fn contains(&self, addr: u64) -> bool {
@@ -120,6 +149,8 @@ pub struct Host {
     pub edges: Arc<Edges>,
     /// How often QueueNotify was written.
     pub notifications: u64,
+    /// How often the interrupt handler was called.
+    interrupts: u64,
     /// What the driver wrote to the address registers, low half and high half.
     pub driver_area: [u32; 2],
     device_area: [u32; 2],
@@ -163,6 +194,7 @@ impl Host {
             kick: (notify != Notify::Trap).then_some(event),
             edges,
             notifications: 0,
+            interrupts: 0,
             driver_area: [0; 2],
             device_area: [0; 2],
             queue_num: 0,
@@ -260,12 +292,17 @@ impl Transport for Host {
         }
         let status = self.read(Register::InterruptStatus);
         self.write(Register::InterruptACK, status);
+        self.interrupts += 1;
         Ok(InterruptStatus::from_bits_retain(status))
+    }
+
+    fn interrupts(&self) -> u64 {
+        self.interrupts
     }
 }
 
 /// A machine with disks, one after the other from `BASE` on.
-struct Disks<'h>(&'h mut [Host]);
+struct Disks<'h>(&'h mut [Host], &'h mut Control);
 
 const BASE: u64 = 0xd000_0000;
 const SIZE: u64 = 0x1000;
@@ -279,6 +316,10 @@ impl Machine for Disks<'_> {
         }
     }
 
+    fn probes(&mut self) -> &mut dyn Probes {
+        self.1
+    }
+
     fn crash(&mut self, how: Crash) -> ! {
         panic!("{how:?}")
     }
@@ -290,16 +331,29 @@ impl Machine for Disks<'_> {
 
 /// Runs the workload that `parameters` choose; returns whether it succeeded, and what it printed.
 pub fn run(ram: &mut Ram, disks: &mut [Host], parameters: &str) -> (bool, String) {
+    let mut control = Control::absent(ram);
+    run_with(ram, disks, parameters, &mut control)
+}
+
+/// The same with somebody at the control port.
+pub fn run_with(
+    ram: &mut Ram,
+    disks: &mut [Host],
+    parameters: &str,
+    control: &mut Control,
+) -> (bool, String) {
     let mut line = parameters.to_owned();
     for i in 0..disks.len() as u64 {
         line += &format!(" virtio_mmio.device=4K@{:#x}:{}", BASE + i * SIZE, 5 + i);
     }
     let mut console = String::new();
+    let (arena, ram) = ram.arenas();
     let ok = workloads::run(&mut Environment {
         command_line: CommandLine(&line),
         console: &mut console,
-        machine: &mut Disks(disks),
-        arena: ram.arena(),
+        machine: &mut Disks(disks, control),
+        arena,
+        ram,
     });
     (ok, console)
 }

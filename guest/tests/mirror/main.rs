@@ -3,6 +3,8 @@
 // This is all test code, but its helpers are no tests.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod bench;
+mod bench_block;
 mod driver;
 mod host;
 mod model;

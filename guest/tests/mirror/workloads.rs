@@ -277,7 +277,7 @@ fn what_is_wrong_with_a_parameter_is_told() {
     for (line, expected) in [
         (
             "run=sleep",
-            "sleep FAILED: no such workload; there are info read fill verify selftest crash"
+            "sleep FAILED: no such workload; there are info read fill verify selftest bench crash"
                 .to_owned(),
         ),
         (
@@ -287,6 +287,10 @@ fn what_is_wrong_with_a_parameter_is_told() {
         (
             "run=crash wait=irq",
             "crash wait=irq FAILED: unknown parameter wait; there are how".to_owned(),
+        ),
+        (
+            "run=bench disk=0",
+            "bench disk=0 FAILED: unknown parameter disk; there are".to_owned(),
         ),
         (
             "run=read lba=x",

@@ -39,8 +39,10 @@ pub struct Host {
 /// What exits cost.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Exits {
-    /// Frequency of the guest's TSC, in kHz.
+    /// Frequency of the guest's TSC, in kHz, as KVM gives it; if it does not, by the host's clock.
     pub tsc_khz: u32,
+    /// The same by the host's clock.
+    pub tsc_khz_by_clock: u32,
     /// Each kind, in the order of measurement.
     pub kinds: Vec<ExitKind>,
 }
@@ -93,7 +95,8 @@ pub struct ExitCost {
 pub struct ExitCounts {
     /// Returns of KVM_RUN, as `--stats` counts them.
     pub vmm: f64,
-    /// The same as KVM counts them, if it does: exits that it hands to user space.
+    /// The same as KVM counts them, if it does: its `io_exits`, `mmio_exits` and `signal_exits`.
+    /// Among the first are accesses to ports that KVM handles itself.
     pub kernel_to_user: Option<f64>,
     /// All exits that KVM counts, those among them that it handles itself.
     pub kernel: Option<f64>,

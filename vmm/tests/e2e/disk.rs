@@ -214,7 +214,7 @@ fn failures() {
         (
             "run=nothing",
             "nothing FAILED: no such workload",
-            "selftest crash",
+            "selftest bench crash",
         ),
     ] {
         run_on(None, &disks, cmdline).assert_failed(begin, end);

@@ -8,6 +8,8 @@ mod boot;
 mod cli;
 mod console;
 mod disk;
+#[cfg(feature = "bench")]
+mod exits;
 mod guests;
 mod harness;
 mod kernels;
@@ -32,6 +34,8 @@ fn main() {
         cli::tests(),
         console::tests(),
         disk::tests(),
+        #[cfg(feature = "bench")]
+        exits::tests(),
         kvm::tests(),
         linux::tests(),
         locks::tests(),

@@ -74,6 +74,7 @@ pub(super) fn run<'e>(
         console,
         machine,
         arena,
+        ..
     } = environment;
     let (disk, given) = (parameters.disk()?, parameters.options()?);
     refuse_queue_sizes(*command_line, &mut **machine, disk, given, arena)?;

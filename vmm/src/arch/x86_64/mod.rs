@@ -81,7 +81,10 @@ pub fn set_up(vcpu: &VcpuFd, supported: &CpuId, index: u8, count: u8) -> Result<
 }
 
 /// Frequency of the TSC of `vcpu`, in kHz; `None` where the host's is not stable.
-fn tsc_khz(vcpu: &VcpuFd) -> Result<Option<u32>, KvmError> {
+///
+/// # Errors
+/// Where KVM refuses.
+pub fn tsc_khz(vcpu: &VcpuFd) -> Result<Option<u32>, KvmError> {
     match vcpu.get_tsc_khz() {
         Ok(khz) => Ok(Some(khz)),
         Err(error) if error.errno() == libc::EIO => Ok(None),

@@ -1,0 +1,61 @@
+//! The timer of the local APIC, to be woken by from a HLT.
+
+use core::arch::x86_64::__cpuid;
+
+use guest::workloads::bench::Latencies;
+
+use super::handlers;
+use crate::machine::{apic, cpu};
+
+/// CPUID leaf 1, ECX: the timer can be set to a moment of the TSC.
+const TSC_DEADLINE: u32 = 1 << 24;
+/// How long a wait is, in ticks of the TSC: a few hundred microseconds, so that a host that looks
+/// for something to do before it lets the CPU sleep finds nothing.
+const WAIT: u64 = 1 << 20;
+/// For how long the timer is compared with the TSC, in ticks of it.
+const CALIBRATION: u64 = 1 << 22;
+
+/// How the timer is set.
+pub enum Timer {
+    /// To a moment of the TSC.
+    Deadline,
+    /// To count down: from here in [`WAIT`].
+    Count(u32),
+}
+
+impl Timer {
+    /// The timer of this CPU; where it counts, its frequency is found out.
+    pub fn new() -> Self {
+        if __cpuid(1).ecx & TSC_DEADLINE != 0 {
+            return Self::Deadline;
+        }
+        apic::set_timer(None);
+        let begin = cpu::ticks();
+        apic::count_down(u32::MAX);
+        let mut ticks = 0;
+        while ticks < CALIBRATION {
+            ticks = cpu::ticks() - begin;
+        }
+        let counted = u64::from(u32::MAX - apic::timer_count());
+        apic::count_down(0);
+        Self::Count((counted * WAIT / ticks).max(1) as u32)
+    }
+
+    /// Halts until the timer fires, `iterations` times. The latencies are from when it was to.
+    pub fn halt(&self, iterations: u64, latencies: &mut Latencies<'_>) {
+        let vector = handlers::install_note_time();
+        apic::set_timer(Some((vector, matches!(self, Self::Deadline))));
+        for _ in 0..iterations {
+            let handled = handlers::count();
+            cpu::disable_interrupts();
+            let due = cpu::ticks() + WAIT;
+            match self {
+                Self::Deadline => cpu::set_tsc_deadline(due),
+                Self::Count(count) => apic::count_down(*count),
+            }
+            cpu::halt_until(|| handlers::count() != handled);
+            latencies.push(handlers::noted().saturating_sub(due));
+        }
+        apic::set_timer(None);
+    }
+}

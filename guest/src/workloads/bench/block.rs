@@ -1,0 +1,177 @@
+//! Block I/O: a number of requests in flight, each replaced when it completes, until there have been
+//! enough or the time is over. Guest instructions are dear on a software KVM, so that all that can
+//! be done once for a request is done before, and what is left is the driver's and a few lines here.
+
+use core::array;
+
+use spec::Features;
+use spec::bench::{Command, Outcome, outcome};
+use spec::block::request_type;
+
+use super::job::{Job, MAX_DEPTH, Sectors};
+use super::{Clock, Failure, Latencies, Machine};
+use crate::cmdline::CommandLine;
+use crate::dma::{Arena, Region};
+use crate::virtio::block::{Token, Wait};
+use crate::virtio::queue::{Buffer, MAX_QUEUE_SIZE};
+use crate::virtio::{Block, Error, Options};
+use crate::workloads::open;
+
+/// Where buffers begin, in bytes: at pages, or next to each other where they are smaller.
+const ALIGN: u64 = 4096;
+/// The most segments of a request.
+const MAX_SEGMENTS: usize = 64;
+/// How often a device that is polled is asked whether it can go on, in ticks: tenths of a second.
+const PATIENCE: u64 = 1 << 28;
+
+/// Does the job that `command` is about, on the first disk.
+pub(super) fn run<'e>(
+    command_line: CommandLine<'e>,
+    machine: &mut dyn Machine,
+    mut arena: Arena<'_>,
+    command: &Command,
+    latencies: &mut Latencies<'_>,
+) -> Result<Outcome, Failure<'e>> {
+    let clock = machine.probes().clock();
+    let job = Job::new(&command.block)?;
+    let options = Options {
+        wait: if job.poll { Wait::Poll } else { Wait::Irq },
+        ..Options::default()
+    };
+    let mut block = open(command_line, machine, 0, &options, &mut arena)?;
+    let (accepted, capacity) = (block.info().accepted, block.info().capacity);
+    if job.write && accepted.contains(Features::VIRTIO_BLK_F_RO) {
+        return Err(Failure::ReadOnly);
+    }
+    if command.block.sectors > capacity {
+        return Err(Failure::PastEnd {
+            lba: 0,
+            count: command.block.sectors,
+            capacity,
+        });
+    }
+    let tokens = make_requests(&mut block, &job, &mut arena)?;
+    let interrupts = block.interrupts();
+    let mut run = Run {
+        block: &mut block,
+        clock,
+        wait: options.wait,
+        sectors: job.sectors,
+        left: command.iterations,
+        end: 0,
+        started: [0; MAX_QUEUE_SIZE as usize],
+        latencies,
+    };
+    let ticks = run.go(&tokens[..job.depth], command.ticks)?;
+    Ok(Outcome {
+        status: outcome::DONE,
+        iterations: latencies.count(),
+        ticks,
+        latencies: latencies.addr(),
+        latency_count: latencies.count(),
+        interrupts: block.interrupts() - interrupts,
+        notifications: block.notifications(),
+    })
+}
+
+/// Makes the requests that are to be in flight, each with a buffer of its own, in as many segments
+/// as the device wants.
+fn make_requests<'e, 'm>(
+    block: &mut Block<'_, 'm>,
+    job: &Job,
+    arena: &mut Arena<'m>,
+) -> Result<[Token; MAX_DEPTH as usize], Failure<'e>> {
+    let (request_type, buffer): (u32, fn(Region<'m>) -> Buffer<'m>) = match job.write {
+        true => (request_type::OUT, Buffer::readable),
+        false => (request_type::IN, Buffer::writable),
+    };
+    let size_max = block
+        .info()
+        .size_max
+        .map_or(usize::MAX, |size| size as usize);
+    let segment_size = size_max.clamp(1, job.block_size);
+    let segments = job.block_size.div_ceil(segment_size);
+    if segments > block.max_segments().min(MAX_SEGMENTS) {
+        return Err(Failure::Driver(Error::ChainLength(segments)));
+    }
+    if job.depth > usize::from(block.capacity(segments as u16)) {
+        return Err(Failure::BadCommand("the queue is too small for the depth"));
+    }
+    let memory = arena.alloc(job.depth * job.block_size, ALIGN)?;
+    let mut tokens = [0; MAX_DEPTH as usize];
+    for (i, token) in tokens[..job.depth].iter_mut().enumerate() {
+        let memory = memory.part(i * job.block_size, job.block_size);
+        let data: [Buffer<'m>; MAX_SEGMENTS] = array::from_fn(|segment| {
+            let offset = (segment * segment_size).min(memory.len());
+            buffer(memory.part(offset, segment_size.min(memory.len() - offset)))
+        });
+        *token = block.keep(request_type, &data[..segments])?;
+    }
+    Ok(tokens)
+}
+
+/// A job that is being done.
+struct Run<'r, 'd, 'm, 'l> {
+    block: &'r mut Block<'d, 'm>,
+    clock: Clock,
+    wait: Wait,
+    sectors: Sectors,
+    /// How many requests more may be submitted.
+    left: u64,
+    /// When none is submitted any more.
+    end: u64,
+    /// For each token, when its request was submitted.
+    started: [u64; MAX_QUEUE_SIZE as usize],
+    latencies: &'r mut Latencies<'l>,
+}
+
+impl Run<'_, '_, '_, '_> {
+    /// Keeps the requests of `tokens` in flight, for `ticks` at most. Returns how long it took up to
+    /// the last completion.
+    fn go<'e>(&mut self, tokens: &[Token], ticks: u64) -> Result<u64, Failure<'e>> {
+        let begin = (self.clock)();
+        self.end = begin.saturating_add(ticks);
+        let (mut last, mut looked_after) = (begin, begin);
+        for &token in tokens {
+            self.submit(token, (self.clock)());
+        }
+        self.block.notify();
+        while self.block.in_flight() > 0 {
+            let completed = self.latencies.count();
+            // All that has completed is taken, and replaced, before the device hears of it: once.
+            while let Some(completion) = self.block.poll()? {
+                let token = completion.ok()?.token;
+                last = (self.clock)();
+                self.latencies.push(last - self.started[usize::from(token)]);
+                self.submit(token, last);
+            }
+            if self.latencies.count() != completed {
+                self.block.notify();
+                continue;
+            }
+            match self.wait {
+                // Half of what is in flight at a time: the device always has some to do, and few
+                // interrupts do for many requests.
+                Wait::Irq => self.block.sleep((self.block.in_flight() / 2).max(1))?,
+                Wait::Poll => {
+                    let now = (self.clock)();
+                    if now - looked_after > PATIENCE {
+                        looked_after = now;
+                        self.block.check_alive()?;
+                    }
+                }
+            }
+        }
+        Ok(last - begin)
+    }
+
+    /// Submits a request, if there is to be another.
+    fn submit(&mut self, token: Token, now: u64) {
+        if self.left > 0 && now < self.end {
+            self.left -= 1;
+            self.started[usize::from(token)] = now;
+            let sector = self.sectors.next();
+            self.block.submit_kept(token, sector);
+        }
+    }
+}

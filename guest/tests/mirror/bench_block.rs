@@ -1,0 +1,206 @@
+//! Block I/O of `run=bench`, against the device: what it does to the disk, what it tells of itself,
+//! and how few notifications and interrupts it makes do with.
+
+use devices::virtio::block::backend::MemoryBackend;
+use guest::rng::pattern;
+use spec::bench::{BlockJob, Command, Kind, Outcome, outcome};
+use spec::block::config;
+
+use crate::bench::perform;
+use crate::host::{Host, Notify, Ram, Read};
+
+const SECTORS: u64 = 2048;
+
+fn disk() -> MemoryBackend {
+    let mut bytes = vec![0; SECTORS as usize * 512];
+    pattern(99, 0, &mut bytes);
+    MemoryBackend::new(bytes)
+}
+
+/// Reads of 4 KiB, all over the disk.
+fn reads(iterations: u64, depth: u64) -> Command {
+    Command {
+        kind: Kind::Block as u64,
+        iterations,
+        ticks: u64::MAX,
+        block: BlockJob {
+            block_size: 4096,
+            depth,
+            sectors: SECTORS,
+            ..BlockJob::default()
+        },
+    }
+}
+
+/// `command` with another job.
+fn with(command: Command, change: impl FnOnce(&mut BlockJob)) -> Command {
+    let mut block = command.block;
+    change(&mut block);
+    Command { block, ..command }
+}
+
+/// What came of one command, and what the guest printed of it.
+fn outcome_of(ram: &mut Ram, host: &mut Host, command: Command) -> (Outcome, String) {
+    let (done, console) = perform(ram, std::slice::from_mut(host), vec![command]);
+    (done[0].0, console.lines().next().unwrap().to_owned())
+}
+
+#[test]
+fn every_job_does_as_many_requests_as_it_is_told_and_has_a_latency_for_each() {
+    for notify in [Notify::Trap, Notify::IoEventFd] {
+        let mut ram = Ram::new();
+        let mut hosts = [Host::new(&ram, &disk(), notify, false)];
+        let mut commands = Vec::new();
+        for (block_size, depth) in [(512, 128), (4096, 1), (4096, 3), (65536, 32), (1 << 20, 4)] {
+            for bits in 0..8 {
+                commands.push(with(reads(300, depth), |job| {
+                    job.block_size = block_size;
+                    (job.write, job.random, job.poll) = (bits & 1, bits >> 1 & 1, bits >> 2);
+                }));
+            }
+        }
+        let (done, console) = perform(&mut ram, &mut hosts, commands);
+        assert_eq!(console, "bench commands=40 ok\n");
+        for (outcome, latencies) in done {
+            assert_eq!((outcome.status, outcome.iterations), (outcome::DONE, 300));
+            assert_eq!(latencies.len(), 300);
+            let longest = latencies.iter().copied().max().unwrap();
+            assert!(u64::from(longest) <= outcome.ticks);
+            assert!(outcome.notifications > 0);
+        }
+    }
+}
+
+#[test]
+fn reads_change_nothing_and_writes_keep_to_their_sectors() {
+    for random in [0, 1] {
+        let disk = disk();
+        let mut ram = Ram::new();
+        let mut hosts = [Host::new(&ram, &disk, Notify::Trap, false)];
+        let before = disk.bytes().clone();
+        let read = with(reads(500, 8), |job| job.random = random);
+        perform(&mut ram, &mut hosts, vec![read]);
+        assert!(*disk.bytes() == before);
+
+        // 31 sectors are three blocks; the last sectors are no whole one.
+        let write = with(read, |job| (job.write, job.sectors) = (1, 31));
+        perform(&mut ram, &mut hosts, vec![write]);
+        let after = disk.bytes().clone();
+        assert!(after[24 * 512..] == before[24 * 512..]);
+        for block in [0, 8, 16].map(|sector| sector * 512..(sector + 8) * 512) {
+            assert!(after[block.clone()] != before[block]);
+        }
+    }
+}
+
+#[test]
+fn at_depth_32_few_notifications_and_interrupts_do_for_many_requests() {
+    for notify in [Notify::Trap, Notify::IoEventFd] {
+        for poll in [0, 1] {
+            let mut ram = Ram::new();
+            let mut host = Host::new(&ram, &disk(), notify, false);
+            let command = with(reads(32_000, 32), |job| job.poll = poll);
+            let (outcome, _) = outcome_of(&mut ram, &mut host, command);
+            assert_eq!(outcome.notifications, host.notifications);
+            if notify == Notify::Trap {
+                // The device has done them all when the notification returns.
+                assert_eq!(outcome.notifications, 1000);
+                assert_eq!(outcome.interrupts, 0);
+            }
+            let per_request = |count| count as f64 / 32_000.0;
+            assert!(per_request(outcome.interrupts) <= 0.15, "{outcome:?}");
+            if poll == 1 {
+                assert_eq!(host.edges.count(), 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn no_request_is_submitted_after_the_time_is_over() {
+    let mut ram = Ram::new();
+    let mut host = Host::new(&ram, &disk(), Notify::IoEventFd, false);
+    let command = Command {
+        ticks: 0,
+        ..reads(1000, 8)
+    };
+    let (outcome, _) = outcome_of(&mut ram, &mut host, command);
+    assert_eq!((outcome.status, outcome.iterations), (outcome::DONE, 0));
+
+    let command = Command {
+        ticks: 2_000_000,
+        ..reads(100_000, 8)
+    };
+    let (outcome, _) = outcome_of(&mut ram, &mut host, command);
+    assert_eq!(outcome.status, outcome::DONE);
+    assert!((8..100_000).contains(&outcome.iterations), "{outcome:?}");
+    assert_eq!(outcome.latency_count, outcome.iterations);
+}
+
+#[test]
+fn a_request_has_as_many_segments_as_the_device_wants() {
+    let mut ram = Ram::new();
+    let mut host = Host::new(&ram, &disk(), Notify::Trap, false);
+    host.forge(Read::Config(config::SIZE_MAX), 1024);
+    for (block_size, expected) in [
+        (64 << 10, "bench commands=1 ok"),
+        (
+            (64 << 10) + 512,
+            "bench kind=21 FAILED: a chain of 65 buffers cannot be made available",
+        ),
+    ] {
+        let command = with(reads(10, 4), |job| job.block_size = block_size);
+        let (_, line) = outcome_of(&mut ram, &mut host, command);
+        assert_eq!(line, expected);
+    }
+}
+
+#[test]
+fn a_job_that_cannot_be_done_is_told_by_its_reason_and_leaves_the_disk_alone() {
+    let disk = disk();
+    for (read_only, change, reason) in [
+        (
+            true,
+            (|job| job.write = 1) as fn(&mut BlockJob),
+            "the disk is read-only",
+        ),
+        (
+            false,
+            |job| (job.write, job.depth) = (1, 0),
+            "the depth is not from 1 to 128",
+        ),
+        (
+            false,
+            |job| (job.write, job.sectors) = (1, SECTORS + 1),
+            "lba=0 count=2049 is past the end of the disk: it has 2048 sectors",
+        ),
+        (
+            false,
+            |job| (job.write, job.depth, job.block_size) = (1, 128, 1 << 20),
+            "out of DMA memory: 134217728 bytes asked for, ",
+        ),
+    ] {
+        let mut ram = Ram::new();
+        let mut host = Host::new(&ram, &disk, Notify::Trap, read_only);
+        let before = disk.bytes().clone();
+        let (outcome, line) = outcome_of(&mut ram, &mut host, with(reads(10, 1), change));
+        assert_eq!(outcome.status, outcome::FAILED);
+        let expected = format!("bench kind=21 FAILED: {reason}");
+        assert!(line.starts_with(&expected), "{line}");
+        assert!(*disk.bytes() == before);
+    }
+    let (done, console) = perform(&mut Ram::new(), &mut [], vec![reads(1, 1)]);
+    assert_eq!(done[0].0.status, outcome::FAILED);
+    assert!(console.starts_with("bench kind=21 FAILED: there is no disk 0: disks=0\n"));
+}
+
+#[test]
+fn each_command_finds_the_device_as_if_it_were_the_first() {
+    let mut ram = Ram::new();
+    let mut hosts = [Host::new(&ram, &disk(), Notify::Trap, false)];
+    let poll = |poll| with(reads(320, 32), |job| job.poll = poll);
+    let (done, _) = perform(&mut ram, &mut hosts, vec![poll(0), poll(1), poll(0)]);
+    for (outcome, _) in done {
+        assert_eq!((outcome.interrupts, outcome.notifications), (0, 10));
+    }
+}

@@ -1,0 +1,4 @@
+//! What block I/O costs.
+
+pub mod disk;
+pub mod options;

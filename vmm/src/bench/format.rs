@@ -1,0 +1,90 @@
+//! Figures as people read them: in a unit that fits, with as many digits as matter.
+
+/// A time of `ns` nanoseconds.
+#[must_use]
+pub fn time(ns: f64) -> String {
+    for (unit, size) in [("s", 1e9), ("ms", 1e6), ("us", 1e3)] {
+        if ns.abs() >= size * 0.9995 {
+            return format!("{} {unit}", digits(ns / size));
+        }
+    }
+    format!("{} ns", digits(ns))
+}
+
+/// A whole number of `bytes`, in a unit that leaves it whole where there is one.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    for (unit, shift) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] {
+        if bytes != 0 && bytes.is_multiple_of(1 << shift) {
+            return format!("{} {unit}", bytes >> shift);
+        }
+    }
+    format!("{bytes} B")
+}
+
+/// A number of `bytes`, in MiB.
+#[must_use]
+pub fn mib(bytes: f64) -> String {
+    format!("{} MiB", digits(bytes / f64::from(1 << 20)))
+}
+
+/// A number with three significant digits, or all digits before the point with a comma between
+/// thousands.
+#[must_use]
+pub fn digits(value: f64) -> String {
+    let magnitude = value.abs();
+    if magnitude >= 99.95 {
+        let whole = thousands(magnitude.round() as u64);
+        return if value < 0.0 {
+            format!("-{whole}")
+        } else {
+            whole
+        };
+    }
+    let places = if magnitude >= 9.995 {
+        1
+    } else if magnitude >= 0.9995 || magnitude == 0.0 {
+        2
+    } else {
+        3
+    };
+    format!("{value:.places$}")
+}
+
+/// A count for one operation.
+#[must_use]
+pub fn count(value: f64) -> String {
+    format!("{value:.3}")
+}
+
+/// What `value` is beyond `base`, in per cent, with its sign; nothing where that makes no sense.
+#[must_use]
+pub fn beyond(value: f64, base: f64) -> String {
+    if base > 0.0 {
+        percent((value / base - 1.0) * 100.0)
+    } else {
+        String::new()
+    }
+}
+
+/// A difference in per cent, with its sign.
+#[must_use]
+pub fn percent(value: f64) -> String {
+    format!("{value:+.1} %")
+}
+
+fn thousands(value: u64) -> String {
+    let digits = value.to_string();
+    let mut out = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+#[path = "format_tests.rs"]
+mod tests;

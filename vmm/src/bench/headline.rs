@@ -1,0 +1,95 @@
+//! A report in a few sentences: what this VMM costs above the floor.
+
+use super::format::{digits, percent, size, time};
+use super::report::{BlockCell, ExitCost, ExitKind, Handled, Report};
+
+/// The sentences, the most important first.
+#[must_use]
+pub fn headline(report: &Report) -> Vec<String> {
+    [exits(report), block(report), start(report), targets(report)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// Cost above the floor of the exits that this VMM handles.
+fn exits(report: &Report) -> Option<String> {
+    let kinds = &report.exits.as_ref()?.kinds;
+    let mut handled: Vec<(&ExitKind, &ExitCost, f64)> = kinds
+        .iter()
+        .filter(|kind| kind.handled == Handled::User)
+        .filter_map(|kind| Some((kind, kind.cost.as_ref().ok()?)))
+        // Those that are timed one by one wait for an interrupt too.
+        .filter(|(_, cost)| cost.per_sample > 1)
+        .map(|(kind, cost)| (kind, cost, above(cost)))
+        .collect();
+    handled.sort_by(|(.., a), (.., b)| a.total_cmp(b));
+    let (least, most) = (handled.first()?.2, handled.last()?.2);
+    let (kind, cost, percents) = handled.get(handled.len() / 2)?;
+    Some(format!(
+        "An exit to user space ({}) takes {}: {} above the floor of {}, {}. Of {} kinds handled \
+         there, the least is {}, the most {} above the floor.",
+        kind.name,
+        time(cost.vmm.summary.median),
+        time(cost.vmm.summary.median - cost.floor.summary.median),
+        time(cost.floor.summary.median),
+        percent(*percents),
+        handled.len(),
+        percent(least),
+        percent(most),
+    ))
+}
+
+fn above(cost: &ExitCost) -> f64 {
+    (cost.vmm.summary.median / cost.floor.summary.median - 1.0) * 100.0
+}
+
+/// The slowest and the fastest way to do the same I/O.
+fn block(report: &Report) -> Option<String> {
+    let cells = &report.block.as_ref()?.cells;
+    let first = cells.iter().find(|cell| cell.figures.is_ok())?;
+    let mut alike: Vec<(&BlockCell, f64)> = cells
+        .iter()
+        .filter(|cell| (&cell.rw, cell.block_size) == (&first.rw, first.block_size))
+        .filter_map(|cell| {
+            let figures = cell.figures.as_ref().ok()?;
+            Some((cell, figures.throughput.iops.summary.median))
+        })
+        .collect();
+    alike.sort_by(|(_, a), (_, b)| a.total_cmp(b));
+    let (slow, fast) = (alike.first()?, alike.last()?);
+    let way = |(cell, iops): &(&BlockCell, f64)| {
+        format!(
+            "{} requests/s (notify={}, depth {})",
+            digits(*iops),
+            cell.notify,
+            cell.depth
+        )
+    };
+    Some(format!(
+        "Block I/O, {} {}: from {} to {}.",
+        size(first.block_size),
+        first.rw,
+        way(slow),
+        way(fast)
+    ))
+}
+
+fn start(report: &Report) -> Option<String> {
+    let start = report.start.as_ref()?;
+    Some(format!(
+        "From exec to the guest's first serial byte: {}; a minimal program takes {}.",
+        time(start.vmm.summary.median),
+        time(start.floor.summary.median)
+    ))
+}
+
+fn targets(report: &Report) -> Option<String> {
+    let all = report.targets.len();
+    let met = report
+        .targets
+        .iter()
+        .filter(|target| target.is_met())
+        .count();
+    (all > 0).then(|| format!("Targets met: {met} of {all}."))
+}

@@ -1,0 +1,361 @@
+//! What a report's tables hold, cell by cell, as text. How they are drawn is for `text.rs` and
+//! `html.rs`.
+
+use super::format::{beyond, count, digits, mib, size, time};
+use super::report::{
+    Block, BlockCell, BlockFigures, ExitCost, ExitKind, Exits, Handled, Report, Series, Start,
+    Target, Throughput,
+};
+
+/// A table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// What it shows.
+    pub title: String,
+    /// A heading for each column.
+    pub head: Vec<String>,
+    /// Rows of as many cells. The first names the row.
+    pub rows: Vec<Vec<String>>,
+    /// What is to be said below it, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Stands for what has not been measured.
+const NONE: &str = "-";
+/// How far two counts of the same exits may be apart, for one operation.
+const SAME_COUNT: f64 = 0.01;
+
+/// The tables of `report`, the targets' the last.
+#[must_use]
+pub fn tables(report: &Report) -> Vec<Table> {
+    let mut tables = Vec::new();
+    if let Some(exits) = &report.exits {
+        tables.extend([exit_times(exits), exit_counts(exits)]);
+    }
+    if let Some(block) = &report.block {
+        for group in groups(block) {
+            tables.extend([block_rates(&group), block_costs(&group)]);
+        }
+    }
+    if let Some(start) = &report.start {
+        tables.push(start_up(start));
+    }
+    if !report.targets.is_empty() {
+        tables.push(targets(&report.targets));
+    }
+    tables
+}
+
+fn exit_times(exits: &Exits) -> Table {
+    let row = |(kind, cost): (&ExitKind, &ExitCost)| {
+        let (vmm, floor) = (cost.vmm.summary, cost.floor.summary);
+        vec![
+            kind.name.clone(),
+            time(vmm.median),
+            time(vmm.min),
+            time(vmm.p99),
+            mean(&cost.vmm),
+            time(floor.median),
+            time(vmm.median - floor.median),
+            beyond(vmm.median, floor.median),
+        ]
+    };
+    Table {
+        title: "Exits: time of one operation, as the guest sees it".into(),
+        head: head(&[
+            "operation",
+            "median",
+            "min",
+            "p99",
+            "mean ± 95 %",
+            "floor",
+            "above floor",
+            "",
+        ]),
+        rows: measured(exits).map(row).collect(),
+        notes: exits
+            .kinds
+            .iter()
+            .filter_map(|kind| Some(format!("{}: {}", kind.name, kind.cost.as_ref().err()?)))
+            .collect(),
+    }
+}
+
+fn exit_counts(exits: &Exits) -> Table {
+    let row = |(kind, cost): (&ExitKind, &ExitCost)| {
+        let cycles = cost.vmm.summary.median * f64::from(exits.tsc_khz) / 1e6;
+        let mark = if disagree(cost) { " !" } else { "" };
+        vec![
+            format!("{}{mark}", kind.name),
+            handled_by(kind.handled).into(),
+            digits(cycles),
+            time(cost.with_stats.summary.median),
+            time(cost.cpu.summary.median),
+            count(cost.exits.vmm),
+            cost.exits.kernel_to_user.map_or(NONE.into(), count),
+            cost.exits.kernel.map_or(NONE.into(), count),
+        ]
+    };
+    let difference = |(kind, cost): (&ExitKind, &ExitCost)| {
+        let counted = cost.exits.kernel_to_user.filter(|_| disagree(cost))?;
+        Some(format!(
+            "! {}: this VMM counts {} exits for one operation, KVM counts {} to user space.",
+            kind.name,
+            count(cost.exits.vmm),
+            count(counted)
+        ))
+    };
+    Table {
+        title:
+            "Exits: where they are handled, and how many this VMM and KVM count for one operation"
+                .into(),
+        head: head(&[
+            "operation",
+            "handled by",
+            "TSC cycles",
+            "with --stats",
+            "CPU time",
+            "exits",
+            "KVM: to user",
+            "KVM: all",
+        ]),
+        rows: measured(exits).map(row).collect(),
+        notes: measured(exits).filter_map(difference).collect(),
+    }
+}
+
+/// The kinds that have been measured, each with its cost.
+fn measured(exits: &Exits) -> impl Iterator<Item = (&ExitKind, &ExitCost)> {
+    let kinds = exits.kinds.iter();
+    kinds.filter_map(|kind| Some((kind, kind.cost.as_ref().ok()?)))
+}
+
+/// Whether this VMM and KVM count different numbers of the same exits.
+fn disagree(cost: &ExitCost) -> bool {
+    let counted = cost.exits.kernel_to_user;
+    counted.is_some_and(|counted| (counted - cost.exits.vmm).abs() > SAME_COUNT)
+}
+
+fn handled_by(handled: Handled) -> &'static str {
+    match handled {
+        Handled::Guest => "no exit",
+        Handled::Kernel => "kernel",
+        Handled::User => "user space",
+    }
+}
+
+/// Cells that differ only in the notify mode and the depth.
+pub struct Group<'a> {
+    /// Such as `4 KiB randread, waiting by irq`.
+    pub title: String,
+    /// The cells.
+    pub cells: Vec<&'a BlockCell>,
+}
+
+/// The cells of `block`, put together with those that they can be compared with.
+#[must_use]
+pub fn groups(block: &Block) -> Vec<Group<'_>> {
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for cell in &block.cells {
+        let title = format!(
+            "{} {}, waiting by {}",
+            size(cell.block_size),
+            cell.rw,
+            cell.wait
+        );
+        match groups.iter_mut().find(|group| group.title == title) {
+            Some(group) => group.cells.push(cell),
+            None => groups.push(Group {
+                title,
+                cells: vec![cell],
+            }),
+        }
+    }
+    groups
+}
+
+impl Group<'_> {
+    /// Names of the floors of its cells.
+    #[must_use]
+    pub fn floors(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for (name, _) in self.cells.iter().flat_map(|cell| &cell.floors) {
+            if !names.contains(&name.as_str()) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// The cells that have been measured, each with its figures.
+    fn measured(&self) -> impl Iterator<Item = (&BlockCell, &BlockFigures)> {
+        let cells = self.cells.iter();
+        cells.filter_map(|cell| Some((*cell, cell.figures.as_ref().ok()?)))
+    }
+
+    /// Why other cells and floors have not.
+    fn reasons(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for cell in &self.cells {
+            let which = format!("notify={}, depth {}", cell.notify, cell.depth);
+            if let Err(reason) = &cell.figures {
+                notes.push(format!("{which}: {reason}"));
+            }
+            for (name, floor) in &cell.floors {
+                if let Err(reason) = floor {
+                    notes.push(format!("{name}: {reason}"));
+                }
+            }
+        }
+        // The reason that a floor cannot be measured is the same in every cell.
+        let mut seen = Vec::new();
+        notes.retain(|note| {
+            !seen.contains(note) && {
+                seen.push(note.clone());
+                true
+            }
+        });
+        notes
+    }
+}
+
+/// What a cell's floor of the name `name` came to, if it was measured.
+#[must_use]
+pub fn floor<'a>(cell: &'a BlockCell, name: &str) -> Option<&'a Throughput> {
+    let (_, floor) = cell.floors.iter().find(|(floor, _)| floor == name)?;
+    floor.as_ref().ok()
+}
+
+fn block_rates(group: &Group<'_>) -> Table {
+    let floors = group.floors();
+    let row = |(cell, figures): (&BlockCell, &BlockFigures)| {
+        let Throughput { iops, latency } = &figures.throughput;
+        let mut row = vec![
+            cell.notify.clone(),
+            cell.depth.to_string(),
+            digits(iops.summary.median),
+            mib(iops.summary.median * cell.block_size as f64),
+            time(latency.p50 as f64),
+            time(latency.p99 as f64),
+            time(latency.p999 as f64),
+        ];
+        row.extend(floors.iter().map(|name| {
+            floor(cell, name).map_or(NONE.into(), |floor| digits(floor.iops.summary.median))
+        }));
+        row
+    };
+    let names = floors.iter().map(|name| format!("{name} IOPS"));
+    Table {
+        title: format!("Block I/O, {}: how fast", group.title),
+        head: head(&[
+            "notify",
+            "depth",
+            "IOPS",
+            "per second",
+            "p50",
+            "p99",
+            "p99.9",
+        ])
+        .into_iter()
+        .chain(names)
+        .collect(),
+        rows: group.measured().map(row).collect(),
+        notes: group.reasons(),
+    }
+}
+
+fn block_costs(group: &Group<'_>) -> Table {
+    let row = |(cell, figures): (&BlockCell, &BlockFigures)| {
+        let cpu = figures.cpu;
+        vec![
+            cell.notify.clone(),
+            cell.depth.to_string(),
+            count(figures.exits),
+            count(figures.notify_exits),
+            count(figures.notifications),
+            count(figures.interrupts),
+            time(cpu.guest + cpu.kernel + cpu.vmm),
+            time(cpu.guest),
+            time(cpu.kernel),
+            time(cpu.vmm),
+        ]
+    };
+    Table {
+        title: format!("Block I/O, {}: what one request takes", group.title),
+        head: head(&[
+            "notify",
+            "depth",
+            "exits",
+            "by notify",
+            "notifications",
+            "interrupts",
+            "CPU time",
+            "guest",
+            "kernel",
+            "VMM",
+        ]),
+        rows: group.measured().map(row).collect(),
+        notes: Vec::new(),
+    }
+}
+
+fn start_up(start: &Start) -> Table {
+    let row = |name: &str, series: &Series, resident: u64| {
+        vec![
+            name.into(),
+            time(series.summary.median),
+            time(series.summary.min),
+            time(series.summary.p99),
+            mean(series),
+            mib(resident as f64),
+        ]
+    };
+    Table {
+        title: "Start: from exec to the guest's first serial byte".into(),
+        head: head(&["program", "median", "min", "p99", "mean ± 95 %", "memory"]),
+        rows: vec![
+            row("vmm", &start.vmm, start.resident),
+            row("minimal program", &start.floor, start.floor_resident),
+        ],
+        notes: vec![
+            "Memory: the most that was resident, without what the guest touched of its own.".into(),
+        ],
+    }
+}
+
+fn targets(targets: &[Target]) -> Table {
+    let figure = |value: f64, unit: &str| match unit {
+        "ns" => time(value),
+        "bytes" => mib(value),
+        "" => count(value),
+        unit => format!("{} {unit}", digits(value)),
+    };
+    let row = |target: &Target| {
+        let verdict = if target.is_met() { "met" } else { "NOT met" };
+        vec![
+            target.name.clone(),
+            figure(target.value, &target.unit),
+            figure(target.limit, &target.unit),
+            verdict.into(),
+        ]
+    };
+    Table {
+        title: "Targets".into(),
+        head: head(&["", "figure", "at most", ""]),
+        rows: targets.iter().map(row).collect(),
+        notes: Vec::new(),
+    }
+}
+
+/// Mean of a series, with its interval of confidence.
+fn mean(series: &Series) -> String {
+    format!(
+        "{} ± {}",
+        time(series.summary.mean),
+        time(series.summary.mean_ci95)
+    )
+}
+
+fn head(names: &[&str]) -> Vec<String> {
+    names.iter().map(|&name| name.into()).collect()
+}

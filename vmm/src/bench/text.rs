@@ -1,0 +1,86 @@
+//! A report as text for a terminal or a file: aligned, without colour, 100 columns wide.
+
+use std::fmt::Write;
+
+use super::headline::headline;
+use super::report::Report;
+use super::tables::{Table, tables};
+
+/// The most columns of a line of prose.
+const WIDTH: usize = 100;
+
+/// `report` as text, several lines of it.
+#[must_use]
+pub fn text(report: &Report) -> String {
+    let mut out = String::new();
+    for sentence in headline(report) {
+        prose(&mut out, "", &sentence);
+    }
+    for table in tables(report) {
+        out.push('\n');
+        out.push_str(&draw(&table));
+    }
+    if !report.warnings.is_empty() {
+        out.push_str("\nWarnings\n");
+        for warning in &report.warnings {
+            prose(&mut out, "  ", warning);
+        }
+    }
+    out
+}
+
+/// `table` as text: the first column to the left, all others to the right.
+#[must_use]
+pub fn draw(table: &Table) -> String {
+    let lines = || std::iter::once(&table.head).chain(&table.rows);
+    let width = |column: usize| {
+        let cells = lines().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..table.head.len()).map(width).collect();
+    let mut out = format!("{}\n", table.title);
+    for row in lines() {
+        let mut line = String::from(" ");
+        for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
+            // Writing to a string cannot fail.
+            let _ = match column {
+                0 => write!(line, " {cell:width$}"),
+                _ => write!(line, "  {cell:>width$}"),
+            };
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    for note in &table.notes {
+        prose(&mut out, "  ", note);
+    }
+    out
+}
+
+/// Adds `sentence` in lines of at most [`WIDTH`] columns, where its words allow, each after
+/// `indent`.
+fn prose(out: &mut String, indent: &str, sentence: &str) {
+    let mut line = String::from(indent);
+    let mut used = 0;
+    for word in sentence.split_whitespace() {
+        let length = word.chars().count();
+        if used > 0 && indent.len() + used + 1 + length > WIDTH {
+            out.push_str(&line);
+            out.push('\n');
+            line = String::from(indent);
+            used = 0;
+        }
+        if used > 0 {
+            line.push(' ');
+            used += 1;
+        }
+        line.push_str(word);
+        used += length;
+    }
+    out.push_str(&line);
+    out.push('\n');
+}
+
+#[cfg(test)]
+#[path = "text_tests.rs"]
+mod tests;

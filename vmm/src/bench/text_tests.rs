@@ -1,0 +1,63 @@
+use super::super::sample;
+use super::*;
+
+#[test]
+fn no_line_is_wider_than_100_columns() {
+    let text = text(&sample::report());
+    for line in text.lines() {
+        assert!(line.chars().count() <= WIDTH, "{line}");
+    }
+}
+
+#[test]
+fn everything_is_there() {
+    let text = text(&sample::report());
+    for part in [
+        // What is above the floor, in the headline and in the table.
+        "takes 7.48 us: 180 ns above the floor of 7.30 us, +2.5 %.",
+        "\n  mmio write  7.48 us  7.41 us  7.55 us   7.48 us ± 20.7 ns  7.30 us       180 ns  +2.5 %\n",
+        "hypercall: the guest's console said",
+        "! mmio write: this VMM counts 1.000 exits for one operation, KVM counts 1.250",
+        "\n  mmio write !  user space",
+        "notify=trap, depth 64: the disk is too small",
+        "io_uring: the kernel refuses io_uring",
+        "\n  vmm              2.10 ms",
+        "\n  cost of an exit to user space against the floor     1.019     1.030      met\n",
+        "3.81 MiB  3.00 MiB  NOT met\n",
+        "Targets met: 1 of 2.",
+        "\nWarnings\n  Only one CPU",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+    assert_eq!(text.matches("refuses io_uring").count(), 1);
+}
+
+#[test]
+fn columns_are_aligned() {
+    let table = Table {
+        title: "T".into(),
+        head: vec!["a".into(), "figure".into()],
+        rows: vec![
+            vec!["longer ±".into(), "1".into()],
+            vec!["b".into(), "1,000,000".into()],
+        ],
+        notes: vec!["N.".into()],
+    };
+    assert_eq!(
+        draw(&table),
+        "T\n  a            figure\n  longer ±          1\n  b         1,000,000\n  N.\n"
+    );
+}
+
+#[test]
+fn a_report_of_nothing_is_no_text() {
+    let report = Report {
+        warnings: vec![],
+        exits: None,
+        block: None,
+        start: None,
+        targets: vec![],
+        ..sample::report()
+    };
+    assert_eq!(text(&report), "");
+}
