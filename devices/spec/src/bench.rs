@@ -3,7 +3,9 @@
 //!
 //! The guest writes the address of a page to [`CONTROL_PORT`], then reads that port for every
 //! command: the read is answered, with [`GO`], when the command is in the page. The next read says
-//! that the result is there. It is answered with [`END`] when there is no more to do.
+//! that the result is there. It is answered with [`END`] when there is no more to do. From a read on
+//! the guest holds interrupts off until it is ready for those that the command is about, so that they
+//! may follow the answer at once.
 
 use crate::block::SECTOR_SIZE;
 use crate::board::VIRTIO_MMIO_BASE;
@@ -59,7 +61,7 @@ pub const LATENCIES_MAX: u64 = 1 << 18;
 pub enum Kind {
     /// Nothing: the loop around all others.
     Empty = 0,
-    /// A few instructions of integer arithmetic that depend on each other.
+    /// Four instructions of integer arithmetic, each of which needs the result of the one before.
     Alu = 1,
     /// RDTSC.
     Rdtsc = 2,
@@ -89,8 +91,8 @@ pub enum Kind {
     Hypercall = 14,
     /// An interrupt of the local APIC to its own CPU, up to and with its EOI.
     SelfIpi = 15,
-    /// HLT until the timer of the local APIC fires. Latencies: from the moment for which the timer
-    /// was set to the handler.
+    /// HLT until the timer of the local APIC fires, about 2^20 ticks. Latencies: from the moment for
+    /// which the timer was set to the handler; 0 where that is before it.
     HltTimer = 16,
     /// A write to [`DOORBELL_ADDR`]. Latencies: from before the write to the handler of [`GSI`].
     Doorbell = 17,

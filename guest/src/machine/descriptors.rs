@@ -42,7 +42,8 @@ const fn stack_of(vector: u8) -> u8 {
     match vector {
         // Non-maskable interrupt, double fault, machine check.
         2 | 8 | 18 => FAULT_STACK,
-        // Nobody returns from an exception.
+        // Nobody returns from an exception, but from one that our own code expects, which has no
+        // red zone.
         0..FIRST_INTERRUPT => SAME_STACK,
         _ => INTERRUPT_STACK,
     }

@@ -175,6 +175,7 @@ impl<'d, 'm> Block<'d, 'm> {
 
     /// Puts a request that [`Block::keep`] made, and that is not in flight, into the queue, from
     /// `sector` on.
+    #[inline(always)] // as `VirtQueue::add_kept`
     pub fn submit_kept(&mut self, token: Token, sector: u64) {
         self.frames.prepare_again(token, sector);
         self.queue.add_kept(token);
@@ -229,6 +230,7 @@ impl<'d, 'm> Block<'d, 'm> {
     ///
     /// # Errors
     /// A device that does not keep to the protocol.
+    #[inline(always)] // as `VirtQueue::add_kept`
     pub fn poll(&mut self) -> Result<Option<Completion>, Error> {
         let Some(used) = self.queue.pop_used()? else {
             return Ok(None);

@@ -143,10 +143,10 @@ fn a_request_has_as_many_segments_as_the_device_wants() {
     let mut host = Host::new(&ram, &disk(), Notify::Trap, false);
     host.forge(Read::Config(config::SIZE_MAX), 1024);
     for (block_size, expected) in [
-        (64 << 10, "bench commands=1 ok"),
+        (16 << 10, "bench commands=1 ok"),
         (
-            (64 << 10) + 512,
-            "bench kind=21 FAILED: a chain of 65 buffers cannot be made available",
+            (16 << 10) + 512,
+            "bench kind=21 FAILED: a chain of 17 buffers cannot be made available",
         ),
     ] {
         let command = with(reads(10, 4), |job| job.block_size = block_size);

@@ -212,6 +212,11 @@ fn failures() {
             "irq poll",
         ),
         (
+            "run=bench",
+            "bench FAILED: port 0x700 reads 0xffffffff",
+            "commands",
+        ),
+        (
             "run=nothing",
             "nothing FAILED: no such workload",
             "selftest bench crash",

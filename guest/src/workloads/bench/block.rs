@@ -2,8 +2,6 @@
 //! enough or the time is over. Guest instructions are dear on a software KVM, so that all that can
 //! be done once for a request is done before, and what is left is the driver's and a few lines here.
 
-use core::array;
-
 use spec::Features;
 use spec::bench::{Command, Outcome, outcome};
 use spec::block::request_type;
@@ -20,9 +18,10 @@ use crate::workloads::open;
 /// Where buffers begin, in bytes: at pages, or next to each other where they are smaller.
 const ALIGN: u64 = 4096;
 /// The most segments of a request.
-const MAX_SEGMENTS: usize = 64;
-/// How often a device that is polled is asked whether it can go on, in ticks: tenths of a second.
-const PATIENCE: u64 = 1 << 28;
+const MAX_SEGMENTS: usize = 16;
+/// How often a device that is polled is asked whether it can go on, in ticks: about once a second, as
+/// it is an exit.
+const PATIENCE: u64 = 1 << 31;
 
 /// Does the job that `command` is about, on the first disk.
 pub(super) fn run<'e>(
@@ -98,13 +97,15 @@ fn make_requests<'e, 'm>(
         return Err(Failure::BadCommand("the queue is too small for the depth"));
     }
     let memory = arena.alloc(job.depth * job.block_size, ALIGN)?;
+    let mut data = [buffer(memory); MAX_SEGMENTS];
     let mut tokens = [0; MAX_DEPTH as usize];
     for (i, token) in tokens[..job.depth].iter_mut().enumerate() {
         let memory = memory.part(i * job.block_size, job.block_size);
-        let data: [Buffer<'m>; MAX_SEGMENTS] = array::from_fn(|segment| {
-            let offset = (segment * segment_size).min(memory.len());
-            buffer(memory.part(offset, segment_size.min(memory.len() - offset)))
-        });
+        for (segment, data) in data[..segments].iter_mut().enumerate() {
+            let offset = segment * segment_size;
+            let len = segment_size.min(memory.len() - offset);
+            *data = buffer(memory.part(offset, len));
+        }
         *token = block.keep(request_type, &data[..segments])?;
     }
     Ok(tokens)
