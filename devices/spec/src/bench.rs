@@ -107,9 +107,9 @@ pub enum Kind {
     /// Block I/O on the first disk, as [`Command::block`] says. Latencies: from before a request is
     /// submitted to when its completion has been seen.
     Block = 21,
-    /// The same one request at a time, waiting halted for the interrupt, whatever
-    /// [`BlockJob::depth`] and [`BlockJob::poll`] say. Latencies: from before the write to
-    /// QueueNotify to the handler of the disk's interrupt.
+    /// The same one request at a time, whatever [`BlockJob::depth`] and [`BlockJob::poll`] say:
+    /// the interrupt is asked for before the request is notified, and waited for halted. Latencies:
+    /// from before the write to QueueNotify to the handler of the disk's interrupt.
     BlockNotify = 22,
 }
 
@@ -154,7 +154,7 @@ pub struct Command {
     /// Number of a [`Kind`].
     pub kind: u64,
     /// How often. For [`Kind::Block`] and [`Kind::BlockNotify`], the most requests, up to
-    /// [`LATENCIES_MAX`].
+    /// [`LATENCIES_MAX`]; 0 makes the disk ready, and no request.
     pub iterations: u64,
     /// Ticks of the TSC after which no other request is submitted; for [`Kind::Block`] and
     /// [`Kind::BlockNotify`] alone.
@@ -217,7 +217,8 @@ impl Positions {
     /// First sector of the next request.
     pub const fn next(&mut self) -> u64 {
         let block = match &mut self.random {
-            Some(rng) => rng.next() % self.blocks,
+            // As far among the blocks as the number is among all numbers.
+            Some(rng) => ((rng.next() as u128 * self.blocks as u128) >> u64::BITS) as u64,
             None => {
                 let block = self.next;
                 self.next = if block + 1 == self.blocks {

@@ -214,6 +214,23 @@ impl<'d, 'm> Block<'d, 'm> {
         }
     }
 
+    /// Notifies the device of the one request that has been submitted, and waits halted for its
+    /// interrupt, which it is asked for before. Returns how long that took from before the
+    /// notification to the interrupt's handler, in ticks of the machine's clock; `None` where the
+    /// device has said that it needs no notification.
+    ///
+    /// # Errors
+    /// [`Error::NoInterrupt`].
+    pub fn time_notify(&mut self) -> Result<Option<u64>, Error> {
+        // It cannot have completed: the device has not been told of it.
+        let _ = self.queue.request_interrupt(1);
+        if !self.queue.needs_notification() {
+            return Ok(None);
+        }
+        self.notifications += 1;
+        self.transport.time_notify(REQUEST_QUEUE).map(Some)
+    }
+
     /// How many notifications have been sent.
     #[must_use]
     pub const fn notifications(&self) -> u64 {

@@ -20,7 +20,7 @@ use spec::queue;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::bench::Control;
+use crate::bench::{Control, ticks};
 
 const RAM_SIZE: usize = 16 << 20;
 const ARENA_SIZE: usize = 4 << 20;
@@ -276,6 +276,13 @@ impl Transport for Host {
         let mut data = [0; 4];
         self.device.read(CONFIG_OFFSET + offset, &mut data);
         u32::from_le_bytes(data)
+    }
+
+    fn time_notify(&mut self, queue: u16) -> Result<u64, Error> {
+        let begin = ticks();
+        self.notify(queue);
+        self.wait()?;
+        Ok(ticks() - begin)
     }
 
     fn wait(&mut self) -> Result<InterruptStatus, Error> {

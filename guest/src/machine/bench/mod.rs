@@ -10,7 +10,7 @@ use super::port::{in32, out32};
 use second_cpu::SecondCpu;
 use timer::Timer;
 
-mod gsi;
+pub mod gsi;
 mod handlers;
 mod loops;
 mod second_cpu;
