@@ -132,6 +132,7 @@ pub fn report() -> Report {
             disk: "a scratch file in /tmp/<dir>".into(),
             size: 64 << 20,
             cells,
+            notes: vec!["Latencies are the guest's own.".into()],
         }),
         start: Some(Start {
             vmm: series(2.1e6),

@@ -36,6 +36,9 @@ pub fn tables(report: &Report) -> Vec<Table> {
         for group in groups(block) {
             tables.extend([block_rates(&group), block_costs(&group)]);
         }
+        if let Some(last) = tables.last_mut() {
+            last.notes.extend(block.notes.iter().cloned());
+        }
     }
     if let Some(start) = &report.start {
         tables.push(start_up(start));
