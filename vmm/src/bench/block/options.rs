@@ -2,11 +2,13 @@
 //! of a matrix. Opens no file.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use spec::bench::BlockJob;
 use spec::block::SECTOR_SIZE;
 use thiserror::Error;
 
+use super::super::host_io::Limit;
 use crate::config::Notify;
 
 /// The largest request, in bytes.
@@ -110,6 +112,23 @@ pub enum Amount {
     Requests(u64),
 }
 
+impl Amount {
+    /// The share of one of `rounds`.
+    #[must_use]
+    pub fn limit(self, rounds: u32) -> Limit {
+        match self {
+            Self::Seconds(seconds) => Limit {
+                requests: u64::MAX,
+                time: Duration::from_secs_f64(seconds / f64::from(rounds)),
+            },
+            Self::Requests(count) => Limit {
+                requests: count.div_ceil(rounds.into()),
+                time: Duration::MAX,
+            },
+        }
+    }
+}
+
 impl Default for Amount {
     fn default() -> Self {
         Self::Seconds(CELL_SECONDS)
@@ -204,6 +223,12 @@ pub struct Io {
 }
 
 impl Io {
+    /// Data of all requests in flight, in bytes.
+    #[must_use]
+    pub const fn data_size(self) -> u64 {
+        self.block_size.saturating_mul(self.depth as u64)
+    }
+
     /// The job, on the first `sectors` of a disk, at the positions that belong to `seed`.
     #[must_use]
     pub fn job(self, sectors: u64, seed: u64) -> BlockJob {

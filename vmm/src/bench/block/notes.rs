@@ -1,0 +1,41 @@
+//! How the figures of block I/O have been taken, and what they do not tell, in words.
+
+use super::ROUNDS;
+use super::cell::Measurement;
+use super::span::NotifySpan;
+
+/// What somebody must know who reads the figures of `cells`, a sentence each.
+pub(super) fn of(cells: &[Measurement], span: Option<&NotifySpan>) -> Vec<String> {
+    let mut notes = vec![
+        format!(
+            "Rates, latencies and CPU time are of {ROUNDS} rounds through all cells, the floors \
+             among them, in machines that keep no statistics. Exits, notifications and interrupts \
+             are of one more round in machines that do, less those of a command without requests, \
+             in which the guest sets the device up."
+        ),
+        "Latencies are the guest's own: from before a request is put into the queue to when its \
+         completion has been seen."
+            .into(),
+        "pread and pwrite are one call at a time, whatever the depth, and io_uring has as many \
+         requests in flight as the guest; both do the requests of the guest in the guest's order."
+            .into(),
+        "CPU time is that of all threads of the process, vCPU and device, to the microsecond. Its \
+         split into user space and kernel is the kernel's: an estimate from its ticks, or measured \
+         where it is built so (CONFIG_VIRT_CPU_ACCOUNTING_GEN)."
+            .into(),
+    ];
+    let guest = |cell: &Measurement| cell.figures().map_or(0.0, |figures| figures.cpu.guest);
+    if cells.iter().map(guest).sum::<f64>() == 0.0 {
+        notes.push(
+            "KVM accounts no time as the guest's on this host, as one that interprets guests does \
+             not: it is part of the kernel's, and cannot be told apart."
+                .into(),
+        );
+    }
+    if let Some(reason) = span.and_then(|span| span.failure.as_ref()) {
+        notes.push(format!(
+            "From notify to handler could not be measured: {reason}."
+        ));
+    }
+    notes
+}
