@@ -33,7 +33,7 @@ use super::report::{self, Target};
 use crate::config::Notify;
 
 /// How many rounds are timed. One more, the first, is for warming up, and for counting.
-const ROUNDS: u32 = 3;
+const ROUNDS: u32 = 5;
 /// RAM of a machine besides the data of its requests, in bytes.
 const MEMORY: u64 = 128 << 20;
 

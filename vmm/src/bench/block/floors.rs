@@ -15,7 +15,7 @@ use super::disk::Disk;
 use super::options::{Io, Plan};
 
 /// How long a floor is measured in a round, if a cell is not measured for less.
-const TIME: Duration = Duration::from_millis(100);
+const TIME: Duration = Duration::from_millis(50);
 
 /// How I/O is done without a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,7 +23,7 @@ use crate::config::Notify;
 /// The size of a request of which this is told, in bytes.
 const BLOCK_SIZE: u64 = 4096;
 /// How many requests are made in a round, on either side.
-const REQUESTS: u64 = 1000;
+const REQUESTS: u64 = 500;
 /// How long either side has for these.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What the floor's positions depend on: other than those of any round, so that neither side has
