@@ -140,6 +140,7 @@ impl Machines {
                     .into_iter()
                     .collect(),
                 stats: counting,
+                pin: plan.pin,
                 ..MachineOptions::default()
             },
             notify,

@@ -4,6 +4,8 @@
 // This is all test code, but a harness of its own does not set cfg(test).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[cfg(feature = "bench")]
+mod block_io;
 mod boot;
 mod cli;
 mod console;
@@ -34,6 +36,8 @@ fn main() {
         cli::tests(),
         console::tests(),
         disk::tests(),
+        #[cfg(feature = "bench")]
+        block_io::tests(),
         #[cfg(feature = "bench")]
         exits::tests(),
         kvm::tests(),

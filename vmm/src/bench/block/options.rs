@@ -198,6 +198,8 @@ pub struct Plan {
     pub cells: Vec<Cell>,
     /// How long each is measured.
     pub amount: Amount,
+    /// The CPU of the host that the vCPU is to run on alone.
+    pub pin: Option<usize>,
 }
 
 /// A cell of the matrix.
@@ -295,6 +297,7 @@ impl BlockOptions {
             rw: self.rw,
             cells,
             amount: self.amount,
+            pin: None,
         })
     }
 

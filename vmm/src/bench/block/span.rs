@@ -62,9 +62,13 @@ impl NotifySpan {
             return Ok(None);
         };
         let work = read_one(disk.file()?, positions);
+        let options = MachineOptions {
+            pin: plan.pin,
+            ..MachineOptions::default()
+        };
         Ok(Some(Self {
             io,
-            floor: Floor::start_with(&MachineOptions::default(), Some(work))?,
+            floor: Floor::start_with(&options, Some(work))?,
             spans: Vec::new(),
             floors: Vec::new(),
             failure: None,
