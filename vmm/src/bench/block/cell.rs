@@ -136,7 +136,7 @@ impl Found {
         round: Round,
     ) -> Result<(), BenchError> {
         let start = Counts::of(guest.machine);
-        guest.set_up(Kind::Block, job)?;
+        guest.set_up(job)?;
         let before = Counts::of(guest.machine);
         let overhead = before.since(start, Counts::default(), 0);
         let sample = guest.run(Kind::Block, job, round.limit)?;

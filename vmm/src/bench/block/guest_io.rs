@@ -93,9 +93,9 @@ impl GuestIo<'_> {
     ///
     /// # Errors
     /// The guest does not succeed.
-    pub fn set_up(&mut self, kind: Kind, job: BlockJob) -> Result<(), BenchError> {
+    pub fn set_up(&mut self, job: BlockJob) -> Result<(), BenchError> {
         let command = Command {
-            kind: kind as u64,
+            kind: Kind::Block as u64,
             iterations: 0,
             ticks: 0,
             block: job,

@@ -20,8 +20,9 @@ pub(super) fn of(cells: &[Measurement], span: Option<&NotifySpan>) -> Vec<String
          requests in flight as the guest; both do the requests of the guest in the guest's order."
             .into(),
         "CPU time is that of all threads of the process, vCPU and device, to the microsecond. Its \
-         split into user space and kernel is the kernel's: an estimate from its ticks, or measured \
-         where it is built so (CONFIG_VIRT_CPU_ACCOUNTING_GEN)."
+         split into user space and kernel is the kernel's: measured where it is built so \
+         (CONFIG_VIRT_CPU_ACCOUNTING_GEN), else an estimate from where its ticks find the process, \
+         one every 1 to 10 ms, which misses shares of a few percent."
             .into(),
     ];
     let guest = |cell: &Measurement| cell.figures().map_or(0.0, |figures| figures.cpu.guest);
