@@ -226,7 +226,7 @@ fn per_item(
     depth: u16,
     mut batch: impl FnMut(),
 ) {
-    group.bench_function(format!("{name}, depth {depth}"), |bencher| {
+    group.bench_function(name, |bencher| {
         bencher.iter_custom(|items| {
             let batches = items.div_ceil(depth.into());
             let start = cpu_time();
@@ -249,12 +249,12 @@ fn copy(criterion: &mut Criterion) {
             .map(|index| memory.get_slice(GuestAddress(DATA + DATA_SIZE * index), size))
             .map(Result::unwrap)
             .collect();
-        per_item(&mut group, "read", depth, || {
+        per_item(&mut group, &format!("read, depth {depth}"), depth, || {
             for (slice, part) in data.iter().zip(disk.chunks_mut(size)) {
                 slice.copy_from(black_box(part));
             }
         });
-        per_item(&mut group, "write", depth, || {
+        per_item(&mut group, &format!("write, depth {depth}"), depth, || {
             for (slice, part) in data.iter().zip(disk.chunks_mut(size)) {
                 slice.copy_to(black_box(part));
             }
@@ -273,7 +273,7 @@ fn process_queue(criterion: &mut Criterion) {
                     request_type,
                     indirect,
                 });
-                let name = format!("{direction} {table}");
+                let name = format!("{direction} {table}, depth {depth}");
                 per_item(&mut group, &name, depth, || driver.drain());
                 driver.check();
             }
