@@ -2,7 +2,9 @@
 
 use super::ROUNDS;
 use super::cell::Measurement;
+use super::options::Wait;
 use super::span::NotifySpan;
+use crate::config::Notify;
 
 /// What somebody must know who reads the figures of `cells`, a sentence each.
 pub(super) fn of(cells: &[Measurement], span: Option<&NotifySpan>) -> Vec<String> {
@@ -30,6 +32,14 @@ pub(super) fn of(cells: &[Measurement], span: Option<&NotifySpan>) -> Vec<String
         notes.push(
             "KVM accounts no time as the guest's on this host, as one that interprets guests does \
              not: it is part of the kernel's, and cannot be told apart."
+                .into(),
+        );
+    }
+    let both_poll = (Notify::Poll, Wait::Poll);
+    if (cells.iter()).any(|cell| (cell.cell.notify, cell.cell.wait) == both_poll) {
+        notes.push(
+            "A guest and a device that both poll take a CPU each, all the time: where they cannot \
+             have two to themselves, they wait for each other's time slices."
                 .into(),
         );
     }
