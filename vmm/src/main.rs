@@ -23,6 +23,10 @@ const GUEST_CRASH: u8 = 126;
 const SIGNALLED: u8 = 128;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "bench")]
+    if let Some(status) = vmm::bench::bare::enter(std::env::args_os()) {
+        return status;
+    }
     // A panic has said why; it must not leave by a status that could be the guest's.
     let status = std::panic::catch_unwind(run).unwrap_or(VMM_ERROR);
     ExitCode::from(status)

@@ -3,8 +3,10 @@
 
 use std::io::Write;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::panic::resume_unwind;
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex};
+use std::thread::{Builder, JoinHandle};
 
 use devices::BusDevice;
 use devices::exit::{DebugExit, I8042, SleepRegisters};
@@ -12,6 +14,7 @@ use devices::serial::{SerialConsole, SerialInput};
 use devices::virtio::MmioTransport;
 use devices::virtio::block::backend::FileBackend;
 use devices::virtio::block::{Block, BlockOptions, FailureHandler, NotifyMode};
+use kvm_bindings::CpuId;
 use kvm_ioctls::{IoEventAddress, NoDatamatch, VmFd};
 use spec::block::REQUEST_QUEUE;
 use spec::board;
@@ -27,7 +30,7 @@ use crate::console::{InputThread, Output, Source};
 use crate::error::{Error, cannot};
 use crate::exit::Buses;
 use crate::interrupt::IrqFd;
-use crate::kvm::{self, failed_to};
+use crate::kvm::{self, KvmError, failed_to};
 use crate::layout;
 use crate::memory;
 use crate::signals::SignalThread;
@@ -91,6 +94,7 @@ impl Vm {
         reasons: &Sender<StopReason>,
         add_devices: impl FnOnce(&VmFd, &mut Buses) -> Result<T, Error>,
     ) -> Result<(Self, T), Error> {
+        let cpuid = ask_for_cpuid()?;
         let backends: Vec<FileBackend> = config
             .disks
             .iter()
@@ -103,8 +107,6 @@ impl Vm {
         let kvm = kvm::open()?;
         let cpus = kvm::check_cpus(&kvm, config.cpus)?;
         acpi::write(&memory, cpus, config.disks.len()).map_err(Error::BootData)?;
-        let cpuid = arch::supported_cpuid(&kvm)?;
-        check_address_bits(&memory, arch::physical_address_bits(&cpuid))?;
         let vm = kvm::create_vm(&kvm, &memory)?;
         let (serial, input_room) = serial(&vm, output)?;
         let (mut buses, mut map) = (Buses::default(), AddressMap::default());
@@ -123,6 +125,8 @@ impl Vm {
         let buses = Arc::new(buses);
         let mut statistics = (config.stats).map(|report| Statistics::new(report, map, queues));
 
+        let cpuid = cpuid.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+        check_address_bits(&memory, arch::physical_address_bits(&cpuid))?;
         let mut vcpus = Vec::new();
         for index in 0..cpus {
             let vcpu = vm
@@ -186,10 +190,11 @@ impl Vm {
         };
         let (input, room) = (self.input.clone(), Arc::clone(&self.input_room));
         let stop = self.stop.clone();
+        let running = self.start(&sender)?;
+        // The guest need not wait for it.
         let console = source
             .map(|source| InputThread::spawn(source, input, room, stop, sender.clone()))
             .transpose()?;
-        let running = self.start(&sender)?;
         let reason = reasons.recv().unwrap_or(StopReason::Panicked);
         drop(running);
         drop(console);
@@ -232,6 +237,15 @@ pub struct RunningVm {
     _buses: Arc<Buses>,
     _vm: VmFd,
     _memory: GuestMemoryMmap,
+}
+
+/// Starts to ask KVM for the CPUID that it supports, which takes as long as to create the VM where
+/// the host is itself a guest: each CPUID that KVM asks its CPU for is an exit there.
+fn ask_for_cpuid() -> Result<JoinHandle<Result<CpuId, KvmError>>, Error> {
+    Builder::new()
+        .name("cpuid".into())
+        .spawn(|| arch::supported_cpuid(&kvm::open()?))
+        .map_err(cannot("start a thread"))
 }
 
 fn load_kernel(config: &VmConfig, memory: &GuestMemoryMmap) -> Result<BootState, Error> {

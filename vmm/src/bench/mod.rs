@@ -2,6 +2,7 @@
 //! or shows what has been measured; how a machine works is the rest of the library's.
 
 pub mod awake;
+pub mod bare;
 pub mod block;
 pub mod board;
 pub mod compare;
@@ -30,6 +31,7 @@ pub mod report;
 #[cfg(test)]
 mod sample;
 pub mod series;
+pub mod start;
 pub mod tables;
 pub mod text;
 pub mod transcript;

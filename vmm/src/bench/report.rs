@@ -220,6 +220,9 @@ pub struct Start {
     pub vmm: Series,
     /// The same of a minimal program that makes the same VM.
     pub floor: Series,
+    /// The part of both that is to execute this program, which holds the minimal one: from exec to
+    /// a byte that it writes at once.
+    pub exec: Series,
     /// Most memory that the VMM had at once beyond the pages that the guest touched, in bytes.
     pub resident: u64,
     /// The same of the minimal program.

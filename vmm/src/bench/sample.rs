@@ -137,6 +137,7 @@ pub fn report() -> Report {
         start: Some(Start {
             vmm: series(2.1e6),
             floor: series(1.9e6),
+            exec: series(0.9e6),
             resident: 2_800_000,
             floor_resident: 1_300_000,
         }),

@@ -22,6 +22,8 @@ mod memory;
 mod pty;
 mod qemu;
 mod smp;
+#[cfg(feature = "bench")]
+mod start;
 mod stats;
 mod status;
 #[allow(dead_code)] // The unit tests use more of it.
@@ -47,6 +49,8 @@ fn main() {
         qemu::tests(),
         smp::tests(),
         stats::tests(),
+        #[cfg(feature = "bench")]
+        start::tests(),
         status::tests(),
     ];
     let trials = trials.into_iter().flatten().collect();
