@@ -6,6 +6,9 @@ VMM := $(TARGET)/release/vmm
 DISK ?= $(TARGET)/sample.img
 CMDLINE ?=
 export CMD ?=
+# Linked statically, if the C library is there for that, the program starts sooner and takes up less
+# memory.
+STATIC = $(if $(filter /%,$(shell $(CC) -print-file-name=libc.a)),-- -C target-feature=+crt-static)
 
 .PHONY: help build run test lab lint clean
 
@@ -15,7 +18,7 @@ help: ## Print this list
 	@echo "  Settings: DISK=FILE and CMDLINE='run=...' for make run"
 
 build: ## Build target/release/vmm and the guest, target/guest/guest.{bin,elf}
-	$(CARGO) build --release --locked
+	$(CARGO) rustc --release --locked --package vmm --bin vmm $(STATIC)
 
 $(DISK):
 	resources/make-sample-disk $@

@@ -2,6 +2,8 @@
 //! to see the statistics. Decides nothing about how.
 
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::ptr;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::{Builder, JoinHandle};
@@ -10,12 +12,13 @@ use libc::{
     SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGPWR, SIGQUIT, SIGSTKFLT, SIGTERM, SIGUSR1, SIGUSR2,
     SIGVTALRM, SIGXCPU, SIGXFSZ,
 };
-use signal_hook::iterator::{Handle, Signals};
-use vmm_sys_util::signal::{SIGRTMAX, SIGRTMIN};
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use vmm_sys_util::signal::{SIGRTMAX, SIGRTMIN, create_sigset};
 
 use crate::error::{Error, cannot};
 use crate::stats::Statistics;
-use crate::stop::StopReason;
+use crate::stop::{StopEvent, StopReason, poll};
 
 /// The signals that end a process by default, besides real-time signals. Left out are those that
 /// tell of a fault of the process, which would only be met again after a handler: SIGSEGV and its
@@ -28,16 +31,17 @@ const ENDING: [i32; 13] = [
 /// The thread that waits for signals. Dropping this ends it.
 #[derive(Debug)]
 pub struct SignalThread {
-    handle: Handle,
+    stop: StopEvent,
     /// `None` once it has been waited for.
     thread: Option<JoinHandle<()>>,
 }
 
 impl SignalThread {
     /// Starts to send each signal that would end the process to `reasons`; where there are
-    /// `statistics`, SIGUSR1 prints them instead. A write beyond the
-    /// limit of a file's size (`ulimit -f`) fails from now on, without the signal that goes with
-    /// it: it may be the guest's.
+    /// `statistics`, SIGUSR1 prints them instead. To be called by the thread that starts all others:
+    /// it is by no signal of these that they are interrupted. A write beyond the limit of a file's
+    /// size (`ulimit -f`) fails from now on, without the signal that goes with it: it may be the
+    /// guest's.
     ///
     /// # Errors
     /// Where a signal cannot be handled, or there can be no thread.
@@ -55,12 +59,13 @@ impl SignalThread {
                 wanted.push(signal);
             }
         }
-        let mut signals = Signals::new(wanted).map_err(cannot("handle signals"))?;
-        let handle = signals.handle();
+        let signals = hold_back(&wanted).map_err(cannot("handle signals"))?;
+        let stop = StopEvent::new().map_err(cannot("create an eventfd"))?;
+        let stopped = stop.clone();
         let thread = Builder::new()
             .name("signals".into())
             .spawn(move || {
-                for signal in signals.forever() {
+                while let Some(signal) = next(&signals, &stopped) {
                     if let (SIGUSR1, Some(statistics)) = (signal, &statistics) {
                         statistics.print();
                         continue;
@@ -71,7 +76,7 @@ impl SignalThread {
             })
             .map_err(cannot("start the signals' thread"))?;
         Ok(Self {
-            handle,
+            stop,
             thread: Some(thread),
         })
     }
@@ -79,10 +84,54 @@ impl SignalThread {
 
 impl Drop for SignalThread {
     fn drop(&mut self) {
-        self.handle.close();
+        self.stop.set();
         if let Some(thread) = self.thread.take() {
             // A panic has been reported by the hook that reports them all.
             let _ = thread.join();
+        }
+    }
+}
+
+/// Keeps `signals` from this thread and those that it starts; returns where they can be read.
+fn hold_back(signals: &[i32]) -> io::Result<OwnedFd> {
+    let set = create_sigset(signals)?;
+    // SAFETY: the call reads `set`, and a null pointer asks for no old mask.
+    let error = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()) };
+    if error != 0 {
+        return Err(io::Error::from_raw_os_error(error));
+    }
+    // SAFETY: the call reads `set`.
+    let fd = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call has made this file descriptor for its caller, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The next of the `signals`, or nothing when the thread is to stop.
+fn next(signals: &OwnedFd, stop: &StopEvent) -> Option<i32> {
+    loop {
+        let mut fds = [
+            PollFd::new(signals, PollFlags::IN),
+            PollFd::new(stop, PollFlags::IN),
+        ];
+        if let Err(error) = poll(&mut fds) {
+            log::error!("cannot wait for signals: {error}");
+            return None;
+        }
+        if !fds[1].revents().is_empty() {
+            return None;
+        }
+        let mut info = [0; size_of::<libc::signalfd_siginfo>()];
+        match rustix::io::read(signals, &mut info) {
+            // `ssi_signo` is the first field.
+            Ok(_) => return info.first_chunk().map(|number| i32::from_ne_bytes(*number)),
+            Err(Errno::INTR) => {}
+            Err(error) => {
+                log::error!("cannot read a signal: {error}");
+                return None;
+            }
         }
     }
 }
