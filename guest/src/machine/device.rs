@@ -95,15 +95,14 @@ impl Transport for Device {
 
     fn time_notify(&mut self, queue: u16) -> Result<u64, Error> {
         let (gsi, line) = self.line.ok_or(Error::NoInterrupt)?;
+        // That handler acknowledges nothing: our device raises an edge for each event all the same,
+        // and what is pending ends with the next reset.
         if !core::mem::replace(&mut self.timed, true) {
             bench::gsi::note_time_of(gsi);
         }
         let address = self.base + Register::QueueNotify.offset();
         // SAFETY: `Device::new` saw that there is a device there, if anything.
         let ticks = unsafe { bench::gsi::write_and_wait(address, queue.into()) };
-        // What the handler has left to do.
-        let status = self.read(Register::InterruptStatus);
-        self.write(Register::InterruptACK, status);
         line.interrupts.fetch_add(1, Ordering::Relaxed);
         Ok(ticks)
     }

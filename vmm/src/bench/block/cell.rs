@@ -3,7 +3,7 @@
 use spec::bench::{BlockJob, Kind};
 
 use super::super::cpu_time::CpuTime;
-use super::super::error::{BenchError, cannot};
+use super::super::error::BenchError;
 use super::super::latencies::Latencies;
 use super::super::report::{BlockCell, BlockFigures, Series, Throughput};
 use super::Round;
@@ -42,6 +42,15 @@ pub(super) fn reason(cells: &[Measurement]) -> Option<&str> {
     reasons.first().map(|reason| reason.as_str())
 }
 
+/// The CPU time of all requests that have been timed in `cells`.
+pub(super) fn cpu_time(cells: &[Measurement]) -> CpuTime {
+    let mut sum = CpuTime::default();
+    for found in cells.iter().flat_map(|cell| &cell.found) {
+        sum += found.cpu;
+    }
+    sum
+}
+
 impl Measurement {
     pub(super) fn new(cell: Cell) -> Self {
         let found = Ok(Found::default());
@@ -73,7 +82,7 @@ impl Measurement {
     /// Measures the cell in `guest`, on the first `sectors` of its disk.
     ///
     /// # Errors
-    /// The guest does not succeed, or the host does not tell the CPU time.
+    /// Those of [`GuestIo::run`].
     pub(super) fn measure(
         &mut self,
         guest: &mut GuestIo<'_>,
@@ -154,15 +163,11 @@ impl Found {
         job: BlockJob,
         round: Round,
     ) -> Result<(), BenchError> {
-        let now = || CpuTime::now().map_err(cannot("read the CPU time of the process"));
-        let before = now()?;
         let sample = guest.run(Kind::Block, job, round.limit)?;
-        self.cpu += now()?.since(before);
-        self.timed += sample.requests;
         self.iops.push(sample.iops());
-        for latency in sample.latencies {
-            self.latencies.record(latency as u64);
-        }
+        self.latencies.add(&sample.latencies);
+        self.timed += sample.requests;
+        self.cpu += sample.cpu;
         Ok(())
     }
 }

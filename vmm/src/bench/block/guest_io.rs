@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use spec::bench::{BlockJob, Command, Kind, LATENCIES_MAX, Outcome};
 
-use super::super::error::BenchError;
+use super::super::cpu_time::CpuTime;
+use super::super::error::{BenchError, cannot};
 use super::super::host_io::Limit;
+use super::super::latencies::Latencies;
 use super::super::machine::Machine;
 
 /// How long a command lasts at most.
@@ -31,10 +33,12 @@ pub struct GuestSample {
     pub requests: u64,
     /// From the first to the last of each command, in nanoseconds.
     pub elapsed: f64,
-    /// The latency of each request, in nanoseconds.
-    pub latencies: Vec<f64>,
+    /// The latency of each request.
+    pub latencies: Latencies,
     /// Available buffer notifications that the guest has sent.
     pub notifications: u64,
+    /// CPU time of the process during the commands.
+    pub cpu: CpuTime,
 }
 
 impl GuestSample {
@@ -50,7 +54,7 @@ impl GuestIo<'_> {
     /// that of the job.
     ///
     /// # Errors
-    /// The guest does not succeed.
+    /// The guest does not succeed, or the host does not tell the CPU time.
     pub fn run(
         &mut self,
         kind: Kind,
@@ -104,17 +108,21 @@ impl GuestIo<'_> {
     }
 
     fn add(&mut self, command: &Command, sample: &mut GuestSample) -> Result<Outcome, BenchError> {
+        let now = || CpuTime::now().map_err(cannot("read the CPU time of the process"));
+        let before = now()?;
         let done = self.machine.perform(command, SLICE + PATIENCE)?;
+        sample.cpu += now()?.since(before);
         sample.commands += 1;
         sample.requests = sample.requests.saturating_add(done.outcome.iterations);
         sample.elapsed += self.nanoseconds(done.outcome.ticks);
         sample.notifications = sample
             .notifications
             .saturating_add(done.outcome.notifications);
-        let latencies = done.latencies.iter();
-        sample
-            .latencies
-            .extend(latencies.map(|&ticks| self.nanoseconds(ticks.into())));
+        for &ticks in &done.latencies {
+            sample
+                .latencies
+                .record(self.nanoseconds(ticks.into()) as u64);
+        }
         Ok(done.outcome)
     }
 

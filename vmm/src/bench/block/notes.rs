@@ -1,8 +1,15 @@
 //! How the figures of block I/O have been taken, and what they do not tell, in words.
 
+use std::time::Duration;
+
 use super::ROUNDS;
-use super::cell::Measurement;
+use super::cell::{self, Measurement};
+use super::options::Wait;
 use super::span::NotifySpan;
+use crate::config::Notify;
+
+/// How much CPU time it takes for there to be a tick that finds the guest, where any can.
+const TELLING: Duration = Duration::from_secs(1);
 
 /// What somebody must know who reads the figures of `cells`, a sentence each.
 pub(super) fn of(cells: &[Measurement], span: Option<&NotifySpan>) -> Vec<String> {
@@ -25,11 +32,19 @@ pub(super) fn of(cells: &[Measurement], span: Option<&NotifySpan>) -> Vec<String
          one every 1 to 10 ms, which misses shares of a few percent."
             .into(),
     ];
-    let guest = |cell: &Measurement| cell.figures().map_or(0.0, |figures| figures.cpu.guest);
-    if cells.iter().map(guest).sum::<f64>() == 0.0 {
+    let cpu = cell::cpu_time(cells);
+    if cpu.guest.is_zero() && cpu.user + cpu.system >= TELLING {
         notes.push(
             "KVM accounts no time as the guest's on this host, as one that interprets guests does \
              not: it is part of the kernel's, and cannot be told apart."
+                .into(),
+        );
+    }
+    let both_poll = (Notify::Poll, Wait::Poll);
+    if (cells.iter()).any(|cell| (cell.cell.notify, cell.cell.wait) == both_poll) {
+        notes.push(
+            "A guest and a device that both poll take a CPU each, all the time: where they cannot \
+             have two to themselves, they wait for each other's time slices."
                 .into(),
         );
     }

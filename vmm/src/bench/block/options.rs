@@ -304,7 +304,7 @@ impl BlockOptions {
     fn waits(&self, notify: Notify) -> Vec<Wait> {
         match self.wait {
             Some(wait) => vec![wait],
-            None if notify.name() == Wait::Poll.name() => Wait::ALL.into(),
+            None if notify == Notify::Poll => Wait::ALL.into(),
             None => vec![Wait::default()],
         }
     }

@@ -12,8 +12,8 @@ use spec::block::SECTOR_SIZE;
 use super::super::error::BenchError;
 use super::super::floor::{AtDoorbell, Floor};
 use super::super::host_io::Limit;
+use super::super::latencies::Latencies;
 use super::super::machine::MachineOptions;
-use super::super::series::median;
 use super::Round;
 use super::disk::Disk;
 use super::guest_io::GuestIo;
@@ -104,10 +104,12 @@ impl NotifySpan {
             iterations: REQUESTS,
             ..Command::default()
         };
-        let floor = self.floor.perform(&command, PATIENCE)?.latencies;
-        let floor = floor.iter().map(|&ticks| guest.nanoseconds(ticks.into()));
-        self.floors.push(median_of(floor.collect()));
-        self.spans.push(median_of(sample.latencies));
+        let mut floor = Latencies::default();
+        for &ticks in &self.floor.perform(&command, PATIENCE)?.latencies {
+            floor.record(guest.nanoseconds(ticks.into()) as u64);
+        }
+        self.floors.push(floor.summary().p50 as f64);
+        self.spans.push(sample.latencies.summary().p50 as f64);
         Ok(())
     }
 }
@@ -117,9 +119,4 @@ impl NotifySpan {
 fn read_one(file: File, mut positions: Positions) -> AtDoorbell {
     let mut block = vec![0; BLOCK_SIZE as usize];
     Box::new(move || file.read_exact_at(&mut block, positions.next() * SECTOR_SIZE))
-}
-
-fn median_of(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    median(&values)
 }

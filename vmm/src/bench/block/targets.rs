@@ -14,7 +14,7 @@ const DEPTH: u32 = 32;
 /// The targets for which there are figures.
 pub(super) fn of(cells: &[Measurement], span: Option<&NotifySpan>) -> Vec<Target> {
     let mut targets: Vec<Target> = span.and_then(notify_span).into_iter().collect();
-    if let Some((from, figures)) = at_depth(cells, Notify::Trap.name(), Wait::Irq) {
+    if let Some((from, figures)) = at_depth(cells, Notify::Trap, Wait::Irq) {
         targets.push(target(
             "notify exits per request",
             figures.notify_exits,
@@ -28,7 +28,7 @@ pub(super) fn of(cells: &[Measurement], span: Option<&NotifySpan>) -> Vec<Target
             &from,
         ));
     }
-    if let Some((from, figures)) = at_depth(cells, "poll", Wait::Poll) {
+    if let Some((from, figures)) = at_depth(cells, Notify::Poll, Wait::Poll) {
         targets.push(target(
             "exits per request while polling",
             figures.exits,
@@ -50,10 +50,10 @@ fn target(name: &str, value: f64, limit: f64, cell: &str) -> Target {
 }
 
 /// The name and the figures of the first cell of that depth.
-fn at_depth(cells: &[Measurement], notify: &str, wait: Wait) -> Option<(String, BlockFigures)> {
+fn at_depth(cells: &[Measurement], notify: Notify, wait: Wait) -> Option<(String, BlockFigures)> {
     let is_it = |measurement: &&Measurement| {
         let cell = measurement.cell;
-        (cell.notify.name(), cell.wait, cell.io.depth) == (notify, wait, DEPTH)
+        (cell.notify, cell.wait, cell.io.depth) == (notify, wait, DEPTH)
     };
     let measurement = cells.iter().find(is_it)?;
     Some((measurement.name(), measurement.figures().ok()?))
