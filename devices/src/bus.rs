@@ -2,8 +2,8 @@
 //! and another the I/O ports. It must not know what any device does.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crate::error::DeviceError;
 
@@ -60,10 +60,31 @@ struct Range {
     base: u64,
     last: u64,
     device: Arc<Mutex<dyn BusDevice>>,
-    /// Held while waiting for the device, so that nobody who has just let go of it gets it again
-    /// before the one who waits: a mutex alone would let a vCPU that repeats a write
-    /// ([`Response::Again`]) keep the others from the device for as long as it does.
+    /// How many wait for the device.
+    waiting: AtomicU32,
+    /// Held by the one of them whose turn is next.
     next: Mutex<()>,
+}
+
+impl Range {
+    /// The device, when it is free and nobody waits for it; else after those who wait. Nobody who
+    /// has just let go of it gets it again before them: a mutex alone would let a vCPU that
+    /// repeats a write ([`Response::Again`]) keep the others from the device for as long as it
+    /// does.
+    fn lock(&self) -> MutexGuard<'_, dyn BusDevice + 'static> {
+        if self.waiting.load(Ordering::SeqCst) == 0 {
+            match self.device.try_lock() {
+                Ok(device) => return device,
+                Err(TryLockError::Poisoned(error)) => return error.into_inner(),
+                Err(TryLockError::WouldBlock) => {}
+            }
+        }
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let _next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        device
+    }
 }
 
 /// Devices by address. Several vCPUs can use a bus at once, but a device one after the other: while
@@ -104,6 +125,7 @@ impl Bus {
             base,
             last,
             device,
+            waiting: AtomicU32::new(0),
             next: Mutex::new(()),
         };
         self.ranges.insert(at, range);
@@ -143,9 +165,7 @@ impl Bus {
         let at = self.ranges.partition_point(|range| range.last < addr);
         let range = self.ranges.get(at)?;
         let offset = addr.checked_sub(range.base)?;
-        let _next = range.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let device = range.device.lock();
-        Some((device.unwrap_or_else(PoisonError::into_inner), offset))
+        Some((range.lock(), offset))
     }
 }
 

@@ -3,8 +3,6 @@
 
 use std::io;
 
-use crate::virtio::queue::RingError;
-
 /// A failure of the host side of a device.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
@@ -22,9 +20,6 @@ pub enum DeviceError {
         /// Why not.
         source: io::Error,
     },
-    /// A queue that the driver has set up rightly could not be.
-    #[error("cannot set up a queue: {0}")]
-    Queue(#[from] RingError),
     /// The thread that serves a queue could not be woken or could not wait.
     #[error("cannot use the eventfd of a queue: {0}")]
     Kick(#[source] io::Error),

@@ -14,7 +14,7 @@ use spec::queue::{DescFlags, Descriptor};
 
 #[test]
 fn a_chain_that_loops_is_refused_with_length_0() {
-    in_both_modes(|mode| {
+    in_every_mode(|mode| {
         let mut driver = Driver::live(mode, PLAIN);
         driver.header(request_type::IN, 0);
         driver.chain_at(0, &read_chain());
@@ -82,7 +82,7 @@ fn a_next_index_beyond_the_queue_is_refused_with_length_0() {
 
 #[test]
 fn a_head_index_beyond_the_queue_is_skipped_and_not_tried_again() {
-    in_both_modes(|mode| {
+    in_every_mode(|mode| {
         for head in [SIZE, SIZE + 1, u16::MAX] {
             let mut driver = Driver::live(mode, PLAIN);
             driver.offer(head);
@@ -96,7 +96,7 @@ fn a_head_index_beyond_the_queue_is_skipped_and_not_tried_again() {
 
 #[test]
 fn the_same_head_twice_while_it_is_in_flight_completes_once() {
-    in_both_modes(|mode| {
+    in_every_mode(|mode| {
         let mut driver = Driver::live(mode, PLAIN);
         driver.header(request_type::IN, 0);
         driver.chain_at(0, &read_chain());
@@ -240,7 +240,7 @@ fn a_buffer_of_length_0_is_refused() {
 
 #[test]
 fn a_buffer_that_wraps_the_address_space_or_leaves_ram_is_refused_whole() {
-    in_both_modes(|mode| {
+    in_every_mode(|mode| {
         let mut driver = Driver::live(mode, PLAIN);
         for addr in [
             u64::MAX - 511,
@@ -291,7 +291,7 @@ fn a_buffer_over_two_adjacent_regions_of_ram_is_served() {
 
 #[test]
 fn a_buffer_over_the_rings_harms_nobody_but_the_guest() {
-    in_both_modes(|mode| {
+    in_every_mode(|mode| {
         for area in [DESC, AVAIL, USED] {
             let mut driver = Driver::live(mode, PLAIN);
             driver.header(request_type::IN, 0);

@@ -35,7 +35,7 @@ fn disk_of(driver: &Driver) -> Vec<u8> {
 
 #[test]
 fn flush_reaches_the_disk_and_its_error_is_ioerr() {
-    in_both_modes(|mode| {
+    in_every_mode(|mode| {
         let (mut driver, hooks) = with_hooks(mode, PLAIN);
         assert_eq!(driver.request(request_type::FLUSH, 0, &[]), (1, status::OK));
         assert_eq!(hooks.lock().unwrap().flushes, 1);
@@ -84,7 +84,7 @@ fn without_flush_negotiated_each_write_is_stable_before_it_completes() {
 
 #[test]
 fn a_read_that_fails_ends_with_ioerr_and_used_len_counts_the_bytes_written_to_memory() {
-    in_both_modes(|mode| {
+    in_every_mode(|mode| {
         for kind in [io::ErrorKind::Other, io::ErrorKind::UnexpectedEof] {
             for bytes in [0, 1, 300] {
                 let (mut driver, hooks) = with_hooks(mode, PLAIN);
@@ -131,7 +131,7 @@ fn with_file(mode: Mode, read_only: bool, content: &[u8]) -> (Driver, tempfile::
 
 #[test]
 fn what_is_written_is_in_the_file_and_what_is_in_the_file_is_read() {
-    in_both_modes(|mode| {
+    in_every_mode(|mode| {
         let content = disk_of(&Driver::new(mode));
         let (mut driver, image) = with_file(mode, false, &content);
         driver.assert_serves();
@@ -206,8 +206,8 @@ fn rings_that_are_not_understood_are_left_alone_when_the_interrupt_fails_as_well
 }
 
 #[test]
-fn an_interrupt_that_fails_ends_the_machine_in_both_modes_and_not_only_the_thread() {
-    in_both_modes(|mode| {
+fn an_interrupt_that_fails_ends_the_machine_in_every_mode_and_not_only_the_thread() {
+    in_every_mode(|mode| {
         let mut driver = Driver::live(mode, PLAIN);
         driver.header(request_type::FLUSH, 0);
         driver.chain_at(0, &[readable(HEADER, 16), writable(STATUS, 1)]);
@@ -218,7 +218,7 @@ fn an_interrupt_that_fails_ends_the_machine_in_both_modes_and_not_only_the_threa
                 Response::Failed(error) => error,
                 other => panic!("{other:?}"),
             },
-            Mode::IoEventFd => {
+            Mode::IoEventFd | Mode::Poll(_) => {
                 driver.notify();
                 driver.failures.recv_timeout(LIMIT).unwrap()
             }

@@ -65,7 +65,7 @@ fn make_every_mistake(driver: &mut Driver) {
 fn a_mistake_that_is_made_again_after_a_reset_is_logged_once() {
     log::set_logger(&Lines).unwrap();
     log::set_max_level(LevelFilter::Trace);
-    in_both_modes(|mode| {
+    in_every_mode(|mode| {
         LINES.lock().unwrap().clear();
         let mut driver = Driver::new(mode);
         make_every_mistake(&mut driver);

@@ -371,7 +371,7 @@ proptest! {
 
     #[test]
     fn random_accesses_never_panic_and_a_reset_always_brings_the_device_back(
-        mode in prop::sample::select(vec![Mode::Trap, Mode::IoEventFd]),
+        mode in prop::sample::select(vec![Mode::Trap, Mode::IoEventFd, POLL]),
         live in any::<bool>(),
         accesses in prop::collection::vec(any_access(), 1..60),
     ) {

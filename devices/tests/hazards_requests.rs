@@ -16,7 +16,7 @@ fn disk_of(driver: &Driver) -> Vec<u8> {
 
 #[test]
 fn a_read_puts_the_sectors_into_memory_and_used_len_is_the_data_and_the_status() {
-    in_both_modes(|mode| {
+    in_every_mode(|mode| {
         let mut driver = Driver::live(mode, PLAIN);
         let answer = driver.request(request_type::IN, 9, &[writable(DATA, 1024)]);
         assert_eq!(answer, (1025, status::OK));
@@ -27,7 +27,7 @@ fn a_read_puts_the_sectors_into_memory_and_used_len_is_the_data_and_the_status()
 
 #[test]
 fn a_write_puts_memory_into_the_sectors_and_used_len_is_1() {
-    in_both_modes(|mode| {
+    in_every_mode(|mode| {
         let mut driver = Driver::live(mode, PLAIN);
         let mut expected = disk_of(&driver);
         expected[9 * 512..11 * 512].fill(0x77);
@@ -146,7 +146,7 @@ fn a_header_that_is_not_device_readable_is_refused() {
 
 #[test]
 fn a_chain_without_a_status_byte_is_returned_with_length_0() {
-    in_both_modes(|mode| {
+    in_every_mode(|mode| {
         let mut driver = Driver::live(mode, PLAIN);
         driver.header(request_type::OUT, 0);
         let before = disk_of(&driver);
@@ -270,7 +270,7 @@ fn a_data_length_that_is_no_multiple_of_512_ends_with_ioerr() {
 
 #[test]
 fn sectors_that_are_not_all_on_the_disk_end_with_ioerr_and_not_even_the_part_that_fits_is_moved() {
-    in_both_modes(|mode| {
+    in_every_mode(|mode| {
         let mut driver = Driver::live(mode, PLAIN);
         let before = disk_of(&driver);
         driver.fill(DATA, 1024, 0x11);
@@ -333,7 +333,7 @@ fn an_unknown_request_type_ends_with_unsupp() {
 
 #[test]
 fn write_discard_and_write_zeroes_on_a_read_only_disk_end_with_ioerr() {
-    in_both_modes(|mode| {
+    in_every_mode(|mode| {
         let mut driver = Driver::read_only(mode);
         let before = disk_of(&driver);
         for kind in [

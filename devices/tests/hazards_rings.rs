@@ -17,7 +17,7 @@ use spec::queue::{self, need_event};
 #[test]
 fn avail_idx_jump_of_more_than_the_queue_size_sets_needs_reset_and_a_reset_brings_the_device_back()
 {
-    in_both_modes(|mode| {
+    in_every_mode(|mode| {
         for jump in [SIZE + 1, 1000, 0x8000, u16::MAX] {
             let mut driver = Driver::live(mode, PLAIN);
             driver.assert_serves();
@@ -109,9 +109,13 @@ fn a_drain_at_driver_ok_yields_too_and_comes_back_with_the_same_write() {
 
 #[test]
 fn a_guest_that_refills_for_ever_does_not_keep_a_reset_from_coming_through() {
+    THREADS.into_iter().for_each(refill_for_ever_and_reset);
+}
+
+fn refill_for_ever_and_reset(mode: Mode) {
     let (backend, hooks) = hooked();
     let disk = backend.disk.clone();
-    let mut driver = Driver::with_backend(Mode::IoEventFd, false, disk, Box::new(backend));
+    let mut driver = Driver::with_backend(mode, false, disk, Box::new(backend));
     driver.initialize(PLAIN);
     driver.header(request_type::IN, 0);
     driver.chain_at(0, &read_chain());
@@ -237,22 +241,20 @@ fn an_event_that_was_not_acknowledged_does_not_keep_the_next_edge_from_coming() 
 
 #[test]
 fn no_notification_is_lost_between_a_driver_that_offers_and_a_worker_that_goes_to_sleep() {
-    for features in [PLAIN, EVENT_IDX] {
-        let mut driver = Driver::live(Mode::IoEventFd, features);
+    for (mode, features) in [
+        (Mode::IoEventFd, PLAIN),
+        (Mode::IoEventFd, EVENT_IDX),
+        (POLL, PLAIN),
+        (POLL, EVENT_IDX),
+    ] {
+        let mut driver = Driver::live(mode, features);
         driver.header(request_type::FLUSH, 0);
         driver.chain_at(0, &[readable(HEADER, 16), writable(STATUS, 1)]);
         for _ in 0..20_000 {
             let old = driver.avail_idx;
             driver.offer(0);
-            // Notify only where the device asks for it, as a driver does.
-            std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-            let wanted = if features == EVENT_IDX {
-                let event = driver.load_u16(USED + queue::avail_event(SIZE));
-                need_event(event, driver.avail_idx, old)
-            } else {
-                driver.load_u16(USED) & queue::USED_F_NO_NOTIFY == 0
-            };
-            if wanted {
+            // Only where the device asks for it, as a driver does.
+            if driver.wants_notification(features, old) {
                 driver.notify();
             }
             driver.wait_used();

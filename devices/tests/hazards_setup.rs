@@ -116,7 +116,7 @@ fn a_refused_queue_is_not_read_even_after_driver_ok() {
 
 #[test]
 fn queue_registers_written_after_queue_ready_or_driver_ok_are_ignored() {
-    in_both_modes(|mode| {
+    in_every_mode(|mode| {
         let mut driver = Driver::new(mode);
         driver.negotiate(PLAIN);
         driver.set_up_queue();
@@ -157,7 +157,7 @@ fn a_queue_cannot_be_made_ready_after_driver_ok() {
 
 #[test]
 fn a_queue_that_is_made_unready_is_not_touched_any_more() {
-    in_both_modes(|mode| {
+    in_every_mode(|mode| {
         let mut driver = Driver::live(mode, PLAIN);
         driver.assert_serves();
         driver.write(Register::QueueReady, 0);
@@ -176,7 +176,7 @@ fn a_queue_that_is_made_unready_is_not_touched_any_more() {
 
 #[test]
 fn a_notify_before_driver_ok_is_ignored_and_the_buffer_served_once_it_is_set() {
-    in_both_modes(|mode| {
+    in_every_mode(|mode| {
         let mut driver = Driver::new(mode);
         driver.negotiate(PLAIN);
         driver.set_up_queue();
@@ -216,22 +216,28 @@ fn a_notify_for_a_queue_that_does_not_exist_or_is_not_ready_is_ignored() {
 }
 
 #[test]
-fn a_notify_by_the_register_wakes_the_worker_of_ioeventfd_mode() {
-    let mut driver = Driver::live(Mode::IoEventFd, PLAIN);
-    driver.header(request_type::IN, 2);
-    driver.chain_at(0, &read_chain());
-    driver.offer(0);
-    driver.write(Register::QueueNotify, 0);
-    assert_eq!(driver.wait_used(), Used { head: 0, len: 513 });
+fn a_notify_by_the_register_wakes_a_thread_too() {
+    for mode in THREADS {
+        let mut driver = Driver::live(mode, PLAIN);
+        driver.header(request_type::IN, 2);
+        driver.chain_at(0, &read_chain());
+        driver.offer(0);
+        driver.write(Register::QueueNotify, 0);
+        assert_eq!(driver.wait_used(), Used { head: 0, len: 513 });
+    }
 }
 
 // Reset
 
 #[test]
 fn reset_while_io_is_in_flight_waits_and_nothing_is_written_after_it_is_acknowledged() {
+    THREADS.into_iter().for_each(reset_while_io_is_in_flight);
+}
+
+fn reset_while_io_is_in_flight(mode: Mode) {
     let (backend, hooks) = hooked();
     let disk = backend.disk.clone();
-    let mut driver = Driver::with_backend(Mode::IoEventFd, false, disk, Box::new(backend));
+    let mut driver = Driver::with_backend(mode, false, disk, Box::new(backend));
     driver.initialize(PLAIN);
     driver.header(request_type::IN, 0);
     driver.chain_at(0, &read_chain());
@@ -273,7 +279,7 @@ fn reset_while_io_is_in_flight_waits_and_nothing_is_written_after_it_is_acknowle
 
 #[test]
 fn reset_brings_back_a_device_that_is_as_new() {
-    in_both_modes(|mode| {
+    in_every_mode(|mode| {
         let mut driver = Driver::live(mode, INDIRECT);
         driver.assert_serves();
         driver.write(Register::QueueSel, 1);
@@ -316,7 +322,7 @@ fn reset_brings_back_a_device_that_is_as_new() {
 
 #[test]
 fn a_feature_that_was_not_offered_leaves_features_ok_0_and_driver_ok_without_effect() {
-    in_both_modes(|mode| {
+    in_every_mode(|mode| {
         let mut driver = Driver::new(mode);
         for extra in [
             Features::VIRTIO_F_RING_PACKED,

@@ -133,8 +133,8 @@ fn one_drain_moves_a_bounded_number_of_bytes_and_all_chains_are_used_once_in_the
 }
 
 #[test]
-fn a_queue_of_the_largest_requests_is_worked_off_in_both_modes() {
-    in_both_modes(|mode| {
+fn a_queue_of_the_largest_requests_is_worked_off_in_every_mode() {
+    in_every_mode(|mode| {
         let disk = Counting::default();
         let mut driver = flooded(mode, request_type::IN, &disk);
         driver.notify();
@@ -146,7 +146,7 @@ fn a_queue_of_the_largest_requests_is_worked_off_in_both_modes() {
 
 #[test]
 fn a_reset_does_not_wait_for_more_than_a_share() {
-    in_both_modes(|mode| {
+    in_every_mode(|mode| {
         let disk = Counting {
             delay: Duration::from_millis(10),
             ..Counting::default()
@@ -157,7 +157,7 @@ fn a_reset_does_not_wait_for_more_than_a_share() {
                 let response = driver.try_write(Register::QueueNotify, 0);
                 assert!(matches!(response, Response::Again), "{response:?}");
             }
-            Mode::IoEventFd => driver.notify(),
+            Mode::IoEventFd | Mode::Poll(_) => driver.notify(),
         }
         let edges = Arc::clone(&driver.edges);
         edges.wait_until(|| driver.used_idx() > 0);

@@ -24,7 +24,7 @@ fn counts(stats: &QueueStats) -> [(u64, u64, u64); 6] {
 
 #[test]
 fn requests_are_counted_by_type_and_by_what_became_of_them() {
-    in_both_modes(|mode| {
+    in_every_mode(|mode| {
         let (backend, hooks) = backend::hooked();
         let disk = backend.disk.clone();
         let mut driver = Driver::with_backend(mode, false, disk, Box::new(backend));
@@ -122,7 +122,7 @@ fn interrupts_that_the_driver_does_not_want_are_counted_as_suppressed() {
 
 #[test]
 fn heads_that_are_none_are_counted_as_skipped() {
-    in_both_modes(|mode| {
+    in_every_mode(|mode| {
         let mut driver = Driver::live(mode, PLAIN);
         driver.offer(SIZE);
         driver.offer(u16::MAX);
@@ -134,7 +134,7 @@ fn heads_that_are_none_are_counted_as_skipped() {
 
 #[test]
 fn statistics_go_on_across_resets() {
-    in_both_modes(|mode| {
+    in_every_mode(|mode| {
         let mut driver = Driver::live(mode, PLAIN);
         driver.assert_serves();
         driver.reset();

@@ -16,6 +16,7 @@ use devices::virtio::block::backend::FileBackend;
 use devices::virtio::block::{Block, BlockOptions, FailureHandler, NotifyMode};
 use kvm_bindings::CpuId;
 use kvm_ioctls::{IoEventAddress, NoDatamatch, VmFd};
+use spec::block::REQUEST_QUEUE;
 use spec::board;
 use spec::mmio::Register;
 use vm_memory::GuestMemoryMmap;
@@ -24,7 +25,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
 use crate::acpi;
 use crate::arch::x86_64 as arch;
 use crate::boot::{self, BootState, Image};
-use crate::config::{DiskConfig, Notify, VmConfig};
+use crate::config::{DiskConfig, Notify, POLL_IDLE_LIMIT, VmConfig};
 use crate::console::{InputThread, Output, Source};
 use crate::error::{Error, cannot};
 use crate::exit::Buses;
@@ -316,13 +317,7 @@ fn block_device(
     let options = BlockOptions {
         read_only: disk.readonly,
         id: disk.id.clone(),
-        notify: match disk.notify {
-            Notify::Trap => NotifyMode::Trap,
-            Notify::IoEventFd => NotifyMode::IoEventFd {
-                kick: queue_notify_event(vm, layout::virtio_mmio(index).base)?,
-                on_failure: stop_on_failure(reasons.clone()),
-            },
-        },
+        notify: notify_mode(vm, layout::virtio_mmio(index).base, disk.notify, reasons)?,
     };
     Ok(Block::new(Box::new(backend), options)?)
 }
@@ -346,6 +341,32 @@ fn add_virtio(
     Ok(buses.mmio.insert(base, len, transport)?)
 }
 
+/// How the device with its window at `base` learns of available buffers.
+fn notify_mode(
+    vm: &VmFd,
+    base: u64,
+    notify: Notify,
+    reasons: &Sender<StopReason>,
+) -> Result<NotifyMode, Error> {
+    let on_failure = stop_on_failure(reasons.clone());
+    Ok(match notify {
+        Notify::Trap => NotifyMode::Trap,
+        Notify::IoEventFd => NotifyMode::IoEventFd {
+            kick: queue_notify_event(vm, base, NoDatamatch)?,
+            on_failure,
+        },
+        Notify::IoEventFdDatamatch => NotifyMode::IoEventFd {
+            kick: queue_notify_event(vm, base, u32::from(REQUEST_QUEUE))?,
+            on_failure,
+        },
+        Notify::Poll => NotifyMode::Poll {
+            kick: queue_notify_event(vm, base, NoDatamatch)?,
+            on_failure,
+            idle_limit: POLL_IDLE_LIMIT,
+        },
+    })
+}
+
 /// Lets a device's thread that cannot go on end the machine.
 fn stop_on_failure(reasons: Sender<StopReason>) -> FailureHandler {
     FailureHandler::new(move |error| {
@@ -354,14 +375,16 @@ fn stop_on_failure(reasons: Sender<StopReason>) -> FailureHandler {
     })
 }
 
-/// An eventfd that KVM writes to when the guest writes to QueueNotify of the window at `base`.
+/// An eventfd that KVM writes to when the guest writes to QueueNotify of the window at `base` what
+/// `datamatch` says. Any other write leaves KVM_RUN.
 ///
-/// It stands for a write of any width and value: that spares KVM from decoding the instruction,
-/// and the device has a single queue, for which a notification too many does no harm.
-fn queue_notify_event(vm: &VmFd, base: u64) -> Result<EventFd, Error> {
+/// Without a datamatch it stands for a write of any width and value: that spares KVM from decoding
+/// the instruction, and the device has a single queue, for which a notification too many does no
+/// harm.
+fn queue_notify_event(vm: &VmFd, base: u64, datamatch: impl Into<u64>) -> Result<EventFd, Error> {
     let event = EventFd::new(EFD_CLOEXEC).map_err(cannot("create an eventfd"))?;
     let address = IoEventAddress::Mmio(base + Register::QueueNotify.offset());
-    vm.register_ioevent(&event, &address, NoDatamatch)
+    vm.register_ioevent(&event, &address, datamatch)
         .map_err(failed_to("connect QueueNotify to an eventfd"))?;
     Ok(event)
 }

@@ -40,6 +40,15 @@ fn plain_integer_code_is_allowed() {
 }
 
 #[test]
+fn of_virtualization_only_hypercalls_are_allowed() {
+    for hypercall in [[0x0f, 0x01, 0xc1], [0x0f, 0x01, 0xd9]] {
+        assert_eq!(image::forbidden(&hypercall, 64, ADDRESS), None);
+    }
+    let found = image::forbidden(&[0x0f, 0x01, 0xc2], 64, ADDRESS);
+    assert_eq!(found, Some((ADDRESS, "Vmlaunch".to_owned())));
+}
+
+#[test]
 fn code_is_decoded_for_the_mode_that_it_runs_in() {
     // In 32-bit mode `inc eax` and then `fld1`; in 64-bit mode a prefix of the `fld1`.
     let code = [0x40, 0xd9, 0xe8];

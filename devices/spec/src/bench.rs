@@ -3,7 +3,9 @@
 //!
 //! The guest writes the address of a page to [`CONTROL_PORT`], then reads that port for every
 //! command: the read is answered, with [`GO`], when the command is in the page. The next read says
-//! that the result is there. It is answered with [`END`] when there is no more to do.
+//! that the result is there. It is answered with [`END`] when there is no more to do. From a read on
+//! the guest holds interrupts off until it is ready for those that the command is about, so that they
+//! may follow the answer at once.
 
 use crate::block::SECTOR_SIZE;
 use crate::board::VIRTIO_MMIO_BASE;
@@ -59,7 +61,7 @@ pub const LATENCIES_MAX: u64 = 1 << 18;
 pub enum Kind {
     /// Nothing: the loop around all others.
     Empty = 0,
-    /// A few instructions of integer arithmetic that depend on each other.
+    /// Four instructions of integer arithmetic, each of which needs the result of the one before.
     Alu = 1,
     /// RDTSC.
     Rdtsc = 2,
@@ -89,8 +91,8 @@ pub enum Kind {
     Hypercall = 14,
     /// An interrupt of the local APIC to its own CPU, up to and with its EOI.
     SelfIpi = 15,
-    /// HLT until the timer of the local APIC fires. Latencies: from the moment for which the timer
-    /// was set to the handler.
+    /// HLT until the timer of the local APIC fires, about 2^20 ticks. Latencies: from the moment for
+    /// which the timer was set to the handler; 0 where that is before it.
     HltTimer = 16,
     /// A write to [`DOORBELL_ADDR`]. Latencies: from before the write to the handler of [`GSI`].
     Doorbell = 17,
@@ -105,9 +107,9 @@ pub enum Kind {
     /// Block I/O on the first disk, as [`Command::block`] says. Latencies: from before a request is
     /// submitted to when its completion has been seen.
     Block = 21,
-    /// The same one request at a time, waiting halted for the interrupt, whatever
-    /// [`BlockJob::depth`] and [`BlockJob::poll`] say. Latencies: from before the write to
-    /// QueueNotify to the handler of the disk's interrupt.
+    /// The same one request at a time, whatever [`BlockJob::depth`] and [`BlockJob::poll`] say:
+    /// the interrupt is asked for before the request is notified, and waited for halted. Latencies:
+    /// from before the write to QueueNotify to the handler of the disk's interrupt.
     BlockNotify = 22,
 }
 
@@ -152,7 +154,7 @@ pub struct Command {
     /// Number of a [`Kind`].
     pub kind: u64,
     /// How often. For [`Kind::Block`] and [`Kind::BlockNotify`], the most requests, up to
-    /// [`LATENCIES_MAX`].
+    /// [`LATENCIES_MAX`]; 0 makes the disk ready, and no request.
     pub iterations: u64,
     /// Ticks of the TSC after which no other request is submitted; for [`Kind::Block`] and
     /// [`Kind::BlockNotify`] alone.
@@ -215,7 +217,8 @@ impl Positions {
     /// First sector of the next request.
     pub const fn next(&mut self) -> u64 {
         let block = match &mut self.random {
-            Some(rng) => rng.next() % self.blocks,
+            // As far among the blocks as the number is among all numbers.
+            Some(rng) => ((rng.next() as u128 * self.blocks as u128) >> u64::BITS) as u64,
             None => {
                 let block = self.next;
                 self.next = if block + 1 == self.blocks {

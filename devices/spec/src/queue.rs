@@ -103,16 +103,18 @@ pub const fn used_ring_size(size: u16) -> u64 {
     RING_ENTRIES + USED_ELEM_SIZE * size as u64 + 2
 }
 
-/// Offset in the Driver Area of the available ring's entry for the running index `idx`.
+/// Offset in the Driver Area of the available ring's entry for the running index `idx`; `size` is a
+/// power of two.
 #[must_use]
 pub const fn avail_entry(idx: u16, size: u16) -> u64 {
-    RING_ENTRIES + AVAIL_ELEM_SIZE * (idx % size) as u64
+    RING_ENTRIES + AVAIL_ELEM_SIZE * (idx & (size - 1)) as u64
 }
 
-/// Offset in the Device Area of the used ring's entry for the running index `idx`.
+/// Offset in the Device Area of the used ring's entry for the running index `idx`; `size` is a power
+/// of two.
 #[must_use]
 pub const fn used_entry(idx: u16, size: u16) -> u64 {
-    RING_ENTRIES + USED_ELEM_SIZE * (idx % size) as u64
+    RING_ENTRIES + USED_ELEM_SIZE * (idx & (size - 1)) as u64
 }
 
 /// Offset of `used_event` in the Driver Area of a queue of `size` descriptors.

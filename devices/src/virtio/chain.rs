@@ -4,7 +4,7 @@
 use std::io;
 
 use spec::queue::{DESC_SIZE, DescFlags, Descriptor};
-use vm_memory::{GuestAddress, GuestMemoryMmap, VolatileSlice};
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, VolatileMemory, VolatileSlice};
 
 use super::ram::{self, is_ram};
 
@@ -34,7 +34,7 @@ pub enum ChainError {
     /// An indirect table of an impossible size.
     #[error("an indirect table of {0} bytes")]
     IndirectLength(u32),
-    /// A table, in part at least, where there is no RAM.
+    /// An indirect table, in part at least, where there is no RAM.
     #[error("the descriptors at {0:#x} are not in RAM")]
     OutsideRam(u64),
 }
@@ -57,43 +57,47 @@ pub enum BufferError {
 
 /// A table of descriptors: that of the queue, or an indirect one.
 #[derive(Clone, Copy, Debug)]
-pub struct Table {
-    /// Guest-physical address of the first descriptor; all of them must be in RAM.
-    pub base: u64,
-    /// How many descriptors the table has.
-    pub size: u16,
-}
+pub struct Table<'m>(VolatileSlice<'m>);
 
-impl Table {
-    fn get(&self, memory: &GuestMemoryMmap, index: u16) -> Result<Descriptor, ChainError> {
-        let size = self.size;
-        if index >= size {
-            return Err(ChainError::Index { index, size });
+impl<'m> Table<'m> {
+    /// The table in `bytes`, of which there are no more than 2^16 - 1 times the size of a
+    /// descriptor.
+    #[must_use]
+    pub fn new(bytes: VolatileSlice<'m>) -> Self {
+        Self(bytes)
+    }
+
+    /// How many descriptors the table has.
+    fn size(&self) -> u16 {
+        u16::try_from(self.0.len() / DESC_SIZE as usize).unwrap_or(u16::MAX)
+    }
+
+    fn get(&self, index: u16) -> Result<Descriptor, ChainError> {
+        let offset = DESC_SIZE as usize * usize::from(index);
+        // As one number, for it is read in the fewest pieces.
+        match self.0.get_ref::<u128>(offset) {
+            Ok(descriptor) => Ok(Descriptor::from_bytes(descriptor.load().to_ne_bytes())),
+            Err(_) => Err(ChainError::Index {
+                index,
+                size: self.size(),
+            }),
         }
-        let addr = self.base.wrapping_add(DESC_SIZE * u64::from(index));
-        let mut bytes = [0; DESC_SIZE as usize];
-        ram::read(memory, GuestAddress(addr), &mut bytes)
-            .map_err(|_| ChainError::OutsideRam(addr))?;
-        Ok(Descriptor::from_bytes(bytes))
     }
 
     /// The indirect table that `descriptor` refers to. A chain is never longer than the queue
     /// (section 2.7.5.3.1), so neither is a table.
     fn indirect(
         &self,
-        memory: &GuestMemoryMmap,
+        memory: &'m GuestMemoryMmap,
         descriptor: &Descriptor,
     ) -> Result<Self, ChainError> {
         let Descriptor { addr, len, .. } = *descriptor;
-        let count = u64::from(len) / DESC_SIZE;
-        let size = u16::try_from(count).map_err(|_| ChainError::IndirectLength(len))?;
-        if size == 0 || size > self.size || !u64::from(len).is_multiple_of(DESC_SIZE) {
+        let bytes = usize::try_from(len).map_err(|_| ChainError::IndirectLength(len))?;
+        if len == 0 || bytes > self.0.len() || !u64::from(len).is_multiple_of(DESC_SIZE) {
             return Err(ChainError::IndirectLength(len));
         }
-        if !is_ram(memory, addr, u64::from(len)) {
-            return Err(ChainError::OutsideRam(addr));
-        }
-        Ok(Self { base: addr, size })
+        let slice = memory.get_slice(GuestAddress(addr), bytes);
+        slice.map(Self).map_err(|_| ChainError::OutsideRam(addr))
     }
 }
 
@@ -103,18 +107,18 @@ impl Table {
 ///
 /// # Errors
 /// The chain has no end that could be found, or is not a chain.
-pub fn walk(
-    memory: &GuestMemoryMmap,
-    table: Table,
+pub fn walk<'m>(
+    memory: &'m GuestMemoryMmap,
+    table: Table<'m>,
     head: u16,
     indirect: bool,
     chain: &mut Vec<Descriptor>,
 ) -> Result<(), ChainError> {
     chain.clear();
-    let limit = usize::from(table.size);
+    let limit = usize::from(table.size());
     let (mut current, mut index, mut nested) = (table, head, false);
     loop {
-        let descriptor = current.get(memory, index)?;
+        let descriptor = current.get(index)?;
         if descriptor.flags.contains(DescFlags::INDIRECT) {
             if !indirect {
                 return Err(ChainError::IndirectNotNegotiated);

@@ -40,8 +40,12 @@ fn walk_from(
     head: u16,
 ) -> Result<Vec<Descriptor>, ChainError> {
     let mut chain = vec![buffer(1, 1)];
-    let table = Table { base: TABLE, size };
-    walk(memory, table, head, true, &mut chain).map(|()| chain)
+    walk(memory, table(memory, size), head, true, &mut chain).map(|()| chain)
+}
+
+fn table(memory: &GuestMemoryMmap, size: u16) -> Table<'_> {
+    let len = DESC_SIZE as usize * usize::from(size);
+    Table::new(memory.get_slice(GuestAddress(TABLE), len).unwrap())
 }
 
 #[test]
@@ -113,11 +117,7 @@ fn each_broken_chain_is_refused_for_its_own_reason() {
     let mut chain = Vec::new();
     let memory = memory();
     put(&memory, TABLE, &[with(at, F::INDIRECT, 0)]);
-    let table = Table {
-        base: TABLE,
-        size: 4,
-    };
-    let walked = walk(&memory, table, 0, false, &mut chain);
+    let walked = walk(&memory, table(&memory, 4), 0, false, &mut chain);
     assert_eq!(walked, Err(ChainError::IndirectNotNegotiated));
 }
 

@@ -204,7 +204,11 @@ impl MmioTransport {
         let activation = Activation {
             memory: self.memory.clone(),
             features: self.driver_features,
-            queues: self.queues.iter().map(|queue| queue.ready).collect(),
+            queues: self
+                .queues
+                .iter()
+                .map(|queue| queue.ready.clone())
+                .collect(),
             interrupt: Arc::clone(&self.interrupt),
         };
         match self.device.activate(activation) {

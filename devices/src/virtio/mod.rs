@@ -43,7 +43,8 @@ pub trait VirtioDevice: Send {
     /// The host side failed in a way that the machine cannot go on from.
     fn activate(&mut self, activation: Activation) -> Result<(), DeviceError>;
 
-    /// Serves `queue`, where it is live, or sees to it that it is served.
+    /// Serves `queue`, where it is live, or sees to it that it is served. The driver notifies when
+    /// there is more after a drain that was complete.
     ///
     /// # Errors
     /// The host side failed in a way that the machine cannot go on from.
@@ -80,8 +81,8 @@ pub struct Activation {
 /// How a drain of a queue ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drain {
-    /// The queue is empty, or someone else sees to it; the driver notifies when there is more.
+    /// The queue is empty, or someone else sees to it.
     Complete,
-    /// The drain reached its bound. The driver will not notify: call again.
+    /// There is more, for which the driver will not notify: call again.
     More,
 }

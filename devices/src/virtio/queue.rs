@@ -1,20 +1,23 @@
-//! The device's end of a split virtqueue: virtio-queue's ring indices, with the checks that it
-//! does not make. It moves heads between the rings; it does not look into the buffers.
+//! The device's end of a split virtqueue (section 2.7): it moves heads between the rings, and
+//! trusts no index that the driver writes. It does not look into the buffers.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 
 use spec::Features;
 use spec::queue::{
-    AVAIL_ALIGN, AVAIL_F_NO_INTERRUPT, DESC_ALIGN, Descriptor, RING_FLAGS, USED_ALIGN,
-    avail_ring_size, desc_table_size, used_ring_size,
+    AVAIL_ALIGN, AVAIL_F_NO_INTERRUPT, DESC_ALIGN, Descriptor, RING_FLAGS, RING_IDX, USED_ALIGN,
+    USED_F_NO_NOTIFY, avail_entry, avail_event, avail_ring_size, desc_table_size, need_event,
+    used_entry, used_event, used_ring_size,
 };
-use virtio_queue::{Queue, QueueOwnedT, QueueT};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestMemoryMmap, VolatileMemory};
 
 use super::chain::{ChainError, Table, walk};
-use super::ram::is_ram;
+use super::ram::HeldRange;
+
+/// Half of the values that a ring's index can have.
+const HALF_TURN: u16 = 0x8000;
 
 /// What the driver has written to the registers of a queue, as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,12 +85,12 @@ pub enum LayoutError {
 
 /// Where a queue is. Every value of this type has been checked: the size is valid, and each of
 /// the areas is aligned, in RAM and apart from the others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct QueueLayout {
     size: u16,
-    desc: u64,
-    driver: u64,
-    device: u64,
+    desc: HeldRange,
+    driver: HeldRange,
+    device: HeldRange,
 }
 
 impl QueueLayout {
@@ -115,15 +118,18 @@ impl QueueLayout {
             (Area::Driver, driver, avail_ring_size(size), AVAIL_ALIGN),
             (Area::Device, device, used_ring_size(size), USED_ALIGN),
         ];
-        for (area, addr, len, align) in areas {
+        let held = areas.map(|(area, addr, len, align)| {
             if !addr.is_multiple_of(align) {
                 return Err(LayoutError::Unaligned { area, addr, align });
             }
-            // virtio-queue takes an available ring at address 0 for one that has not been set.
-            if addr == 0 || !is_ram(memory, addr, len) {
-                return Err(LayoutError::OutsideRam { area, addr });
-            }
-        }
+            // 0 is what the registers hold that the driver has not written.
+            let range = (addr != 0).then(|| HeldRange::new(memory, addr, len));
+            range
+                .flatten()
+                .ok_or(LayoutError::OutsideRam { area, addr })
+        });
+        let [desc, driver, device] = held;
+        let (desc, driver, device) = (desc?, driver?, device?);
         let [a, b, c] = areas;
         for (one, other) in [(a, b), (a, c), (b, c)] {
             // In RAM, so that no end overflows.
@@ -140,21 +146,59 @@ impl QueueLayout {
     }
 }
 
-/// Why a ring can no longer be understood. Only a reset recovers from it.
-#[derive(Debug, thiserror::Error)]
-#[error("the rings cannot be understood: {0}")]
-pub struct RingError(#[from] virtio_queue::Error);
+/// The available ring can no longer be understood. Only a reset recovers from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("avail.idx is {ahead} ahead in a queue of {size}")]
+pub struct RingError {
+    /// How many entries the driver claims to have made available.
+    pub ahead: u16,
+    /// Size of the queue, in descriptors.
+    pub size: u16,
+}
 
 /// The device's end of a live split virtqueue.
 #[derive(Debug)]
 pub struct SplitQueue {
-    rings: Queue,
-    table: Table,
+    size: u16,
+    desc: HeldRange,
+    driver: Ring,
+    device: Ring,
+    event_idx: bool,
     indirect: bool,
-    /// Whether buffers have been used since `wants_interrupt` was last asked.
-    untold: bool,
+    /// Index of the first entry of the available ring that has not been taken.
+    next_avail: u16,
+    /// `used.idx`.
+    next_used: u16,
+    /// `used.idx` when `wants_interrupt` was last asked.
+    told: u16,
     /// By head: whether the chain has been taken and not yet used.
     in_flight: Vec<bool>,
+}
+
+/// The area of a ring. Offsets are those of the layout, of which the area has the size: what they
+/// lead to is inside.
+#[derive(Debug)]
+struct Ring(HeldRange);
+
+impl Ring {
+    fn load(&self, offset: u64, order: Ordering) -> u16 {
+        let slice = self.0.slice();
+        u16::from_le(slice.load(offset as usize, order).unwrap_or_default())
+    }
+
+    fn store(&self, offset: u64, value: u16, order: Ordering) {
+        let stored = self.0.slice().store(value.to_le(), offset as usize, order);
+        debug_assert!(stored.is_ok(), "offset {offset} in {self:?}");
+    }
+
+    fn write(&self, offset: u64, entry: [u32; 2]) {
+        let place = self
+            .0
+            .slice()
+            .get_ref(offset as usize)
+            .map(|place| place.store(entry));
+        debug_assert!(place.is_ok(), "offset {offset} in {self:?}");
+    }
 }
 
 /// Heads that the driver has made available, and how many of them were refused.
@@ -168,32 +212,32 @@ pub struct Batch {
 
 impl SplitQueue {
     /// The queue at `layout`, with the ring features among `features`.
-    ///
-    /// # Errors
-    /// virtio-queue refuses the layout.
-    pub fn new(layout: &QueueLayout, features: Features) -> Result<Self, RingError> {
-        let mut rings = Queue::new(layout.size)?;
-        rings.try_set_desc_table_address(GuestAddress(layout.desc))?;
-        rings.try_set_avail_ring_address(GuestAddress(layout.driver))?;
-        rings.try_set_used_ring_address(GuestAddress(layout.device))?;
-        rings.set_event_idx(features.contains(Features::VIRTIO_F_EVENT_IDX));
-        rings.set_ready(true);
-        Ok(Self {
-            rings,
-            table: Table {
-                base: layout.desc,
-                size: layout.size,
-            },
+    #[must_use]
+    pub fn new(layout: QueueLayout, features: Features) -> Self {
+        let QueueLayout {
+            size,
+            desc,
+            driver,
+            device,
+        } = layout;
+        Self {
+            size,
+            desc,
+            driver: Ring(driver),
+            device: Ring(device),
+            event_idx: features.contains(Features::VIRTIO_F_EVENT_IDX),
             indirect: features.contains(Features::VIRTIO_F_INDIRECT_DESC),
-            untold: false,
-            in_flight: vec![false; usize::from(layout.size)],
-        })
+            next_avail: 0,
+            next_used: 0,
+            told: 0,
+            in_flight: vec![false; usize::from(size)],
+        }
     }
 
     /// The size of the queue, in descriptors.
     #[must_use]
     pub fn size(&self) -> u16 {
-        self.table.size
+        self.size
     }
 
     /// Takes at most `limit` entries from the available ring into `batch`, in place of what it
@@ -203,18 +247,20 @@ impl SplitQueue {
     ///
     /// # Errors
     /// `avail.idx` is ahead by more than the size of the queue.
-    pub fn take(
-        &mut self,
-        memory: &GuestMemoryMmap,
-        limit: u16,
-        batch: &mut Batch,
-    ) -> Result<u16, RingError> {
+    pub fn take(&mut self, limit: u16, batch: &mut Batch) -> Result<u16, RingError> {
         batch.heads.clear();
         batch.refused = 0;
-        let mut taken = 0;
-        for chain in self.rings.iter(memory)?.take(usize::from(limit)) {
-            taken += 1;
-            let head = chain.head_index();
+        // What the driver wrote before the index, entries and descriptors, is seen after it.
+        let avail_idx = self.driver.load(RING_IDX, Ordering::Acquire);
+        let (ahead, size) = (avail_idx.wrapping_sub(self.next_avail), self.size);
+        if ahead > size {
+            return Err(RingError { ahead, size });
+        }
+        let taken = ahead.min(limit);
+        for _ in 0..taken {
+            let entry = avail_entry(self.next_avail, size);
+            let head = self.driver.load(entry, Ordering::Relaxed);
+            self.next_avail = self.next_avail.wrapping_add(1);
             match self.in_flight.get_mut(usize::from(head)) {
                 Some(in_flight @ false) => {
                     *in_flight = true;
@@ -236,62 +282,80 @@ impl SplitQueue {
         head: u16,
         chain: &mut Vec<Descriptor>,
     ) -> Result<(), ChainError> {
-        walk(memory, self.table, head, self.indirect, chain)
+        let table = Table::new(self.desc.slice());
+        walk(memory, table, head, self.indirect, chain)
     }
 
     /// Returns the chain from `head` to the driver, of whose device-writable bytes the first
     /// `written` have been written.
-    ///
-    /// # Errors
-    /// The used ring cannot be written.
-    pub fn add_used(
-        &mut self,
-        memory: &GuestMemoryMmap,
-        head: u16,
-        written: u32,
-    ) -> Result<(), RingError> {
-        self.rings.add_used(memory, head, written)?;
-        self.untold = true;
+    pub fn add_used(&mut self, head: u16, written: u32) {
+        let entry = [u32::from(head).to_le(), written.to_le()];
+        self.device
+            .write(used_entry(self.next_used, self.size), entry);
+        self.next_used = self.next_used.wrapping_add(1);
+        // The driver sees the entry, and what is in the buffers, before the index.
+        self.device
+            .store(RING_IDX, self.next_used, Ordering::Release);
         if let Some(in_flight) = self.in_flight.get_mut(usize::from(head)) {
             *in_flight = false;
         }
-        Ok(())
     }
 
-    /// Asks the driver not to notify.
-    ///
-    /// # Errors
-    /// The used ring cannot be written.
-    pub fn suppress_notifications(&mut self, memory: &GuestMemoryMmap) -> Result<(), RingError> {
-        Ok(self.rings.disable_notification(memory)?)
+    /// Asks the driver not to notify (section 2.7.10): by a flag, or by an event that is half a
+    /// turn of the index away.
+    pub fn suppress_notifications(&mut self) {
+        if self.event_idx {
+            self.set_avail_event(self.next_avail.wrapping_add(HALF_TURN));
+        } else {
+            self.device
+                .store(RING_FLAGS, USED_F_NO_NOTIFY, Ordering::Relaxed);
+        }
     }
 
     /// Asks the driver to notify, and returns whether there is something in the available ring
     /// already, for which it may not have notified.
-    ///
-    /// # Errors
-    /// The rings cannot be read or written.
-    pub fn rearm_notifications(&mut self, memory: &GuestMemoryMmap) -> Result<bool, RingError> {
-        Ok(self.rings.enable_notification(memory)?)
+    #[must_use]
+    pub fn rearm_notifications(&mut self) -> bool {
+        if self.event_idx {
+            self.set_avail_event(self.next_avail);
+        } else {
+            self.device.store(RING_FLAGS, 0, Ordering::Relaxed);
+        }
+        // The driver stores `avail.idx` and then reads what was stored here, the device the other
+        // way round. With a full fence on either side, one of them sees the other's.
+        fence(Ordering::SeqCst);
+        self.has_available()
+    }
+
+    /// Whether there is something in the available ring that has not been taken.
+    #[must_use]
+    pub fn has_available(&self) -> bool {
+        self.driver.load(RING_IDX, Ordering::Relaxed) != self.next_avail
     }
 
     /// Whether the driver is to be told of the buffers that have been used since this was last
-    /// asked. If its wishes cannot be read, it is.
+    /// asked.
     #[must_use]
-    pub fn wants_interrupt(&mut self, memory: &GuestMemoryMmap) -> bool {
-        if !std::mem::take(&mut self.untold) {
+    pub fn wants_interrupt(&mut self) -> bool {
+        let (new, old) = (
+            self.next_used,
+            std::mem::replace(&mut self.told, self.next_used),
+        );
+        if new == old {
             return false;
         }
-        // The fence in here orders the used ring before what is read of the driver's wishes.
-        let passed_used_event = self.rings.needs_notification(memory).unwrap_or(true);
-        if self.rings.event_idx_enabled() {
-            return passed_used_event;
+        // As in `rearm_notifications`, with `used.idx` and the driver's wishes.
+        fence(Ordering::SeqCst);
+        if self.event_idx {
+            let event = self.driver.load(used_event(self.size), Ordering::Relaxed);
+            return need_event(event, new, old);
         }
-        let flags = GuestAddress(self.rings.avail_ring().wrapping_add(RING_FLAGS));
-        match memory.load::<u16>(flags, Ordering::Relaxed) {
-            Ok(flags) => u16::from_le(flags) & AVAIL_F_NO_INTERRUPT == 0,
-            Err(_) => true,
-        }
+        self.driver.load(RING_FLAGS, Ordering::Relaxed) & AVAIL_F_NO_INTERRUPT == 0
+    }
+
+    fn set_avail_event(&mut self, event: u16) {
+        self.device
+            .store(avail_event(self.size), event, Ordering::Relaxed);
     }
 }
 

@@ -56,3 +56,32 @@ fn a_range_over_a_border_is_a_slice_for_each_region() {
     let lengths: Vec<_> = found.iter().map(VolatileSlice::len).collect();
     assert_eq!(lengths, [0x10, 0x20]);
 }
+
+#[test]
+fn a_held_range_is_its_bytes_of_one_region_and_outlives_the_memory() {
+    let memory = memory();
+    for (addr, len) in [(0, 0x8000), (0x8000, 0x8000), (0x8100, 5), (0x2_0ffb, 5)] {
+        write(&memory, GuestAddress(addr), b"bytes").unwrap();
+        let held = HeldRange::new(&memory, addr, len).unwrap();
+        assert_eq!(held.slice().len() as u64, len);
+        let mut bytes = [0; 5];
+        held.slice().copy_to(&mut bytes);
+        assert_eq!(&bytes, b"bytes", "{addr:#x}");
+    }
+    for (addr, len) in [
+        (0x7fff, 2),
+        (0xffff, 2),
+        (0x1_0000, 1),
+        (0x2_0000, 0x1001),
+        (1, u64::MAX),
+        (u64::MAX, 1),
+    ] {
+        let held = HeldRange::new(&memory, addr, len);
+        assert!(held.is_none(), "{addr:#x}+{len:#x}");
+    }
+    let held = HeldRange::new(&memory, 0x8100, 5).unwrap();
+    drop(memory);
+    let mut bytes = [0; 5];
+    held.slice().copy_to(&mut bytes);
+    assert_eq!(&bytes, b"bytes");
+}

@@ -8,9 +8,11 @@
 pub mod backend;
 mod chain;
 mod edges;
+mod mode;
 
 pub use chain::*;
 pub use edges::Edges;
+pub use mode::*;
 
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -20,7 +22,7 @@ use std::time::{Duration, Instant};
 use devices::virtio::MmioTransport;
 use devices::virtio::block::backend::MemoryBackend;
 use devices::virtio::block::stats::SharedQueueStats;
-use devices::virtio::block::{Block, BlockBackend, BlockOptions, FailureHandler, NotifyMode};
+use devices::virtio::block::{Block, BlockBackend, BlockOptions};
 use devices::{BusDevice, DeviceError, Response};
 use spec::Features;
 use spec::block::{RequestHeader, request_type, status};
@@ -58,21 +60,6 @@ pub const UNTOUCHED: u8 = 0xaa;
 pub const PLAIN: Features = Features::VIRTIO_F_VERSION_1.union(Features::VIRTIO_BLK_F_FLUSH);
 pub const INDIRECT: Features = PLAIN.union(Features::VIRTIO_F_INDIRECT_DESC);
 pub const EVENT_IDX: Features = PLAIN.union(Features::VIRTIO_F_EVENT_IDX);
-
-/// How a test has the device notified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    Trap,
-    IoEventFd,
-}
-
-/// Runs `test` once for each notify mode.
-pub fn in_both_modes(test: impl Fn(Mode)) {
-    for mode in [Mode::Trap, Mode::IoEventFd] {
-        println!("notify mode: {mode:?}");
-        test(mode);
-    }
-}
 
 /// An entry of the used ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,14 +129,7 @@ impl Driver {
         backend: Box<dyn BlockBackend>,
     ) -> Self {
         let (failed, failures) = channel();
-        let kick = (mode == Mode::IoEventFd).then(|| EventFd::new(0).unwrap());
-        let notify = match &kick {
-            None => NotifyMode::Trap,
-            Some(kick) => NotifyMode::IoEventFd {
-                kick: kick.try_clone().unwrap(),
-                on_failure: FailureHandler::new(move |error| failed.send(error).unwrap()),
-            },
-        };
+        let (notify, kick) = mode.notify_mode(failed);
         let options = BlockOptions {
             read_only,
             id: "test disk".to_owned(),
@@ -322,6 +302,17 @@ impl Driver {
         match &self.kick {
             None => self.write(Register::QueueNotify, 0),
             Some(kick) => kick.write(1).unwrap(),
+        }
+    }
+
+    /// Whether the device asks for a notification of what was offered since `avail_idx` was `old`.
+    pub fn wants_notification(&self, features: Features, old: u16) -> bool {
+        fence(Ordering::SeqCst);
+        if features.contains(Features::VIRTIO_F_EVENT_IDX) {
+            let event = self.load_u16(USED + queue::avail_event(self.size));
+            queue::need_event(event, self.avail_idx, old)
+        } else {
+            self.load_u16(USED) & queue::USED_F_NO_NOTIFY == 0
         }
     }
 

@@ -42,7 +42,8 @@ const fn stack_of(vector: u8) -> u8 {
     match vector {
         // Non-maskable interrupt, double fault, machine check.
         2 | 8 | 18 => FAULT_STACK,
-        // Nobody returns from an exception.
+        // Nobody returns from an exception, but from one that our own code expects, which has no
+        // red zone.
         0..FIRST_INTERRUPT => SAME_STACK,
         _ => INTERRUPT_STACK,
     }
@@ -132,8 +133,6 @@ unsafe extern "C" {
 
 /// Puts the tables into use. To be called once, before interrupts are enabled.
 pub fn init() {
-    let stubs = (&raw const vectors).addr() as u64;
-    let stub = |index: u8| stubs + u64::from(index) * STUB_SIZE;
     let state = (&raw const TASK_STATE).addr() as u64;
     let limit = size_of::<TaskState>() as u64 - 1;
     // SAFETY: there is one CPU and interrupts are off, so that nobody else uses these statics
@@ -174,10 +173,24 @@ pub fn load_idt() {
     }
 }
 
+/// The address of the stub of this number in `vectors.s`.
+fn stub(index: u8) -> u64 {
+    (&raw const vectors).addr() as u64 + u64::from(index) * STUB_SIZE
+}
+
+/// Has the interrupt `vector` handled as `init` said, after [`set_handler`]. No interrupt by that
+/// vector may come meanwhile.
+pub fn restore_handler(vector: u8) {
+    set_gate(vector, Gate::to(stub(vector), stack_of(vector)));
+}
+
 /// Has `handler`, which is no Rust function, called for `vector` on the stack of this number. No
 /// interrupt by that vector may come meanwhile.
 pub fn set_handler(vector: u8, handler: unsafe extern "C" fn(), stack: u8) {
-    let gate = Gate::to(handler as usize as u64, stack);
+    set_gate(vector, Gate::to(handler as usize as u64, stack));
+}
+
+fn set_gate(vector: u8, gate: Gate) {
     // SAFETY: the one CPU that runs this program writes to the table, and no CPU reads this entry
     // now. Volatile, as those that read it are not in this program.
     unsafe { (&raw mut IDT[usize::from(vector)]).write_volatile(gate) }

@@ -10,8 +10,8 @@ use spec::block::config;
 use spec::board::{HOLE_END, HOLE_START};
 use spec::mmio::{CONFIG_OFFSET, InterruptStatus, Register};
 
-use super::descriptors::{FIRST_INTERRUPT, INTERRUPTS};
-use super::{apic, cpu};
+use super::descriptors::{self, FIRST_INTERRUPT, INTERRUPTS};
+use super::{apic, bench, cpu};
 
 /// The least size of a window: the registers, and what is used of the configuration space.
 const MIN_SIZE: u64 = CONFIG_OFFSET + config::SIZE as u64;
@@ -37,8 +37,10 @@ static LINES: [Line; INTERRUPTS as usize] = [const {
 /// A device in its window.
 pub struct Device {
     base: u64,
-    /// None where the GSI is not one that the IOAPIC has.
-    line: Option<&'static Line>,
+    /// The GSI and its line; none where the GSI is not one that the IOAPIC has.
+    line: Option<(u8, &'static Line)>,
+    /// Whether its handler only notes the time.
+    timed: bool,
 }
 
 impl Device {
@@ -55,13 +57,15 @@ impl Device {
         let gsi = u8::try_from(window.gsi).ok();
         let line = gsi.and_then(|gsi| LINES.get(usize::from(gsi)).map(|line| (gsi, line)));
         if let Some((gsi, line)) = line {
+            descriptors::restore_handler(FIRST_INTERRUPT + gsi);
             line.pending.store(0, Ordering::Relaxed);
             line.base.store(window.base, Ordering::Relaxed);
             apic::route(gsi);
         }
         Ok(Self {
             base: window.base,
-            line: line.map(|(_, line)| line),
+            line,
+            timed: false,
         })
     }
 }
@@ -80,7 +84,7 @@ impl Transport for Device {
     }
 
     fn wait(&mut self) -> Result<InterruptStatus, Error> {
-        let line = self.line.ok_or(Error::NoInterrupt)?;
+        let (_, line) = self.line.ok_or(Error::NoInterrupt)?;
         let mut pending = 0;
         cpu::halt_until(|| {
             pending = line.pending.swap(0, Ordering::Relaxed);
@@ -89,9 +93,23 @@ impl Transport for Device {
         Ok(InterruptStatus::from_bits_retain(pending))
     }
 
+    fn time_notify(&mut self, queue: u16) -> Result<u64, Error> {
+        let (gsi, line) = self.line.ok_or(Error::NoInterrupt)?;
+        // That handler acknowledges nothing: our device raises an edge for each event all the same,
+        // and what is pending ends with the next reset.
+        if !core::mem::replace(&mut self.timed, true) {
+            bench::gsi::note_time_of(gsi);
+        }
+        let address = self.base + Register::QueueNotify.offset();
+        // SAFETY: `Device::new` saw that there is a device there, if anything.
+        let ticks = unsafe { bench::gsi::write_and_wait(address, queue.into()) };
+        line.interrupts.fetch_add(1, Ordering::Relaxed);
+        Ok(ticks)
+    }
+
     fn interrupts(&self) -> u64 {
         self.line
-            .map_or(0, |line| line.interrupts.load(Ordering::Relaxed))
+            .map_or(0, |(_, line)| line.interrupts.load(Ordering::Relaxed))
     }
 }
 

@@ -59,7 +59,10 @@ impl BareMetal {
 
 impl Machine for BareMetal {
     fn device(&mut self, window: Window) -> Result<&mut dyn Transport, Error> {
-        Ok(self.device.insert(Device::new(window)?))
+        let device = Device::new(window)?;
+        // A benchmark may have held off what the driver waits for.
+        cpu::enable_interrupts();
+        Ok(self.device.insert(device))
     }
 
     fn probes(&mut self) -> &mut dyn Probes {

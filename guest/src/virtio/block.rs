@@ -175,6 +175,7 @@ impl<'d, 'm> Block<'d, 'm> {
 
     /// Puts a request that [`Block::keep`] made, and that is not in flight, into the queue, from
     /// `sector` on.
+    #[inline(always)] // as `VirtQueue::add_kept`
     pub fn submit_kept(&mut self, token: Token, sector: u64) {
         self.frames.prepare_again(token, sector);
         self.queue.add_kept(token);
@@ -213,6 +214,23 @@ impl<'d, 'm> Block<'d, 'm> {
         }
     }
 
+    /// Notifies the device of the one request that has been submitted, and waits halted for its
+    /// interrupt, which it is asked for before. Returns how long that took from before the
+    /// notification to the interrupt's handler, in ticks of the machine's clock; `None` where the
+    /// device has said that it needs no notification.
+    ///
+    /// # Errors
+    /// [`Error::NoInterrupt`].
+    pub fn time_notify(&mut self) -> Result<Option<u64>, Error> {
+        // It cannot have completed: the device has not been told of it.
+        let _ = self.queue.request_interrupt(1);
+        if !self.queue.needs_notification() {
+            return Ok(None);
+        }
+        self.notifications += 1;
+        self.transport.time_notify(REQUEST_QUEUE).map(Some)
+    }
+
     /// How many notifications have been sent.
     #[must_use]
     pub const fn notifications(&self) -> u64 {
@@ -229,6 +247,7 @@ impl<'d, 'm> Block<'d, 'm> {
     ///
     /// # Errors
     /// A device that does not keep to the protocol.
+    #[inline(always)] // as `VirtQueue::add_kept`
     pub fn poll(&mut self) -> Result<Option<Completion>, Error> {
         let Some(used) = self.queue.pop_used()? else {
             return Ok(None);

@@ -190,6 +190,7 @@ impl<'m> VirtQueue<'m> {
 
     /// Makes a chain that [`VirtQueue::keep`] returned available to the device. One that is in
     /// flight, or was never kept, is a mistake in this program and panics.
+    #[inline(always)] // where it is called again and again: instructions are dear
     pub fn add_kept(&mut self, head: u16) {
         let shadow = &self.shadow[usize::from(head)];
         assert!(shadow.kept && !shadow.in_flight);
@@ -220,6 +221,7 @@ impl<'m> VirtQueue<'m> {
     }
 
     /// Puts a chain into the available ring.
+    #[inline(always)] // as `add_kept`
     fn make_available(&mut self, head: u16) {
         self.in_flight += 1;
         self.shadow[usize::from(head)].in_flight = true;
@@ -258,6 +260,7 @@ impl<'m> VirtQueue<'m> {
     /// # Errors
     /// [`Error::UsedIndex`], [`Error::UsedId`]: the device does not keep to the protocol, and
     /// what is in flight can no longer be told.
+    #[inline(always)] // as `add_kept`
     pub fn pop_used(&mut self) -> Result<Option<Used>, Error> {
         // Acquire: the used ring's entry, the buffers and the status that the device wrote before
         // it moved this index are seen after it.
@@ -279,8 +282,8 @@ impl<'m> VirtQueue<'m> {
             queue::used_entry(self.used_idx, self.size) as usize,
             &mut entry,
         );
-        let [a, b, c, d, len @ ..] = entry;
-        let id = u32::from_le_bytes([a, b, c, d]);
+        let entry = u64::from_le_bytes(entry);
+        let (id, len) = (entry as u32, (entry >> 32) as u32);
         let head = u16::try_from(id)
             .ok()
             .filter(|&head| self.is_in_flight(head));
@@ -293,10 +296,7 @@ impl<'m> VirtQueue<'m> {
             self.free_chain(head);
         }
         self.used_idx = self.used_idx.wrapping_add(1);
-        Ok(Some(Used {
-            head,
-            len: u32::from_le_bytes(len),
-        }))
+        Ok(Some(Used { head, len }))
     }
 
     /// Asks the device to interrupt when it has used `chains` more than have been popped: from 1

@@ -267,6 +267,8 @@ fn a_device_that_needs_a_reset_ends_the_wait_and_works_after_it() {
         (Notify::Trap, Wait::Poll),
         (Notify::IoEventFd, Wait::Irq),
         (Notify::IoEventFd, Wait::Poll),
+        (Notify::Poll, Wait::Irq),
+        (Notify::Poll, Wait::Poll),
     ] {
         let options = Options {
             wait,

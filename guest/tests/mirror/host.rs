@@ -20,10 +20,12 @@ use spec::queue;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::bench::Control;
+use crate::bench::{Control, ticks};
 
 const RAM_SIZE: usize = 16 << 20;
 const ARENA_SIZE: usize = 4 << 20;
+/// How long a device that polls watches an empty queue: so long that it sleeps now and then.
+const IDLE_LIMIT: Duration = Duration::from_micros(50);
 /// How long an interrupt may take before it counts as lost.
 const TIME_LIMIT: Duration = Duration::from_secs(20);
 
@@ -124,6 +126,7 @@ impl Interrupt for Edges {
 pub enum Notify {
     Trap,
     IoEventFd,
+    Poll,
 }
 
 /// Something that a driver reads.
@@ -168,15 +171,19 @@ impl Host {
         read_only: bool,
     ) -> Self {
         let edges = Arc::new(Edges::default());
-        let kick = (notify == Notify::IoEventFd).then(|| EventFd::new(0).unwrap());
+        let event = EventFd::new(0).unwrap();
+        let kick = event.try_clone().unwrap();
+        let on_failure = FailureHandler::new(|error| panic!("{error}"));
         let options = BlockOptions {
             read_only,
             id: "mirror".to_owned(),
-            notify: match &kick {
-                None => NotifyMode::Trap,
-                Some(kick) => NotifyMode::IoEventFd {
-                    kick: kick.try_clone().unwrap(),
-                    on_failure: FailureHandler::new(|error| panic!("{error}")),
+            notify: match notify {
+                Notify::Trap => NotifyMode::Trap,
+                Notify::IoEventFd => NotifyMode::IoEventFd { kick, on_failure },
+                Notify::Poll => NotifyMode::Poll {
+                    kick,
+                    on_failure,
+                    idle_limit: IDLE_LIMIT,
                 },
             },
         };
@@ -184,7 +191,7 @@ impl Host {
         Self {
             device: MmioTransport::new(ram.memory.clone(), Box::new(block), edges.clone()),
             memory: ram.memory.clone(),
-            kick,
+            kick: (notify != Notify::Trap).then_some(event),
             edges,
             notifications: 0,
             interrupts: 0,
@@ -269,6 +276,13 @@ impl Transport for Host {
         let mut data = [0; 4];
         self.device.read(CONFIG_OFFSET + offset, &mut data);
         u32::from_le_bytes(data)
+    }
+
+    fn time_notify(&mut self, queue: u16) -> Result<u64, Error> {
+        let begin = ticks();
+        self.notify(queue);
+        self.wait()?;
+        Ok(ticks() - begin)
     }
 
     fn wait(&mut self) -> Result<InterruptStatus, Error> {

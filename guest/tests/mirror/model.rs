@@ -108,14 +108,13 @@ proptest! {
             1..30,
         ),
         mode in 0usize..8,
-        in_thread: bool,
+        notify in proptest::sample::select(vec![Notify::Trap, Notify::IoEventFd, Notify::Poll]),
     ) {
         let options = Options {
             // As many pieces as there can be in flight.
             queue_size: Some(64),
             ..all_options().nth(mode).unwrap()
         };
-        let notify = if in_thread { Notify::IoEventFd } else { Notify::Trap };
         let disk = empty_disk();
         let mut model = disk.bytes().clone();
         let mut ram = Ram::new();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 use vm_memory::GuestMemoryError;
 
+use super::block::disk::DiskError;
 use crate::error::Error as MachineError;
 use crate::stop::StopReason;
 
@@ -15,6 +16,9 @@ pub enum BenchError {
     /// There is no machine to measure.
     #[error(transparent)]
     Machine(#[from] MachineError),
+    /// There is no disk to measure.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// This host, or its KVM, cannot do it: why.
     #[error("{0}")]
     Unsupported(String),

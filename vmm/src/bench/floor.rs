@@ -2,7 +2,7 @@
 //! it. A bare loop around KVM_RUN, with no bus, no lock and no device, and nothing on its way from
 //! one KVM_RUN to the next but to find out what the exit is.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use vm_memory::GuestMemoryMmap;
 
 use super::board;
 use super::control::{Event, GuestEnd, HostEnd, Performed};
-use super::error::BenchError;
+use super::error::{BenchError, cannot};
 use super::machine::MachineOptions;
 use super::transcript::Transcript;
 use crate::arch::x86_64 as arch;
@@ -27,6 +27,9 @@ use crate::kvm_run::KvmRunPage;
 use crate::stop::StopEvent;
 use crate::vcpu::VcpuThreads;
 use crate::vm::Vm;
+
+/// What is done at the doorbell before the interrupt is raised.
+pub type AtDoorbell = Box<dyn FnMut() -> io::Result<()> + Send>;
 
 /// A floor whose guest waits for commands. Dropping it stops it.
 pub struct Floor {
@@ -46,6 +49,17 @@ impl Floor {
     /// # Errors
     /// Where it cannot be started, or the guest does not come to ask for commands.
     pub fn start(options: &MachineOptions) -> Result<Self, BenchError> {
+        Self::start_with(options, None)
+    }
+
+    /// The same, with `at_doorbell` done at the doorbell of its first CPU.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub fn start_with(
+        options: &MachineOptions,
+        mut at_doorbell: Option<AtDoorbell>,
+    ) -> Result<Self, BenchError> {
         let options = MachineOptions {
             disks: Vec::new(),
             stats: false,
@@ -76,6 +90,7 @@ impl Floor {
             let mut bare = Bare {
                 // The guest asks on its first CPU alone.
                 guest: guest.take(),
+                at_doorbell: at_doorbell.take(),
                 interrupt: Arc::clone(&interrupt),
                 transcript: transcript.clone(),
                 page: Arc::clone(&page),
@@ -122,6 +137,7 @@ impl Floor {
 /// What the loop of one vCPU has to do with.
 struct Bare {
     guest: Option<GuestEnd>,
+    at_doorbell: Option<AtDoorbell>,
     interrupt: Arc<IrqFd>,
     transcript: Transcript,
     page: Arc<KvmRunPage>,
@@ -158,10 +174,13 @@ impl Bare {
                     }
                     (_, data, _) => data.fill(0xff),
                 },
-                Ok(VcpuExit::MmioWrite(DOORBELL_ADDR, _)) => self
-                    .interrupt
-                    .signal()
-                    .map_err(super::error::cannot("raise an interrupt"))?,
+                Ok(VcpuExit::MmioWrite(DOORBELL_ADDR, _)) => {
+                    if let Some(work) = &mut self.at_doorbell {
+                        work().map_err(cannot("do what is done at the doorbell"))?;
+                    }
+                    let raised = self.interrupt.signal();
+                    raised.map_err(cannot("raise an interrupt"))?;
+                }
                 Ok(VcpuExit::MmioWrite(..) | VcpuExit::Intr) => {}
                 Ok(VcpuExit::MmioRead(_, data)) => data.fill(0xff),
                 Ok(exit) => {

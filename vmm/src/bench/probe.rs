@@ -99,7 +99,7 @@ fn verdict(error: BenchError) -> Result<String, BenchError> {
         BenchError::Guest { .. } | BenchError::Timeout { .. } | BenchError::Address { .. } => {
             Ok(format!("this KVM cannot do it: {error}"))
         }
-        BenchError::Machine(_) | BenchError::Host { .. } => Err(error),
+        BenchError::Machine(_) | BenchError::Disk(_) | BenchError::Host { .. } => Err(error),
     }
 }
 

@@ -135,6 +135,8 @@ pub struct Block {
     pub size: u64,
     /// Each combination that was measured.
     pub cells: Vec<BlockCell>,
+    /// How that was done, and what the figures do not tell, a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// Block I/O in one way.

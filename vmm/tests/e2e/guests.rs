@@ -15,6 +15,9 @@ const GUEST_BIN: &str = env!("GUEST_BIN");
 /// Type of the note that holds the 32-bit entry of PVH (XEN_ELFNOTE_PHYS32_ENTRY).
 const PVH_NOTE: u32 = 18;
 
+/// Each way in which a disk is notified.
+pub const NOTIFY_MODES: [&str; 4] = ["trap", "ioeventfd", "ioeventfd-datamatch", "poll"];
+
 /// Each way in which the guest boots: what `--kernel` is given, if anything.
 pub fn entries() -> Vec<Option<PathBuf>> {
     static WITHOUT_NOTE: LazyLock<(TempDir, PathBuf)> =

@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 
 use libtest_mimic::Trial;
 
+use crate::guests::NOTIFY_MODES;
 use crate::harness::{Needs, Vmm, run_kernel, tool, write_all};
 use crate::pty::Pty;
 
@@ -16,7 +17,7 @@ pub fn tests() -> Vec<Trial> {
     let test = |name, body| crate::harness::test(name, Needs::Linux, body);
     vec![
         crate::harness::test(
-            "linux_root_on_ext4_keeps_what_it_writes_in_both_notify_modes",
+            "linux_root_on_ext4_keeps_what_it_writes_in_every_notify_mode",
             Needs::LinuxAndTool("mkfs.ext4"),
             root_disk,
         ),
@@ -140,7 +141,7 @@ fn root_disk() {
     assert!(command.status().unwrap().success());
 
     let mut log = "made on the host\n".to_owned();
-    for notify in ["trap", "ioeventfd"] {
+    for notify in NOTIFY_MODES {
         let disk = format!("{},id={notify},notify={notify}", image.display());
         let ended = boot("root=/dev/vda", &[disk]).spawn().wait();
         let printed = String::from_utf8_lossy(&ended.stdout).replace('\r', "");

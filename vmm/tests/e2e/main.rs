@@ -4,6 +4,10 @@
 // This is all test code, but a harness of its own does not set cfg(test).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[cfg(feature = "bench")]
+mod bench;
+#[cfg(feature = "bench")]
+mod block_io;
 mod boot;
 mod cli;
 mod console;
@@ -32,10 +36,14 @@ use libtest_mimic::Arguments;
 
 fn main() {
     let trials = [
+        #[cfg(feature = "bench")]
+        bench::tests(),
         boot::tests(),
         cli::tests(),
         console::tests(),
         disk::tests(),
+        #[cfg(feature = "bench")]
+        block_io::tests(),
         #[cfg(feature = "bench")]
         exits::tests(),
         kvm::tests(),

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use libtest_mimic::Trial;
 
-use crate::guests::start_on;
+use crate::guests::{NOTIFY_MODES, start_on};
 use crate::harness::{Ended, Needs, Running, Vmm, file, run};
 use crate::kernels;
 
@@ -209,7 +209,7 @@ fn thread_names() {
 }
 
 fn our_guest() {
-    for notify in ["trap", "ioeventfd"] {
+    for notify in NOTIFY_MODES {
         for (cmdline, line) in [
             ("run=selftest", "selftest cases="),
             ("run=verify count=300 depth=32", "verify lba=0 count=300"),

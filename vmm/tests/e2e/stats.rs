@@ -11,7 +11,7 @@ use vm_memory::{Bytes, GuestAddress};
 use vmm::kvm_stats::{KvmStats, KvmStatsError};
 use vmm::{kvm, memory};
 
-use crate::guests::{disk, run_on, start_on};
+use crate::guests::{NOTIFY_MODES, disk, run_on, start_on};
 use crate::harness::{Needs, Vmm, file, pipe, run, wait_readable};
 use crate::kernels;
 
@@ -26,6 +26,7 @@ pub fn tests() -> Vec<Trial> {
             "stats_show_that_an_ioeventfd_takes_notifications_out_of_the_exits",
             ioeventfd,
         ),
+        test("stats_show_that_a_polled_guest_hardly_notifies", poll),
         test("stats_of_all_that_our_guest_can_do_add_up", selftest),
         test("stats_tell_one_disk_from_another", disks),
         test("stats_tell_addresses_without_a_device", unmapped),
@@ -142,20 +143,36 @@ fn requests() {
 }
 
 fn ioeventfd() {
-    let report = report_of(
-        "run=verify lba=0 count=64 seed=1 depth=8",
-        ",notify=ioeventfd",
-    );
+    for notify in ["ioeventfd", "ioeventfd-datamatch"] {
+        let report = report_of(
+            "run=verify lba=0 count=64 seed=1 depth=8",
+            &format!(",notify={notify}"),
+        );
+        assert_eq!(exits(&report, "mmio write", "QueueNotify"), 0);
+        let drains = &report["queues"][0]["drains"];
+        assert_eq!(drains["trap"], 0);
+        assert_eq!(drains["activation"], 1);
+        assert!(number(&drains["eventfd"]) > 0);
+        assert_eq!(requests_of(&report, "IN").1, 64 * 512);
+    }
+}
+
+/// Notifications are those that wake a thread that has gone to sleep.
+fn poll() {
+    let (_dir, path) = file("disk", &vec![0; 32 << 20]);
+    let vmm = start_on(None, &[disk(&path, ",notify=poll")], "run=fill count=65536");
+    let ended = with_json(vmm).spawn().wait();
+    let report = report(&ended.stderr);
     assert_eq!(exits(&report, "mmio write", "QueueNotify"), 0);
+    let (requests, bytes) = requests_of(&report, "OUT");
+    assert_eq!(bytes, 65536 * 512);
     let drains = &report["queues"][0]["drains"];
-    assert_eq!(drains["trap"], 0);
-    assert_eq!(drains["activation"], 1);
-    assert!(number(&drains["eventfd"]) > 0);
-    assert_eq!(requests_of(&report, "IN").1, 64 * 512);
+    assert!(number(&drains["poll"]) > requests / 2, "{report}");
+    assert!(number(&drains["eventfd"]) < requests / 2, "{report}");
 }
 
 fn selftest() {
-    for notify in ["trap", "ioeventfd"] {
+    for notify in NOTIFY_MODES {
         let report = report_of("run=selftest", &format!(",notify={notify}"));
         for kind in ["IN", "OUT", "FLUSH", "GET_ID", "unsupported", "refused"] {
             let (count, _) = requests_of(&report, kind);

@@ -35,7 +35,7 @@ pub(super) struct Answer {
 }
 
 /// A backend, and what the driver has been told of it.
-pub(super) struct Disk {
+pub struct Disk {
     backend: Box<dyn BlockBackend>,
     geometry: Geometry,
     id: [u8; ID_SIZE],
@@ -48,11 +48,13 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    pub(super) fn new(
-        backend: Box<dyn BlockBackend>,
-        geometry: Geometry,
-        id: [u8; ID_SIZE],
-    ) -> Self {
+    /// A disk that is `backend`, and that GET_ID calls `id`.
+    #[must_use]
+    pub fn new(backend: Box<dyn BlockBackend>, read_only: bool, id: [u8; ID_SIZE]) -> Self {
+        let geometry = Geometry {
+            capacity: backend.capacity(),
+            read_only,
+        };
         Self {
             backend,
             geometry,

@@ -2,7 +2,7 @@
 //! its queue. It does no I/O and reads no request; that is the worker's.
 
 pub mod backend;
-mod disk;
+pub mod disk;
 pub mod request;
 pub mod stats;
 mod thread;
@@ -10,6 +10,7 @@ pub mod worker;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use log::error;
 use spec::Features;
@@ -23,8 +24,7 @@ use super::queue::SplitQueue;
 use super::{Activation, Drain, VirtioDevice};
 use crate::error::DeviceError;
 use disk::Disk;
-use request::Geometry;
-use stats::{QueueRecorder, SharedQueueStats};
+use stats::{DrainCause, QueueRecorder, SharedQueueStats};
 use thread::WorkerThread;
 use worker::QueueWorker;
 
@@ -44,13 +44,24 @@ pub enum NotifyMode {
     /// The write to QueueNotify comes to the transport, and the thread that wrote serves the
     /// queue.
     Trap,
-    /// A thread of the device's own serves the queue.
+    /// A thread of the device's own serves the queue when it is notified.
     IoEventFd {
         /// What the kernel turns the write to QueueNotify into a write to. It must be one that
         /// blocks when it is read.
         kick: EventFd,
         /// Hears of what stops the thread.
         on_failure: FailureHandler,
+    },
+    /// A thread of the device's own watches the queue, and the driver is asked not to notify. When
+    /// the queue has been empty for some time the thread sleeps until it is notified, so that an
+    /// idle guest costs nothing.
+    Poll {
+        /// As in [`IoEventFd`](Self::IoEventFd).
+        kick: EventFd,
+        /// As in [`IoEventFd`](Self::IoEventFd).
+        on_failure: FailureHandler,
+        /// For how long the thread watches an empty queue.
+        idle_limit: Duration,
     },
 }
 
@@ -99,24 +110,50 @@ pub enum BlockError {
 pub struct Block {
     features: Features,
     config: [u8; config::SIZE],
-    notify: NotifyFd,
+    server: Server,
     id: String,
     stats: Option<SharedQueueStats>,
     state: State,
 }
 
-/// [`NotifyMode`], with an eventfd that the thread can share.
-enum NotifyFd {
-    Trap,
-    IoEventFd(Arc<EventFd>, FailureHandler),
+/// Who is to serve the queue.
+enum Server {
+    /// Whoever notifies.
+    Notifier,
+    /// A thread of the device's own, which is woken by `kick`.
+    Thread {
+        kick: Arc<EventFd>,
+        on_failure: FailureHandler,
+        /// For how long it watches an empty queue before it sleeps.
+        idle_limit: Duration,
+    },
+}
+
+impl From<NotifyMode> for Server {
+    fn from(mode: NotifyMode) -> Self {
+        let (kick, on_failure, idle_limit) = match mode {
+            NotifyMode::Trap => return Self::Notifier,
+            NotifyMode::IoEventFd { kick, on_failure } => (kick, on_failure, Duration::ZERO),
+            NotifyMode::Poll {
+                kick,
+                on_failure,
+                idle_limit,
+            } => (kick, on_failure, idle_limit),
+        };
+        Self::Thread {
+            kick: Arc::new(kick),
+            on_failure,
+            idle_limit,
+        }
+    }
 }
 
 /// Who has the disk.
 enum State {
     /// Nobody: the driver has not activated the device, or does not use its queue any more.
     Idle(Disk),
-    /// This thread serves the queue when it is notified.
-    Trap(QueueWorker),
+    /// Whoever notifies serves the queue.
+    Trap(Box<QueueWorker>),
     /// A thread of the device's own serves the queue.
     Thread(WorkerThread),
     /// The thread could not be started; the machine ends.
@@ -144,10 +181,6 @@ impl Block {
         }
 
         let capacity = backend.capacity();
-        let geometry = Geometry {
-            capacity,
-            read_only,
-        };
         let mut features = Features::VIRTIO_F_VERSION_1
             | Features::VIRTIO_F_EVENT_IDX
             | Features::VIRTIO_F_INDIRECT_DESC
@@ -159,15 +192,10 @@ impl Block {
         Ok(Self {
             features,
             config: config_space(capacity),
-            notify: match notify {
-                NotifyMode::Trap => NotifyFd::Trap,
-                NotifyMode::IoEventFd { kick, on_failure } => {
-                    NotifyFd::IoEventFd(Arc::new(kick), on_failure)
-                }
-            },
+            server: notify.into(),
             id,
             stats: None,
-            state: State::Idle(Disk::new(backend, geometry, id_bytes)),
+            state: State::Idle(Disk::new(backend, read_only, id_bytes)),
         })
     }
 
@@ -216,23 +244,29 @@ impl VirtioDevice for Block {
             queues,
             interrupt,
         } = activation;
-        let queue = queues.get(usize::from(REQUEST_QUEUE)).copied().flatten();
+        let queue = queues.get(usize::from(REQUEST_QUEUE)).cloned().flatten();
         let Some(layout) = queue else {
             return Ok(());
         };
         self.state = match std::mem::replace(&mut self.state, State::Failed) {
             State::Idle(disk) => {
-                let queue = SplitQueue::new(&layout, features)?;
+                let queue = SplitQueue::new(layout, features);
                 let stats = self.stats.clone().map(QueueRecorder::new);
                 let worker =
                     QueueWorker::new(disk, memory, queue, features, interrupt).record(stats);
-                match &self.notify {
-                    NotifyFd::Trap => State::Trap(worker),
-                    NotifyFd::IoEventFd(kick, on_failure) => {
-                        let (name, kick) = (thread_name(&self.id), Arc::clone(kick));
-                        let on_failure = on_failure.clone();
-                        State::Thread(WorkerThread::start(name, worker, kick, on_failure)?)
-                    }
+                match &self.server {
+                    Server::Notifier => State::Trap(Box::new(worker)),
+                    Server::Thread {
+                        kick,
+                        on_failure,
+                        idle_limit,
+                    } => State::Thread(WorkerThread::start(
+                        thread_name(&self.id),
+                        worker,
+                        Arc::clone(kick),
+                        on_failure.clone(),
+                        *idle_limit,
+                    )?),
                 }
             }
             state => state,
@@ -242,7 +276,13 @@ impl VirtioDevice for Block {
 
     fn notify(&mut self, queue: u16) -> Result<Drain, DeviceError> {
         match &mut self.state {
-            State::Trap(worker) if queue == REQUEST_QUEUE => worker.process_queue(),
+            State::Trap(worker) if queue == REQUEST_QUEUE => match worker.process_queue()? {
+                Drain::Complete if worker.rearm_notifications() => {
+                    worker.woken(DrainCause::Poll);
+                    Ok(Drain::More)
+                }
+                drain => Ok(drain),
+            },
             State::Thread(thread) if queue == REQUEST_QUEUE => thread.kick(),
             _ => Ok(Drain::Complete),
         }

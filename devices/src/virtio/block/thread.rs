@@ -1,10 +1,12 @@
-//! The thread that serves a queue when an eventfd says so. It decides when the queue is drained,
-//! never how.
+//! The thread that serves a queue when an eventfd says so, or while it watches the queue itself. It
+//! decides when the queue is drained, never how.
 
+use std::hint;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{self, Builder, JoinHandle};
+use std::time::{Duration, Instant};
 
 use vmm_sys_util::eventfd::EventFd;
 
@@ -15,6 +17,10 @@ use super::worker::QueueWorker;
 use crate::error::DeviceError;
 use crate::virtio::Drain;
 
+/// How often an idle thread looks into the queue before it looks at the clock, and lets another
+/// thread have its CPU: a few microseconds.
+const LOOKS: u32 = 64;
+
 /// A running thread that owns a [`QueueWorker`]. It must be stopped to end.
 pub(super) struct WorkerThread {
     kick: Arc<EventFd>,
@@ -24,19 +30,21 @@ pub(super) struct WorkerThread {
 
 impl WorkerThread {
     /// Starts a thread that drains the queue of `worker` whenever `kick` is written to, until it
-    /// is stopped or has told `on_failure` why it cannot go on.
+    /// is stopped or has told `on_failure` why it cannot go on. Before it waits for `kick`, and has
+    /// the driver notify again, it watches the empty queue for `idle_limit`.
     pub(super) fn start(
         name: String,
         worker: QueueWorker,
         kick: Arc<EventFd>,
         on_failure: FailureHandler,
+        idle_limit: Duration,
     ) -> Result<Self, DeviceError> {
         let stopping = Arc::new(AtomicBool::new(false));
         let thread = Builder::new()
             .name(name.clone())
             .spawn({
                 let (kick, stopping) = (Arc::clone(&kick), Arc::clone(&stopping));
-                move || run(worker, &kick, &on_failure, &stopping)
+                move || run(worker, &kick, &on_failure, idle_limit, &stopping)
             })
             .map_err(|source| DeviceError::Thread { name, source })?;
         Ok(Self {
@@ -69,21 +77,47 @@ fn run(
     mut worker: QueueWorker,
     kick: &EventFd,
     on_failure: &FailureHandler,
+    idle_limit: Duration,
     stopping: &AtomicBool,
 ) -> Disk {
     while !stopping.load(Ordering::SeqCst) {
         let drained = worker.process_queue();
-        let waited = drained.and_then(|drain| match drain {
-            Drain::More => Ok(()),
-            Drain::Complete => wait(kick),
+        let next = drained.and_then(|drain| match drain {
+            Drain::More => Ok(DrainCause::Continuation),
+            Drain::Complete if watch(&worker, idle_limit, stopping) => Ok(DrainCause::Poll),
+            Drain::Complete if worker.rearm_notifications() => Ok(DrainCause::Poll),
+            Drain::Complete => wait(kick).map(|()| DrainCause::EventFd),
         });
-        worker.woken(DrainCause::EventFd);
-        if let Err(error) = waited {
-            (on_failure.0)(error);
-            break;
+        match next {
+            Ok(cause) => worker.woken(cause),
+            Err(error) => {
+                (on_failure.0)(error);
+                break;
+            }
         }
     }
     worker.into_disk()
+}
+
+/// Looks into the queue until there is something in it or the thread is to stop, which is `true`,
+/// or neither comes within `limit`.
+fn watch(worker: &QueueWorker, limit: Duration, stopping: &AtomicBool) -> bool {
+    if limit.is_zero() {
+        return false;
+    }
+    let start = Instant::now();
+    loop {
+        for _ in 0..LOOKS {
+            if worker.has_available() || stopping.load(Ordering::Relaxed) {
+                return true;
+            }
+            hint::spin_loop();
+        }
+        if start.elapsed() >= limit {
+            return false;
+        }
+        thread::yield_now();
+    }
 }
 
 fn wait(kick: &EventFd) -> Result<(), DeviceError> {

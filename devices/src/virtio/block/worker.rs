@@ -35,7 +35,8 @@ pub struct QueueWorker {
 
 impl QueueWorker {
     /// A worker that serves `queue` from `disk`, for a driver that has accepted `features`.
-    pub(super) fn new(
+    #[must_use]
+    pub fn new(
         mut disk: Disk,
         memory: GuestMemoryMmap,
         queue: SplitQueue,
@@ -70,12 +71,16 @@ impl QueueWorker {
     }
 
     /// The disk, which the queue has no use for any more.
-    pub(super) fn into_disk(self) -> Disk {
+    #[must_use]
+    pub fn into_disk(self) -> Disk {
         self.disk
     }
 
     /// Serves what is in the queue, at most as many chains as the queue is long and little more
     /// than 64 MiB of data, and sends one used buffer notification if the driver wants it.
+    ///
+    /// The driver is asked not to notify. After a complete drain it is the caller's to look into
+    /// the queue again, or to [rearm](Self::rearm_notifications) the notifications.
     ///
     /// # Errors
     /// An interrupt could not be raised.
@@ -91,7 +96,7 @@ impl QueueWorker {
             });
         }
         let drained = drained.unwrap_or(Drain::Complete);
-        let interrupted = self.queue.wants_interrupt(&self.memory);
+        let interrupted = self.queue.wants_interrupt();
         if let Some(stats) = &mut self.stats {
             stats.drained(drained, interrupted);
         }
@@ -104,17 +109,28 @@ impl QueueWorker {
         Ok(drained)
     }
 
-    /// The driver is asked not to notify while this goes on, and again to do so only when the
-    /// queue has been seen empty.
+    /// Whether there is something in the queue.
+    #[must_use]
+    pub fn has_available(&self) -> bool {
+        !self.broken && self.queue.has_available()
+    }
+
+    /// Asks the driver to notify, and returns whether there is something in the queue already, for
+    /// which it may not have notified.
+    #[must_use]
+    pub fn rearm_notifications(&mut self) -> bool {
+        !self.broken && self.queue.rearm_notifications()
+    }
+
     fn drain(&mut self) -> Result<Drain, RingError> {
         let memory = &self.memory;
         let mut slices = Vec::new();
         let (mut chains, mut moved) = (self.queue.size(), 0_u64);
 
-        self.queue.suppress_notifications(memory)?;
+        self.queue.suppress_notifications();
         while chains > 0 && moved < SHARE {
             let Some(head) = self.batch.heads.pop_front() else {
-                if self.queue.take(memory, chains, &mut self.batch)? == 0 {
+                if self.queue.take(chains, &mut self.batch)? == 0 {
                     break;
                 }
                 if let Some(stats) = &mut self.stats {
@@ -146,15 +162,12 @@ impl QueueWorker {
                 }
             };
             moved = moved.saturating_add(answer.moved);
-            self.queue.add_used(memory, head, answer.written)?;
+            self.queue.add_used(head, answer.written);
             if let Some(stats) = &mut self.stats {
                 stats.used(answer.kind, (!answer.failed).then_some(answer.moved));
             }
         }
         let spent = chains == 0 || moved >= SHARE;
-        if spent || self.queue.rearm_notifications(memory)? {
-            return Ok(Drain::More);
-        }
-        Ok(Drain::Complete)
+        Ok(if spent { Drain::More } else { Drain::Complete })
     }
 }

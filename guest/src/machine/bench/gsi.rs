@@ -3,7 +3,7 @@
 use core::ptr;
 
 use guest::workloads::bench::Latencies;
-use spec::bench::{DOORBELL_ADDR, HANDLED_PORT, MATCH};
+use spec::bench::{DOORBELL_ADDR, GSI, HANDLED_PORT, MATCH};
 
 use super::handlers;
 use crate::machine::cpu;
@@ -11,21 +11,40 @@ use crate::machine::port::out32;
 
 /// Writes to the doorbell, and waits for the interrupt that follows, `iterations` times.
 pub fn ring(iterations: u64, latencies: &mut Latencies<'_>) {
-    handlers::install_gsi_note_time();
-    cpu::enable_interrupts();
+    note_time_of(GSI as u8);
     for _ in 0..iterations {
-        let handled = handlers::count();
-        let begin = cpu::ticks();
         // SAFETY: the address is in the hole for devices: mapped, and nobody's memory.
-        unsafe {
-            ptr::write_volatile(
-                ptr::with_exposed_provenance_mut(DOORBELL_ADDR as usize),
-                MATCH.to_le(),
-            );
-        }
-        cpu::halt_until(|| handlers::count() != handled);
-        latencies.push(handlers::noted().saturating_sub(begin));
+        latencies.push(unsafe { write_and_wait(DOORBELL_ADDR, MATCH) });
     }
+}
+
+/// Has the handler of the interrupt `gsi` do nothing but to note the time, and lets interrupts in.
+pub fn note_time_of(gsi: u8) {
+    cpu::disable_interrupts();
+    handlers::install_gsi_note_time(gsi);
+    cpu::enable_interrupts();
+}
+
+/// Writes `value` to the register at `address`, and waits for the interrupt that follows, which
+/// [`note_time_of`] is about. Returns how long it took to come to its handler from before the
+/// write, in ticks. It is never inlined, so that its few instructions are the same for every
+/// register.
+///
+/// # Safety
+/// There must be a device's register, and no memory.
+#[inline(never)]
+pub unsafe fn write_and_wait(address: u64, value: u32) -> u64 {
+    let handled = handlers::count();
+    let begin = cpu::ticks();
+    // SAFETY: the caller's.
+    unsafe {
+        ptr::write_volatile(
+            ptr::with_exposed_provenance_mut(address as usize),
+            value.to_le(),
+        );
+    }
+    cpu::halt_until(|| handlers::count() != handled);
+    handlers::noted().saturating_sub(begin)
 }
 
 /// Halts until `iterations` interrupts have come.

@@ -53,10 +53,10 @@ pub fn install_note_time() -> u8 {
     NOTE_TIME_VECTOR
 }
 
-/// Has the time noted at which [`GSI`] comes.
-pub fn install_gsi_note_time() {
-    descriptors::set_handler(GSI_VECTOR, note_time, INTERRUPT_STACK);
-    apic::route(GSI as u8);
+/// Has the time noted at which the interrupt `gsi` comes, one of the IOAPIC's.
+pub fn install_gsi_note_time(gsi: u8) {
+    descriptors::set_handler(FIRST_INTERRUPT + gsi, note_time, INTERRUPT_STACK);
+    apic::route(gsi);
 }
 
 /// Has the VMM told when [`GSI`] comes.

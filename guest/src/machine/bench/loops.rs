@@ -28,8 +28,7 @@ macro_rules! time {
             "dec r8",
             "jnz 2b",
             inout("r8") $iterations => _,
-            $($($operands)*,)?
-            options(nostack)
+            $($($operands)*)?
         );
         cpu::ticks_in_order() - begin
     }};
@@ -95,7 +94,7 @@ pub fn time(kind: Kind, iterations: u64) -> Result<u64, Unsupported> {
             }
             Kind::Hypercall => return hypercall(iterations),
             Kind::SelfIpi => self_ipi(iterations),
-            _ => return Err(Unsupported("this kind is no loop")),
+            _ => return Err(Unsupported("this is no operation of the bare machine")),
         }
     };
     Ok(ticks)
@@ -120,7 +119,7 @@ unsafe fn write(iterations: u64, address: u64) -> u64 {
 fn hypercall(iterations: u64) -> Result<u64, Unsupported> {
     /// The loop around the instruction, which each vendor has its own of. What is left of the count
     /// tells whether it came to its end.
-    macro_rules! time {
+    macro_rules! time_hypercalls {
         ($instruction:literal) => {{
             let left: u64;
             let begin = cpu::ticks_in_order();
@@ -148,8 +147,8 @@ fn hypercall(iterations: u64) -> Result<u64, Unsupported> {
     // registers as they are, and nowhere once that is left.
     let (left, ticks) = unsafe {
         match &cpu::vendor() {
-            b"AuthenticAMD" | b"HygonGenuine" => time!("vmmcall"),
-            _ => time!("vmcall"),
+            b"AuthenticAMD" | b"HygonGenuine" => time_hypercalls!("vmmcall"),
+            _ => time_hypercalls!("vmcall"),
         }
     };
     match left {

@@ -10,7 +10,7 @@ use super::port::{in32, out32};
 use second_cpu::SecondCpu;
 use timer::Timer;
 
-mod gsi;
+pub mod gsi;
 mod handlers;
 mod loops;
 mod second_cpu;
@@ -54,32 +54,18 @@ impl Probes for Bench {
         latencies: &mut Latencies<'_>,
     ) -> Result<Performed, Unsupported> {
         let handled = handlers::count();
-        let begin = cpu::ticks();
         let ticks = match kind {
             Kind::HltTimer => {
                 let timer = self.timer.get_or_insert_with(Timer::new);
-                timer.halt(iterations, latencies);
-                cpu::ticks() - begin
+                ticks_of(|| timer.halt(iterations, latencies))
             }
-            Kind::Doorbell => {
-                gsi::ring(iterations, latencies);
-                cpu::ticks() - begin
-            }
-            Kind::IrqHalted => {
-                gsi::wait_halted(iterations);
-                cpu::ticks() - begin
-            }
-            Kind::IrqRunning => {
-                gsi::wait_running(iterations);
-                cpu::ticks() - begin
-            }
+            Kind::Doorbell => ticks_of(|| gsi::ring(iterations, latencies)),
+            Kind::IrqHalted => ticks_of(|| gsi::wait_halted(iterations)),
+            Kind::IrqRunning => ticks_of(|| gsi::wait_running(iterations)),
             Kind::Ipi => {
                 self.second_cpu.start()?;
-                let begin = cpu::ticks();
-                self.second_cpu.call(iterations, latencies);
-                cpu::ticks() - begin
+                ticks_of(|| self.second_cpu.call(iterations, latencies))
             }
-            Kind::Block => return Err(Unsupported("block I/O is no matter of the bare machine")),
             kind => loops::time(kind, iterations)?,
         };
         Ok(Performed {
@@ -87,4 +73,11 @@ impl Probes for Bench {
             interrupts: handlers::count() - handled,
         })
     }
+}
+
+/// The ticks that `work` takes.
+fn ticks_of(work: impl FnOnce()) -> u64 {
+    let begin = cpu::ticks();
+    work();
+    cpu::ticks() - begin
 }

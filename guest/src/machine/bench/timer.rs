@@ -12,8 +12,8 @@ const TSC_DEADLINE: u32 = 1 << 24;
 /// How long a wait is, in ticks of the TSC: a few hundred microseconds, so that a host that looks
 /// for something to do before it lets the CPU sleep finds nothing.
 const WAIT: u64 = 1 << 20;
-/// For how long the timer is compared with the TSC, in ticks of it.
-const CALIBRATION: u64 = 1 << 22;
+/// How often the timer is compared with the TSC; the best of these counts.
+const COMPARISONS: u32 = 8;
 
 /// How the timer is set.
 pub enum Timer {
@@ -30,15 +30,10 @@ impl Timer {
             return Self::Deadline;
         }
         apic::set_timer(None);
-        let begin = cpu::ticks();
-        apic::count_down(u32::MAX);
-        let mut ticks = 0;
-        while ticks < CALIBRATION {
-            ticks = cpu::ticks() - begin;
-        }
-        let counted = u64::from(u32::MAX - apic::timer_count());
+        let comparisons = (0..COMPARISONS).map(|_| compare());
+        let (_, count) = comparisons.min().unwrap_or((0, 1));
         apic::count_down(0);
-        Self::Count((counted * WAIT / ticks).max(1) as u32)
+        Self::Count(count)
     }
 
     /// Halts until the timer fires, `iterations` times. The latencies are from when it was to.
@@ -58,4 +53,20 @@ impl Timer {
         }
         apic::set_timer(None);
     }
+}
+
+/// How far the timer counts in [`WAIT`], and before it how many ticks of the TSC went by in which
+/// that was read: the fewer, the truer it is.
+fn compare() -> (u64, u32) {
+    let before = cpu::ticks();
+    apic::count_down(u32::MAX);
+    let begin = cpu::ticks();
+    let mut end = begin;
+    while end - begin < WAIT {
+        end = cpu::ticks();
+    }
+    let counted = u64::from(u32::MAX - apic::timer_count());
+    let after = cpu::ticks();
+    let count = counted * WAIT / (end - begin);
+    ((begin - before) + (after - end), count.max(1) as u32)
 }

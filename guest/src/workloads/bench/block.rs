@@ -1,14 +1,12 @@
 //! Block I/O: a number of requests in flight, each replaced when it completes, until there have been
-//! enough or the time is over. Guest instructions are dear on a software KVM, so that all that can
+//! enough or the time is over; or one by one, for what lies between notification and interrupt. Guest instructions are dear on a software KVM, so that all that can
 //! be done once for a request is done before, and what is left is the driver's and a few lines here.
 
-use core::array;
-
 use spec::Features;
-use spec::bench::{Command, Outcome, outcome};
+use spec::bench::{Command, Kind, Outcome, Positions, outcome};
 use spec::block::request_type;
 
-use super::job::{Job, MAX_DEPTH, Sectors};
+use super::job::{Job, MAX_DEPTH};
 use super::{Clock, Failure, Latencies, Machine};
 use crate::cmdline::CommandLine;
 use crate::dma::{Arena, Region};
@@ -20,12 +18,14 @@ use crate::workloads::open;
 /// Where buffers begin, in bytes: at pages, or next to each other where they are smaller.
 const ALIGN: u64 = 4096;
 /// The most segments of a request.
-const MAX_SEGMENTS: usize = 64;
-/// How often a device that is polled is asked whether it can go on, in ticks: tenths of a second.
-const PATIENCE: u64 = 1 << 28;
+const MAX_SEGMENTS: usize = 16;
+/// How often a device that is polled is asked whether it can go on, in ticks: about once a second, as
+/// it is an exit.
+const PATIENCE: u64 = 1 << 31;
 
-/// Does the job that `command` is about, on the first disk.
+/// Does the job that `command` is about, on the first disk, as `kind` says.
 pub(super) fn run<'e>(
+    kind: Kind,
     command_line: CommandLine<'e>,
     machine: &mut dyn Machine,
     mut arena: Arena<'_>,
@@ -56,13 +56,16 @@ pub(super) fn run<'e>(
         block: &mut block,
         clock,
         wait: options.wait,
-        sectors: job.sectors,
+        positions: job.positions,
         left: command.iterations,
         end: 0,
         started: [0; MAX_QUEUE_SIZE as usize],
         latencies,
     };
-    let ticks = run.go(&tokens[..job.depth], command.ticks)?;
+    let ticks = match (kind, &tokens[..job.depth]) {
+        (Kind::BlockNotify, &[token, ..]) => run.one_by_one(token, command.ticks)?,
+        (_, tokens) => run.go(tokens, command.ticks)?,
+    };
     Ok(Outcome {
         status: outcome::DONE,
         iterations: latencies.count(),
@@ -98,13 +101,15 @@ fn make_requests<'e, 'm>(
         return Err(Failure::BadCommand("the queue is too small for the depth"));
     }
     let memory = arena.alloc(job.depth * job.block_size, ALIGN)?;
+    let mut data = [buffer(memory); MAX_SEGMENTS];
     let mut tokens = [0; MAX_DEPTH as usize];
     for (i, token) in tokens[..job.depth].iter_mut().enumerate() {
         let memory = memory.part(i * job.block_size, job.block_size);
-        let data: [Buffer<'m>; MAX_SEGMENTS] = array::from_fn(|segment| {
-            let offset = (segment * segment_size).min(memory.len());
-            buffer(memory.part(offset, segment_size.min(memory.len() - offset)))
-        });
+        for (segment, data) in data[..segments].iter_mut().enumerate() {
+            let offset = segment * segment_size;
+            let len = segment_size.min(memory.len() - offset);
+            *data = buffer(memory.part(offset, len));
+        }
         *token = block.keep(request_type, &data[..segments])?;
     }
     Ok(tokens)
@@ -115,7 +120,7 @@ struct Run<'r, 'd, 'm, 'l> {
     block: &'r mut Block<'d, 'm>,
     clock: Clock,
     wait: Wait,
-    sectors: Sectors,
+    positions: Positions,
     /// How many requests more may be submitted.
     left: u64,
     /// When none is submitted any more.
@@ -165,12 +170,34 @@ impl Run<'_, '_, '_, '_> {
         Ok(last - begin)
     }
 
+    /// Makes the request of `token` again and again for `ticks` at most, waiting for each. Returns
+    /// how long it took.
+    fn one_by_one<'e>(&mut self, token: Token, ticks: u64) -> Result<u64, Failure<'e>> {
+        let begin = (self.clock)();
+        self.end = begin.saturating_add(ticks);
+        let mut now = begin;
+        loop {
+            self.submit(token, now);
+            if self.block.in_flight() == 0 {
+                return Ok(now - begin);
+            }
+            let latency = self.block.time_notify()?;
+            let latency = latency.ok_or(Failure::Unsupported(
+                "the device does not want to be notified",
+            ))?;
+            self.latencies.push(latency);
+            let completion = self.block.poll()?.ok_or(Error::NoInterrupt)?;
+            completion.ok()?;
+            now = (self.clock)();
+        }
+    }
+
     /// Submits a request, if there is to be another.
     fn submit(&mut self, token: Token, now: u64) {
         if self.left > 0 && now < self.end {
             self.left -= 1;
             self.started[usize::from(token)] = now;
-            let sector = self.sectors.next();
+            let sector = self.positions.next();
             self.block.submit_kept(token, sector);
         }
     }

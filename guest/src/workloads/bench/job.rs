@@ -1,11 +1,9 @@
-//! A block job, checked for sense, and the sectors that it goes to. Knows nothing of how requests
-//! are made.
+//! A block job, checked for sense. Knows nothing of how requests are made.
 
-use spec::bench::BlockJob;
+use spec::bench::{BlockJob, Positions};
 use spec::block::SECTOR_SIZE;
 
 use super::Failure;
-use crate::rng::Rng;
 
 /// The most requests in flight.
 pub(super) const MAX_DEPTH: u64 = 128;
@@ -24,7 +22,7 @@ pub(super) struct Job {
     /// How many requests are in flight.
     pub depth: usize,
     /// Where they go.
-    pub sectors: Sectors,
+    pub positions: Positions,
 }
 
 impl Job {
@@ -45,72 +43,15 @@ impl Job {
         if !(1..=MAX_DEPTH).contains(&job.depth) {
             return Err(Failure::BadCommand("the depth is not from 1 to 128"));
         }
-        let random = yes_or_no(job.random, "random is neither 0 nor 1")?;
+        yes_or_no(job.random, "random is neither 0 nor 1")?;
         Ok(Self {
             write: yes_or_no(job.write, "write is neither 0 nor 1")?,
             poll: yes_or_no(job.poll, "poll is neither 0 nor 1")?,
             block_size: job.block_size as usize,
             depth: job.depth as usize,
-            sectors: Sectors::new(
-                job.sectors,
-                job.block_size / SECTOR_SIZE,
-                random.then_some(job.seed),
-            )?,
+            positions: Positions::new(job)
+                .ok_or(Failure::BadCommand("not one block fits into the sectors"))?,
         })
-    }
-}
-
-/// The first sectors of one request after the other, without end.
-#[derive(Debug)]
-pub(super) struct Sectors {
-    blocks: u64,
-    sectors_per_block: u64,
-    order: Order,
-}
-
-#[derive(Debug)]
-enum Order {
-    /// The block that is next.
-    InOrder(u64),
-    Random(Rng),
-}
-
-impl Sectors {
-    /// Requests for a block each, in the first `sectors` sectors of the disk: in order, or at
-    /// random with this seed.
-    fn new<'e>(
-        sectors: u64,
-        sectors_per_block: u64,
-        seed: Option<u64>,
-    ) -> Result<Self, Failure<'e>> {
-        let blocks = sectors / sectors_per_block;
-        if blocks == 0 {
-            return Err(Failure::BadCommand("not one block fits into the sectors"));
-        }
-        Ok(Self {
-            blocks,
-            sectors_per_block,
-            order: seed.map_or(Order::InOrder(0), |seed| Order::Random(Rng::new(seed))),
-        })
-    }
-
-    /// The first sector of the next request.
-    pub(super) fn next(&mut self) -> u64 {
-        let block = match &mut self.order {
-            Order::InOrder(next) => {
-                let block = *next;
-                *next += 1;
-                if *next == self.blocks {
-                    *next = 0;
-                }
-                block
-            }
-            // As far among the blocks as the number is among all numbers.
-            Order::Random(rng) => {
-                ((u128::from(rng.next()) * u128::from(self.blocks)) >> u64::BITS) as u64
-            }
-        };
-        block * self.sectors_per_block
     }
 }
 

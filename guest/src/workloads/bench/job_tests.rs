@@ -14,8 +14,8 @@ fn job() -> BlockJob {
 }
 
 fn sectors(job: &BlockJob, count: usize) -> Vec<u64> {
-    let mut sectors = Job::new(job).unwrap().sectors;
-    (0..count).map(|_| sectors.next()).collect()
+    let mut positions = Job::new(job).unwrap().positions;
+    (0..count).map(|_| positions.next()).collect()
 }
 
 #[test]

@@ -85,8 +85,8 @@ fn perform<'e>(
             "there are more iterations than there is room for latencies",
         ));
     }
-    if kind == Kind::Block {
-        return block::run(command_line, machine, arena, command, latencies);
+    if matches!(kind, Kind::Block | Kind::BlockNotify) {
+        return block::run(kind, command_line, machine, arena, command, latencies);
     }
     let performed = machine
         .probes()
@@ -106,6 +106,6 @@ fn perform<'e>(
 const fn has_latencies(kind: Kind) -> bool {
     matches!(
         kind,
-        Kind::HltTimer | Kind::Doorbell | Kind::Ipi | Kind::Block
+        Kind::HltTimer | Kind::Doorbell | Kind::Ipi | Kind::Block | Kind::BlockNotify
     )
 }

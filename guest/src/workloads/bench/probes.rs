@@ -21,7 +21,7 @@ pub trait Probes {
     /// The clock.
     fn clock(&self) -> Clock;
 
-    /// Does `kind`, which is not [`Kind::Block`], `iterations` times. Where the kind has latencies,
+    /// Does `kind`, which is no block I/O, `iterations` times. Where the kind has latencies,
     /// as many go to `latencies`.
     ///
     /// # Errors

@@ -134,6 +134,17 @@ impl Disk {
         }
     }
 
+    /// The file once more, to be used for as long as the machines are.
+    ///
+    /// # Errors
+    /// There can be no other file descriptor.
+    pub fn file(&self) -> Result<File, DiskError> {
+        self.file.try_clone().map_err(|source| DiskError::Open {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
     /// The file itself, to be used without a machine as one would use it: nobody else has it
     /// meanwhile who could not share it with the machine.
     ///

@@ -2,11 +2,13 @@
 //! of a matrix. Opens no file.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use spec::bench::BlockJob;
 use spec::block::SECTOR_SIZE;
 use thiserror::Error;
 
+use super::super::host_io::Limit;
 use crate::config::Notify;
 
 /// The largest request, in bytes.
@@ -110,6 +112,23 @@ pub enum Amount {
     Requests(u64),
 }
 
+impl Amount {
+    /// The share of one of `rounds`.
+    #[must_use]
+    pub fn limit(self, rounds: u32) -> Limit {
+        match self {
+            Self::Seconds(seconds) => Limit {
+                requests: u64::MAX,
+                time: Duration::from_secs_f64(seconds / f64::from(rounds)),
+            },
+            Self::Requests(count) => Limit {
+                requests: count.div_ceil(rounds.into()),
+                time: Duration::MAX,
+            },
+        }
+    }
+}
+
 impl Default for Amount {
     fn default() -> Self {
         Self::Seconds(CELL_SECONDS)
@@ -179,6 +198,8 @@ pub struct Plan {
     pub cells: Vec<Cell>,
     /// How long each is measured.
     pub amount: Amount,
+    /// The CPU of the host that the vCPU is to run on alone.
+    pub pin: Option<usize>,
 }
 
 /// A cell of the matrix.
@@ -204,6 +225,12 @@ pub struct Io {
 }
 
 impl Io {
+    /// Data of all requests in flight, in bytes.
+    #[must_use]
+    pub const fn data_size(self) -> u64 {
+        self.block_size.saturating_mul(self.depth as u64)
+    }
+
     /// The job, on the first `sectors` of a disk, at the positions that belong to `seed`.
     #[must_use]
     pub fn job(self, sectors: u64, seed: u64) -> BlockJob {
@@ -270,13 +297,14 @@ impl BlockOptions {
             rw: self.rw,
             cells,
             amount: self.amount,
+            pin: None,
         })
     }
 
     fn waits(&self, notify: Notify) -> Vec<Wait> {
         match self.wait {
             Some(wait) => vec![wait],
-            None if notify.name() == Wait::Poll.name() => Wait::ALL.into(),
+            None if notify == Notify::Poll => Wait::ALL.into(),
             None => vec![Wait::default()],
         }
     }

@@ -1,0 +1,57 @@
+//! How the figures of block I/O have been taken, and what they do not tell, in words.
+
+use std::time::Duration;
+
+use super::ROUNDS;
+use super::cell::{self, Measurement};
+use super::options::Wait;
+use super::span::NotifySpan;
+use crate::config::Notify;
+
+/// How much CPU time it takes for there to be a tick that finds the guest, where any can.
+const TELLING: Duration = Duration::from_secs(1);
+
+/// What somebody must know who reads the figures of `cells`, a sentence each.
+pub(super) fn of(cells: &[Measurement], span: Option<&NotifySpan>) -> Vec<String> {
+    let mut notes = vec![
+        format!(
+            "Rates, latencies and CPU time are of {ROUNDS} rounds through all cells, the floors \
+             among them, in machines that keep no statistics. Exits, notifications and interrupts \
+             are of one more round in machines that do, less those of a command without requests, \
+             in which the guest sets the device up."
+        ),
+        "Latencies are the guest's own: from before a request is put into the queue to when its \
+         completion has been seen."
+            .into(),
+        "pread and pwrite are one call at a time, whatever the depth, and io_uring has as many \
+         requests in flight as the guest; both do the requests of the guest in the guest's order."
+            .into(),
+        "CPU time is that of all threads of the process, vCPU and device, to the microsecond. Its \
+         split into user space and kernel is the kernel's: measured where it is built so \
+         (CONFIG_VIRT_CPU_ACCOUNTING_GEN), else an estimate from where its ticks find the process, \
+         one every 1 to 10 ms, which misses shares of a few percent."
+            .into(),
+    ];
+    let cpu = cell::cpu_time(cells);
+    if cpu.guest.is_zero() && cpu.user + cpu.system >= TELLING {
+        notes.push(
+            "KVM accounts no time as the guest's on this host, as one that interprets guests does \
+             not: it is part of the kernel's, and cannot be told apart."
+                .into(),
+        );
+    }
+    let both_poll = (Notify::Poll, Wait::Poll);
+    if (cells.iter()).any(|cell| (cell.cell.notify, cell.cell.wait) == both_poll) {
+        notes.push(
+            "A guest and a device that both poll take a CPU each, all the time: where they cannot \
+             have two to themselves, they wait for each other's time slices."
+                .into(),
+        );
+    }
+    if let Some(reason) = span.and_then(|span| span.failure.as_ref()) {
+        notes.push(format!(
+            "From notify to handler could not be measured: {reason}."
+        ));
+    }
+    notes
+}
