@@ -28,27 +28,18 @@ const ENDING: [i32; 13] = [
     SIGPROF, SIGIO, SIGPWR,
 ];
 
-/// The thread that waits for signals. Dropping this ends it.
+/// The signals that end a process by default, kept from it until a [`SignalThread`] reads them.
 #[derive(Debug)]
-pub struct SignalThread {
-    stop: StopEvent,
-    /// `None` once it has been waited for.
-    thread: Option<JoinHandle<()>>,
-}
+pub struct HeldSignals(OwnedFd);
 
-impl SignalThread {
-    /// Starts to send each signal that would end the process to `reasons`; where there are
-    /// `statistics`, SIGUSR1 prints them instead. To be called by the thread that starts all others:
-    /// it is by no signal of these that they are interrupted. A write beyond the limit of a file's
-    /// size (`ulimit -f`) fails from now on, without the signal that goes with it: it may be the
-    /// guest's.
+impl HeldSignals {
+    /// Holds back each signal that would end the process. To be called by the thread that starts
+    /// all others: they do not get them either. A write beyond the limit of a file's size
+    /// (`ulimit -f`) fails from now on, without the signal that goes with it: it may be the guest's.
     ///
     /// # Errors
-    /// Where a signal cannot be handled, or there can be no thread.
-    pub fn spawn(
-        reasons: Sender<StopReason>,
-        statistics: Option<Arc<Statistics>>,
-    ) -> Result<Self, Error> {
+    /// Where a signal cannot be held back.
+    pub fn hold() -> Result<Self, Error> {
         ignore(SIGXFSZ).map_err(cannot("ignore SIGXFSZ"))?;
         let mut wanted = Vec::new();
         // The first real-time signal is how a vCPU's thread is interrupted.
@@ -59,13 +50,37 @@ impl SignalThread {
                 wanted.push(signal);
             }
         }
-        let signals = hold_back(&wanted).map_err(cannot("handle signals"))?;
+        hold_back(&wanted)
+            .map(Self)
+            .map_err(cannot("handle signals"))
+    }
+}
+
+/// The thread that waits for signals. Dropping this ends it.
+#[derive(Debug)]
+pub struct SignalThread {
+    stop: StopEvent,
+    /// `None` once it has been waited for.
+    thread: Option<JoinHandle<()>>,
+}
+
+impl SignalThread {
+    /// Starts to send each of `signals` to `reasons`; where there are `statistics`, SIGUSR1 prints
+    /// them instead.
+    ///
+    /// # Errors
+    /// Where there can be no thread.
+    pub fn spawn(
+        signals: HeldSignals,
+        reasons: Sender<StopReason>,
+        statistics: Option<Arc<Statistics>>,
+    ) -> Result<Self, Error> {
         let stop = StopEvent::new().map_err(cannot("create an eventfd"))?;
         let stopped = stop.clone();
         let thread = Builder::new()
             .name("signals".into())
             .spawn(move || {
-                while let Some(signal) = next(&signals, &stopped) {
+                while let Some(signal) = next(&signals.0, &stopped) {
                     if let (SIGUSR1, Some(statistics)) = (signal, &statistics) {
                         statistics.print();
                         continue;

@@ -33,7 +33,7 @@ use crate::interrupt::IrqFd;
 use crate::kvm::{self, KvmError, failed_to};
 use crate::layout;
 use crate::memory;
-use crate::signals::SignalThread;
+use crate::signals::{HeldSignals, SignalThread};
 use crate::stats::Statistics;
 use crate::stats::address::AddressMap;
 use crate::stop::{StopEvent, StopReason};
@@ -179,9 +179,9 @@ impl Vm {
         (sender, reasons): (Sender<StopReason>, Receiver<StopReason>),
     ) -> Result<StopReason, Error> {
         let printed = (self.statistics.clone()).filter(|statistics| statistics.are_printed());
-        // Each of these undoes itself when dropped, in reverse order. Signals come first: from
-        // then on none ends the process while the terminal is not as it was.
-        let signals = SignalThread::spawn(sender.clone(), printed.clone())?;
+        // Each of these undoes itself when dropped. Signals come first: from then on none ends the
+        // process while the terminal is not as it was.
+        let held = HeldSignals::hold()?;
         let stdin = terminal::take_over_stdin().map_err(cannot("set the terminal"))?;
         let source = match &stdin {
             Input::Terminal(_) => Some(Source::Keys),
@@ -191,7 +191,8 @@ impl Vm {
         let (input, room) = (self.input.clone(), Arc::clone(&self.input_room));
         let stop = self.stop.clone();
         let running = self.start(&sender)?;
-        // The guest need not wait for it.
+        // The guest need not wait for these.
+        let signals = SignalThread::spawn(held, sender.clone(), printed.clone())?;
         let console = source
             .map(|source| InputThread::spawn(source, input, room, stop, sender.clone()))
             .transpose()?;

@@ -3,7 +3,7 @@
 //! vCPU is run, and does not interpret what is measured.
 
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -212,14 +212,17 @@ impl HostEnd {
         self.handled(limit)?;
         let mut times = Vec::new();
         for _ in 0..command.iterations {
-            thread::sleep(settle);
+            let settled = Instant::now() + settle;
+            while Instant::now() < settled {
+                thread::yield_now();
+            }
             times.push(self.interrupt_once(limit)?);
         }
         Ok((self.result(page, limit)?, times))
     }
 
-    /// Waits without spinning: KVM raises the interrupt on a thread of its own, which may need this
-    /// CPU.
+    /// Keeps this CPU awake, but leaves it to whoever wants it: KVM raises the interrupt on a thread
+    /// of its own, which is bound to it.
     fn interrupt_once(&self, limit: Duration) -> Result<Duration, BenchError> {
         let begin = Instant::now();
         self.interrupt
@@ -230,8 +233,14 @@ impl HostEnd {
 
     /// When the guest has written to [`spec::bench::HANDLED_PORT`] next.
     fn handled(&self, limit: Duration) -> Result<Instant, BenchError> {
-        let at = self.handled.recv_timeout(limit);
-        at.map_err(|_| self.timeout("come to handle an interrupt", limit))
+        let begin = Instant::now();
+        loop {
+            match self.handled.try_recv() {
+                Ok(at) => return Ok(at),
+                Err(TryRecvError::Empty) if begin.elapsed() < limit => thread::yield_now(),
+                Err(_) => return Err(self.timeout("come to handle an interrupt", limit)),
+            }
+        }
     }
 
     /// Gives the guest `command`, and returns its page.
