@@ -10,7 +10,7 @@ export CMD ?=
 # memory.
 STATIC = $(if $(filter /%,$(shell $(CC) -print-file-name=libc.a)),-- -C target-feature=+crt-static)
 
-.PHONY: help build run test lab lint clean
+.PHONY: help build run bench test lab lint clean
 
 help: ## Print this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -25,6 +25,13 @@ $(DISK):
 
 run: build $(DISK) ## Boot the guest and watch it read a disk (a sample, if there is none)
 	resources/with-kvm $(VMM) --disk "$(DISK)" --cmdline "$(CMDLINE)"
+
+bench: build ## Measure what virtualization costs here; leaves target/bench/report.{json,csv,html}
+	mkdir -p $(TARGET)/bench
+	resources/with-kvm $(VMM) bench --json $(TARGET)/bench/report.json \
+		--csv $(TARGET)/bench/report.csv --html $(TARGET)/bench/report.html
+	CRITERION_HOME="$(abspath $(TARGET)/bench/criterion)" \
+		$(CARGO) bench --locked -p devices -p vmm
 
 test: ## Run everything that can be tested on this machine, and name what cannot
 	resources/install-test-tools

@@ -1,5 +1,5 @@
-//! Arguments to a [`VmConfig`], and what is wrong with them in one line; nothing else. Opens no
-//! file.
+//! Arguments to a [`VmConfig`] or to what `vmm bench` is to do, and what is wrong with them in one
+//! line; nothing else. Opens no file.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -15,6 +15,9 @@ use thiserror::Error;
 use crate::config::{CmdlineError, DiskConfig, Notify, StatsReport, VmConfig, kernel_cmdline};
 use crate::layout::{MIN_MEMORY, PAGE_SIZE};
 
+#[cfg(feature = "bench")]
+mod bench;
+
 const EXAMPLES: &str = "\
 Examples:
   vmm                                           boot the built-in guest
@@ -22,6 +25,7 @@ Examples:
   vmm --disk disk.img,readonly=on --cmdline 'run=read lba=0 count=1'
   vmm --kernel guest.elf --disk a.img --disk b.img,id=scratch,notify=ioeventfd
   vmm --kernel vmlinux --cpus 4 --memory 1G --cmdline 'console=ttyS0'
+  vmm bench                                     measure what virtualization costs on this host
 
 The guest's serial port is the terminal: Ctrl-A X leaves, Ctrl-A Ctrl-A sends Ctrl-A.
 
@@ -91,6 +95,16 @@ enum StatsFormat {
     Json,
 }
 
+/// What the user wants.
+#[derive(Debug)]
+pub enum Command {
+    /// A machine to run.
+    Run(Box<VmConfig>),
+    /// Something to measure or to compare.
+    #[cfg(feature = "bench")]
+    Bench(crate::bench::Request),
+}
+
 /// Why there is nothing to run.
 #[derive(Debug, PartialEq, Eq)]
 pub enum NoRun {
@@ -100,22 +114,35 @@ pub enum NoRun {
     Wrong(String),
 }
 
-/// The machine that the arguments `args` (the program's name first) describe.
+/// What the arguments `args` (the program's name first) ask for: `bench` as the first of them is
+/// `vmm bench`, all else describes a machine.
 ///
 /// # Errors
 /// See [`NoRun`].
-pub fn parse<I>(args: I) -> Result<VmConfig, NoRun>
+pub fn parse<I>(args: I) -> Result<Command, NoRun>
 where
-    I: IntoIterator<Item: Into<OsString> + Clone>,
+    I: IntoIterator<Item: Into<OsString>>,
 {
-    let args = Args::try_parse_from(args).map_err(|error| match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => NoRun::Text(error.to_string()),
-        _ => NoRun::Wrong(one_line(&error)),
-    })?;
-    config(args).map_err(|error| NoRun::Wrong(format!("{error}{SEE_HELP}")))
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    #[cfg(feature = "bench")]
+    if let Some((_, words)) = args.split_first()
+        && words.first().is_some_and(|word| word == "bench")
+    {
+        return bench::parse(words).map(Command::Bench);
+    }
+    let args = Args::try_parse_from(args).map_err(|error| to_no_run(&error, SEE_HELP))?;
+    let config = config(args).map_err(|error| NoRun::Wrong(format!("{error}{SEE_HELP}")))?;
+    Ok(Command::Run(Box::new(config)))
 }
 
 const SEE_HELP: &str = " (see 'vmm --help')";
+
+fn to_no_run(error: &clap::Error, see_help: &str) -> NoRun {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => NoRun::Text(error.to_string()),
+        _ => NoRun::Wrong(one_line(error) + see_help),
+    }
+}
 
 /// Clap's message is its first paragraph; hints and usage follow.
 fn one_line(error: &clap::Error) -> String {
@@ -123,7 +150,7 @@ fn one_line(error: &clap::Error) -> String {
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     let message = text.split("\n\n").next().unwrap_or(text);
     let words: Vec<&str> = message.split_whitespace().collect();
-    format!("{}{SEE_HELP}", words.join(" "))
+    words.join(" ")
 }
 
 /// What no argument shows to be wrong on its own.

@@ -3,7 +3,15 @@ use clap::CommandFactory;
 use super::*;
 
 fn parse_words(words: &[&str]) -> Result<VmConfig, NoRun> {
-    parse(std::iter::once(&"vmm").chain(words))
+    parse_os(words.iter().map(Into::into))
+}
+
+fn parse_os(words: impl Iterator<Item = OsString>) -> Result<VmConfig, NoRun> {
+    match parse(std::iter::once("vmm".into()).chain(words))? {
+        Command::Run(config) => Ok(*config),
+        #[cfg(feature = "bench")]
+        Command::Bench(request) => panic!("no machine: {request:?}"),
+    }
 }
 
 fn config(words: &[&str]) -> VmConfig {
@@ -123,7 +131,7 @@ fn every_notify_mode_can_be_chosen_by_its_name() {
         ("ioeventfd-datamatch", Notify::IoEventFdDatamatch),
         ("poll", Notify::Poll),
     ] {
-        let config = parse(["vmm", "--disk", &format!("a,notify={name}")]).unwrap();
+        let config = config(&["--disk", &format!("a,notify={name}")]);
         assert_eq!(config.disks[0].notify, mode);
     }
 }
@@ -131,8 +139,8 @@ fn every_notify_mode_can_be_chosen_by_its_name() {
 #[test]
 fn a_path_need_not_be_utf_8() {
     let path = OsStr::from_bytes(b"\xff.img");
-    let words = [OsStr::new("vmm"), OsStr::new("--disk"), path];
-    assert_eq!(parse(words).unwrap().disks[0].path, path);
+    let words = ["--disk".into(), path.into()];
+    assert_eq!(parse_os(words.into_iter()).unwrap().disks[0].path, path);
 }
 
 #[test]
@@ -157,6 +165,17 @@ fn help_and_version_are_texts_and_no_errors() {
         assert!(help.contains(part), "no {part} in {help}");
     }
     assert!(matches!(parse_words(&["--version"]), Err(NoRun::Text(t)) if t.starts_with("vmm ")));
+}
+
+#[cfg(feature = "bench")]
+#[test]
+fn bench_is_a_command_where_it_is_the_first_word_alone() {
+    let bench = parse(["vmm", "bench", "exits"]).unwrap();
+    assert!(matches!(bench, Command::Bench(_)));
+    assert_eq!(
+        refusal(&["--cpus", "1", "bench"]),
+        "unexpected argument 'bench' found"
+    );
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Sender};
 
-use vmm::cli::{self, NoRun};
+use vmm::cli::{self, Command, NoRun};
+use vmm::config::VmConfig;
 use vmm::error::Error;
 use vmm::logger::{self, say};
 use vmm::stop::StopReason;
@@ -37,17 +38,33 @@ fn run() -> u8 {
         say(&format!("cannot log: {error}"));
         return VMM_ERROR;
     }
-    let config = match cli::parse(std::env::args_os()) {
-        Ok(config) => config,
-        Err(NoRun::Text(text)) => return print(&text),
+    match cli::parse(std::env::args_os()) {
+        Ok(Command::Run(config)) => run_machine(&config),
+        #[cfg(feature = "bench")]
+        Ok(Command::Bench(request)) => bench(&request),
+        Err(NoRun::Text(text)) => print(&text),
         Err(NoRun::Wrong(line)) => {
             say(&line);
-            return USAGE;
+            USAGE
         }
-    };
+    }
+}
+
+#[cfg(feature = "bench")]
+fn bench(request: &vmm::bench::Request) -> u8 {
+    match vmm::bench::run(request, &mut io::stdout()) {
+        Ok(()) => 0,
+        Err(error) => {
+            say(&error.to_string());
+            VMM_ERROR
+        }
+    }
+}
+
+fn run_machine(config: &VmConfig) -> u8 {
     let (sender, reasons) = mpsc::channel();
     stop_on_panic(sender.clone());
-    match Vm::new(&config, &sender).and_then(|vm| vm.run((sender, reasons))) {
+    match Vm::new(config, &sender).and_then(|vm| vm.run((sender, reasons))) {
         Ok(reason) => status(reason),
         Err(error) => fail(&error),
     }

@@ -9,7 +9,7 @@ use super::format::{digits, mib, percent, time};
 use super::report::{Report, Series};
 use super::series::{median, quantile};
 use super::tables::Table;
-use super::text::draw;
+use super::text::{draw, prose};
 
 /// How often both series are drawn again from their own samples.
 const DRAWS: usize = 1000;
@@ -103,7 +103,7 @@ fn missing(these: &[Figure<'_>], those: &[Figure<'_>]) -> Vec<String> {
 
 fn difference(in_a: &Figure<'_>, in_b: &Figure<'_>) -> Difference {
     let (a, b) = (in_a.value.middle(), in_b.value.middle());
-    let ci95 = match (in_a.value, in_b.value) {
+    let ci95 = match (&in_a.value, &in_b.value) {
         (Value::Series(a), Value::Series(b)) => interval(a, b),
         _ => None,
     };
@@ -178,29 +178,39 @@ impl Comparison {
                 out.push_str(&format!("only in {which}: {name}\n"));
             }
         }
-        out.push_str(&self.summary());
-        out.push('\n');
+        for sentence in self.summary() {
+            prose(&mut out, "", &sentence);
+        }
         out
     }
 
-    /// What it comes to, in a line.
-    fn summary(&self) -> String {
+    /// What it comes to.
+    fn summary(&self) -> [String; 2] {
         let count = |verdict| {
             let all = self.differences.iter();
             all.filter(|difference| difference.verdict == verdict)
                 .count()
         };
-        format!(
-            "{} figures: {} same, {} higher in B, {} lower in B, {} differ without a known spread; \
-             {} only in A, {} only in B",
-            self.differences.len(),
-            count(Verdict::Same),
-            count(Verdict::Higher),
-            count(Verdict::Lower),
-            count(Verdict::Unknown),
-            self.only_a.len(),
-            self.only_b.len(),
-        )
+        let with_interval = self.differences.iter().filter(|d| d.ci95.is_some());
+        [
+            format!(
+                "{} figures: {} same, {} higher in B, {} lower in B, {} differ without a known \
+                 spread; {} only in A, {} only in B.",
+                self.differences.len(),
+                count(Verdict::Same),
+                count(Verdict::Higher),
+                count(Verdict::Lower),
+                count(Verdict::Unknown),
+                self.only_a.len(),
+                self.only_b.len(),
+            ),
+            format!(
+                "The intervals are of noise within a run: by chance about {} figures lie outside \
+                 where nothing has changed, and all move together where the machine itself has. \
+                 'vmm by floor' leaves that out.",
+                with_interval.count() / 20
+            ),
+        ]
     }
 
     fn table(&self, section: &str) -> Table {

@@ -16,8 +16,8 @@ pub fn csv(report: &Report) -> Result<Vec<u8>, ::csv::Error> {
             out.write_record([figure.section, &figure.name, metric, &value, unit])
         };
         let metric = &figure.metric;
-        match figure.value {
-            Value::Number(value) => row(metric, value, figure.unit)?,
+        match &figure.value {
+            Value::Number(value) => row(metric, *value, figure.unit)?,
             Value::Series(series) => {
                 let summary = series.summary;
                 for (which, value) in [

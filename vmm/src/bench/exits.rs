@@ -64,7 +64,9 @@ pub fn measure(options: &ExitsOptions, progress: &mut dyn Progress) -> Result<Ex
     }
     // Those machines would only be in the way of the others.
     drop(bench);
-    let cpus = thread::available_parallelism().map_or(1, NonZero::get);
+    // The CPU that one is pinned to is not among those that this thread may use.
+    let others = thread::available_parallelism().map_or(1, NonZero::get);
+    let cpus = others + usize::from(options.pin.is_some());
     let mut bench = (cpus > 1).then(|| Bench::new(*options, 2)).transpose()?;
     for subject in &TWO_CPUS {
         progress.step(subject.name);

@@ -1,5 +1,8 @@
 //! A report as one list of figures, each with a name that stays the same from report to report:
-//! what is kept as CSV and what is compared. Nothing is computed here.
+//! what is kept as CSV and what is compared. The one figure that is computed here is the ratio of
+//! what was measured in turns.
+
+use std::borrow::Cow;
 
 use super::report::{Block, BlockCell, Exits, Report, Series, Start, Throughput};
 
@@ -19,10 +22,10 @@ pub struct Figure<'a> {
 }
 
 /// The value of a [`Figure`].
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Value<'a> {
     /// Measured again and again.
-    Series(&'a Series),
+    Series(Cow<'a, Series>),
     /// Counted, or computed from many measurements that have not been kept.
     Number(f64),
 }
@@ -36,7 +39,7 @@ struct Named<'a, 'b> {
 
 impl<'a> Named<'a, '_> {
     fn series(&mut self, metric: &str, unit: &'a str, series: &'a Series) {
-        self.push(metric, unit, Value::Series(series));
+        self.push(metric, unit, Value::Series(Cow::Borrowed(series)));
     }
 
     fn number(&mut self, metric: &str, unit: &'a str, number: f64) {
@@ -89,6 +92,9 @@ fn of_exits<'a>(figures: &mut Vec<Figure<'a>>, exits: &'a Exits) {
         };
         named.series("vmm", "ns", &cost.vmm);
         named.series("floor", "ns", &cost.floor);
+        if let Some(ratio) = ratio(&cost.vmm, &cost.floor) {
+            named.push("vmm by floor", "", Value::Series(Cow::Owned(ratio)));
+        }
         named.series("with stats", "ns", &cost.with_stats);
         named.series("cpu time", "ns", &cost.cpu);
         named.number("exits counted by vmm", "", cost.exits.vmm);
@@ -99,6 +105,15 @@ fn of_exits<'a>(figures: &mut Vec<Figure<'a>>, exits: &'a Exits) {
             named.number("exits counted by kvm", "", count);
         }
     }
+}
+
+/// Each of `these` by that of `those` that was measured beside it, where that makes sense: what
+/// disturbs the machine disturbs both.
+fn ratio(these: &Series, those: &Series) -> Option<Series> {
+    let (these, those) = (&these.samples, &those.samples);
+    let sound = these.len() == those.len() && those.iter().all(|&base| base > 0.0);
+    let ratios = || these.iter().zip(those).map(|(value, base)| value / base);
+    sound.then(|| Series::new(ratios().collect()))
 }
 
 fn of_block<'a>(figures: &mut Vec<Figure<'a>>, block: &'a Block) {
@@ -159,6 +174,10 @@ fn of_start<'a>(figures: &mut Vec<Figure<'a>>, start: &'a Start) {
     };
     named.series("vmm", "ns", &start.vmm);
     named.series("floor", "ns", &start.floor);
+    if let Some(ratio) = ratio(&start.vmm, &start.floor) {
+        named.push("vmm by floor", "", Value::Series(Cow::Owned(ratio)));
+    }
+    named.series("exec alone", "ns", &start.exec);
     named.name = "memory beyond the guest's".into();
     named.number("vmm", "bytes", start.resident as f64);
     named.number("floor", "bytes", start.floor_resident as f64);

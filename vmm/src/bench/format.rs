@@ -3,6 +3,9 @@
 /// A time of `ns` nanoseconds.
 #[must_use]
 pub fn time(ns: f64) -> String {
+    if ns == 0.0 {
+        return "0".into();
+    }
     for (unit, size) in [("s", 1e9), ("ms", 1e6), ("us", 1e3)] {
         if ns.abs() >= size * 0.9995 {
             return format!("{} {unit}", digits(ns / size));

@@ -3,7 +3,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::param::clock_ticks_per_second;
 
 use super::report::Host;
 
@@ -72,6 +74,12 @@ impl System {
         if self.count_cpus() == 1 {
             warnings.push("There is one CPU only: the threads of a machine take turns.".into());
         }
+        if self.has_flag("hypervisor") {
+            warnings.push(
+                "This is a virtual machine: what exits cost depends on the hypervisor below."
+                    .into(),
+            );
+        }
         if let Some(governor) = self.governor().filter(|name| name != "performance") {
             warnings.push(format!(
                 "The frequency of the CPUs changes as governor '{governor}' decides: use \
@@ -93,14 +101,14 @@ impl System {
         warnings
     }
 
-    /// CPU time that a hypervisor has taken from this machine since it booted, in ticks of
-    /// `/proc/stat`, of all CPUs.
+    /// CPU time that a hypervisor has taken from this machine since it booted, of all CPUs.
     #[must_use]
-    pub fn stolen(&self) -> u64 {
+    pub fn stolen(&self) -> Duration {
         let stat = self.read("proc/stat").unwrap_or_default();
         let line = stat.lines().next().unwrap_or_default();
         let ticks = line.split_whitespace().nth(8);
-        ticks.and_then(|ticks| ticks.parse().ok()).unwrap_or(0)
+        let ticks: u64 = ticks.and_then(|ticks| ticks.parse().ok()).unwrap_or(0);
+        Duration::from_millis(ticks.saturating_mul(1000) / clock_ticks_per_second().max(1))
     }
 
     /// What `path` holds, if it can be read and is not empty.

@@ -28,6 +28,7 @@ pub mod plot;
 pub mod probe;
 pub mod progress;
 pub mod report;
+pub mod run;
 #[cfg(test)]
 mod sample;
 pub mod series;
@@ -36,3 +37,5 @@ pub mod tables;
 pub mod text;
 pub mod transcript;
 pub mod worker;
+
+pub use run::{Measurement, Outputs, Request, run};

@@ -13,13 +13,14 @@ use super::tables::{Group, floor};
 /// Why a plot could not be drawn.
 pub type PlotError = DrawingAreaErrorKind<std::io::Error>;
 
-/// Colours of series, told apart by most eyes: Okabe and Ito's.
-pub const COLOURS: [RGBColor; 5] = [
+/// Colours of series, told apart by most eyes: those of Okabe and Ito.
+pub const COLOURS: [RGBColor; 6] = [
     RGBColor(0x00, 0x72, 0xb2),
     RGBColor(0xd5, 0x5e, 0x00),
     RGBColor(0x00, 0x9e, 0x73),
     RGBColor(0xcc, 0x79, 0xa7),
     RGBColor(0xe6, 0x9f, 0x00),
+    RGBColor(0x99, 0x99, 0x99),
 ];
 
 /// Width of every plot. A page shows it smaller, so that whole pixels are fine enough.
@@ -55,13 +56,13 @@ pub fn exits(exits: &Exits) -> Result<Plot, PlotError> {
         .iter()
         .filter_map(|kind| Some((kind.name.as_str(), kind.cost.as_ref().ok()?)))
         .collect();
-    let summaries = || {
+    let samples = || {
         let costs = kinds.iter();
-        costs.flat_map(|(_, cost)| [cost.vmm.summary, cost.floor.summary])
+        costs.flat_map(|(_, cost)| cost.vmm.samples.iter().chain(&cost.floor.samples).copied())
     };
-    let least = summaries().map(|s| s.min).filter(|&ns| ns > 0.1);
+    let least = samples().filter(|&ns| ns > 0.1);
     let least = least.fold(f64::INFINITY, f64::min).min(1e9) / 1.5;
-    let most = summaries().map(|s| s.p99).fold(2.0 * least, f64::max) * 1.5;
+    let most = samples().fold(2.0 * least, f64::max) * 1.5;
 
     let rows = kinds.len() as u32;
     let svg = draw(rows * ROW + 120, |area| {
@@ -78,6 +79,7 @@ pub fn exits(exits: &Exits) -> Result<Plot, PlotError> {
             .disable_y_mesh()
             .disable_y_axis()
             .bold_line_style(BLACK.mix(0.15))
+            .light_line_style(TRANSPARENT)
             .axis_style(BLACK)
             .label_style(font(FONT))
             .x_label_formatter(&|ns| round_time(*ns))
@@ -232,6 +234,7 @@ where
         chart
             .configure_mesh()
             .bold_line_style(BLACK.mix(0.15))
+            .light_line_style(TRANSPARENT)
             .axis_style(BLACK)
             .label_style(font(FONT))
             .y_labels(6)

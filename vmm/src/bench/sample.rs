@@ -90,7 +90,7 @@ pub fn report() -> Report {
             (1.0, Some(1.25)),
         ),
         kind(
-            "hlt timer",
+            "ipi to halted cpu and back",
             Handled::Kernel,
             560_000.0,
             558_000.0,
@@ -101,7 +101,7 @@ pub fn report() -> Report {
         cost: Err("the guest's console said: \"invalid opcode\" & <nothing> else".into()),
         ..kind("hypercall", Handled::Kernel, 1.0, 1.0, (0.0, None))
     });
-    let mut cells: Vec<BlockCell> = ["trap", "ioeventfd", "poll"]
+    let mut cells: Vec<BlockCell> = ["trap", "ioeventfd-datamatch", "poll"]
         .into_iter()
         .flat_map(|notify| [1, 8, 32, 128].map(|depth| cell(notify, depth)))
         .collect();

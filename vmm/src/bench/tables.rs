@@ -4,7 +4,7 @@
 use super::format::{beyond, count, digits, mib, size, time};
 use super::report::{
     Block, BlockCell, BlockFigures, ExitCost, ExitKind, Exits, Handled, Report, Series, Start,
-    Target, Throughput,
+    Summary, Target, Throughput,
 };
 
 /// A table.
@@ -24,6 +24,7 @@ pub struct Table {
 const NONE: &str = "-";
 /// How far two counts of the same exits may be apart, for one operation.
 const SAME_COUNT: f64 = 0.01;
+const MIB: f64 = (1 << 20) as f64;
 
 /// The tables of `report`, the targets' the last.
 #[must_use]
@@ -72,7 +73,7 @@ fn exit_times(exits: &Exits) -> Table {
             "p99",
             "mean ± 95 %",
             "floor",
-            "above floor",
+            "above",
             "",
         ]),
         rows: measured(exits).map(row).collect(),
@@ -110,17 +111,17 @@ fn exit_counts(exits: &Exits) -> Table {
     };
     Table {
         title:
-            "Exits: where they are handled, and how many this VMM and KVM count for one operation"
+            "Exits: where one is handled, and how many to user space this VMM and KVM count for it"
                 .into(),
         head: head(&[
             "operation",
             "handled by",
             "TSC cycles",
-            "with --stats",
+            "--stats",
             "CPU time",
             "exits",
-            "KVM: to user",
-            "KVM: all",
+            "by KVM",
+            "all by KVM",
         ]),
         rows: measured(exits).map(row).collect(),
         notes: measured(exits).filter_map(difference).collect(),
@@ -237,7 +238,7 @@ fn block_rates(group: &Group<'_>) -> Table {
             cell.notify.clone(),
             cell.depth.to_string(),
             digits(iops.summary.median),
-            mib(iops.summary.median * cell.block_size as f64),
+            digits(iops.summary.median * cell.block_size as f64 / MIB),
             time(latency.p50 as f64),
             time(latency.p99 as f64),
             time(latency.p999 as f64),
@@ -247,21 +248,13 @@ fn block_rates(group: &Group<'_>) -> Table {
         }));
         row
     };
-    let names = floors.iter().map(|name| format!("{name} IOPS"));
+    let names = floors.iter().map(|name| (*name).into());
     Table {
-        title: format!("Block I/O, {}: how fast", group.title),
-        head: head(&[
-            "notify",
-            "depth",
-            "IOPS",
-            "per second",
-            "p50",
-            "p99",
-            "p99.9",
-        ])
-        .into_iter()
-        .chain(names)
-        .collect(),
+        title: format!("Block I/O, {}: how fast, and the floors' IOPS", group.title),
+        head: head(&["notify", "depth", "IOPS", "MiB/s", "p50", "p99", "p99.9"])
+            .into_iter()
+            .chain(names)
+            .collect(),
         rows: group.measured().map(row).collect(),
         notes: group.reasons(),
     }
@@ -290,9 +283,9 @@ fn block_costs(group: &Group<'_>) -> Table {
             "depth",
             "exits",
             "by notify",
-            "notifications",
-            "interrupts",
-            "CPU time",
+            "notified",
+            "irqs",
+            "CPU",
             "guest",
             "kernel",
             "VMM",
@@ -303,24 +296,28 @@ fn block_costs(group: &Group<'_>) -> Table {
 }
 
 fn start_up(start: &Start) -> Table {
-    let row = |name: &str, series: &Series, resident: u64| {
+    let row = |name: &str, series: &Series, memory: String| {
         vec![
             name.into(),
             time(series.summary.median),
             time(series.summary.min),
             time(series.summary.p99),
             mean(series),
-            mib(resident as f64),
+            memory,
         ]
     };
     Table {
         title: "Start: from exec to the guest's first serial byte".into(),
         head: head(&["program", "median", "min", "p99", "mean ± 95 %", "memory"]),
         rows: vec![
-            row("vmm", &start.vmm, start.resident),
-            row("minimal program", &start.floor, start.floor_resident),
+            row("vmm", &start.vmm, mib(start.resident as f64)),
+            row("minimal program", &start.floor, mib(start.floor_resident as f64)),
+            row("exec alone", &start.exec, NONE.into()),
         ],
         notes: vec![
+            "The minimal program makes the same VM and is executed from the same file; 'exec alone' \
+             only writes a byte, and is part of both."
+                .into(),
             "Memory: the most that was resident, without what the guest touched of its own.".into(),
         ],
     }
@@ -352,11 +349,15 @@ fn targets(targets: &[Target]) -> Table {
 
 /// Mean of a series, with its interval of confidence.
 fn mean(series: &Series) -> String {
-    format!(
-        "{} ± {}",
-        time(series.summary.mean),
-        time(series.summary.mean_ci95)
-    )
+    let Summary {
+        mean, mean_ci95, ..
+    } = series.summary;
+    let percent = if mean > 0.0 {
+        100.0 * mean_ci95 / mean
+    } else {
+        0.0
+    };
+    format!("{} ± {percent:.1} %", time(mean))
 }
 
 fn head(names: &[&str]) -> Vec<String> {

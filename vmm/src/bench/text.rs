@@ -59,7 +59,7 @@ pub fn draw(table: &Table) -> String {
 
 /// Adds `sentence` in lines of at most [`WIDTH`] columns, where its words allow, each after
 /// `indent`.
-fn prose(out: &mut String, indent: &str, sentence: &str) {
+pub(super) fn prose(out: &mut String, indent: &str, sentence: &str) {
     let mut line = String::from(indent);
     let mut used = 0;
     for word in sentence.split_whitespace() {

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[cfg(feature = "bench")]
+mod bench;
+#[cfg(feature = "bench")]
 mod block_io;
 mod boot;
 mod cli;
@@ -34,6 +36,8 @@ use libtest_mimic::Arguments;
 
 fn main() {
     let trials = [
+        #[cfg(feature = "bench")]
+        bench::tests(),
         boot::tests(),
         cli::tests(),
         console::tests(),

@@ -1,0 +1,272 @@
+//! `vmm bench`: what it refuses, what it keeps in files, and that all of it can be measured here.
+
+use std::fs;
+use std::path::Path;
+
+use libtest_mimic::Trial;
+use vmm::bench::files;
+use vmm::bench::report::{
+    ExitCost, ExitCounts, ExitKind, Exits, FORMAT, Handled, Host, Report, Series,
+};
+
+use crate::harness::{Needs, Vmm, run};
+use crate::pty::Pty;
+
+pub fn tests() -> Vec<Trial> {
+    let test = crate::harness::test;
+    vec![
+        test(
+            "bench_a_wrong_command_line_is_one_line_and_status_2",
+            Needs::Nothing,
+            wrong_command_line,
+        ),
+        test(
+            "bench_a_file_that_cannot_be_written_is_named_before_anything_is_measured",
+            Needs::Nothing,
+            unwritable,
+        ),
+        test(
+            "bench_reports_are_compared_figure_by_figure",
+            Needs::Nothing,
+            compared,
+        ),
+        test(
+            "bench_what_is_no_report_cannot_be_compared",
+            Needs::Nothing,
+            not_compared,
+        ),
+        test(
+            "bench_everything_is_measured_and_kept_in_every_form",
+            Needs::Kvm,
+            everything,
+        ),
+        test(
+            "bench_a_terminal_shows_how_far_it_has_come",
+            Needs::Kvm,
+            progress,
+        ),
+        test(
+            "bench_blk_measures_what_it_is_asked_for",
+            Needs::Kvm,
+            block_io,
+        ),
+    ]
+}
+
+fn wrong_command_line() {
+    for (args, part) in [
+        (&["frob"][..], "'frob'"),
+        (&["exits", "--bs", "4K"], "'--bs'"),
+        (&["blk", "--depth", "1000"], "--depth"),
+        (&["compare", "a.json"], "<B.json>"),
+    ] {
+        let ended = run(["bench"].iter().chain(args));
+        assert_eq!(ended.code(), 2, "{args:?}");
+        assert!(ended.message().contains(part), "{}", ended.stderr);
+        assert!(ended.message().ends_with("(see 'vmm bench --help')"));
+    }
+}
+
+fn unwritable() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("none").join("report");
+    for option in ["--json", "--csv", "--html"] {
+        let ended = run(["bench".as_ref(), option.as_ref(), place.as_os_str()]);
+        assert_eq!(ended.code(), 125);
+        let start = format!("cannot write {}: ", place.display());
+        assert!(ended.message().starts_with(&start), "{}", ended.stderr);
+        assert_eq!(ended.stdout, b"");
+    }
+}
+
+/// Keeps a report in `path` in which a write takes `ns`.
+fn keep(path: &Path, ns: f64) {
+    let series = |ns: f64| Series::new((0..20).map(|i| ns + f64::from(i % 5)).collect());
+    let report = Report {
+        format: FORMAT,
+        host: Host::default(),
+        warnings: vec![],
+        exits: Some(Exits {
+            tsc_khz: 2_000_000,
+            tsc_khz_by_clock: 2_000_000,
+            kinds: vec![ExitKind {
+                name: "mmio write".into(),
+                method: String::new(),
+                handled: Handled::User,
+                cost: Ok(ExitCost {
+                    per_sample: 1000,
+                    vmm: series(ns),
+                    floor: series(900.0),
+                    with_stats: series(1100.0),
+                    cpu: series(1000.0),
+                    exits: ExitCounts {
+                        vmm: 1.0,
+                        kernel_to_user: None,
+                        kernel: None,
+                    },
+                }),
+            }],
+        }),
+        block: None,
+        start: None,
+        targets: vec![],
+    };
+    files::write(path, &files::json(&report).unwrap()).unwrap();
+}
+
+fn compared() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (dir.path().join("a.json"), dir.path().join("b.json"));
+    keep(&a, 1000.0);
+    keep(&b, 1200.0);
+    let compare = |a: &Path, b: &Path| {
+        let args = [
+            "bench".as_ref(),
+            "compare".as_ref(),
+            a.as_os_str(),
+            b.as_os_str(),
+        ];
+        let ended = run(args);
+        assert_eq!((ended.code(), ended.stderr.as_str()), (0, ""));
+        String::from_utf8(ended.stdout).unwrap()
+    };
+    let text = compare(&a, &b);
+    assert!(
+        text.contains("+20.0 %") && text.contains("HIGHER"),
+        "{text}"
+    );
+    assert!(
+        text.contains("6 figures: 4 same, 2 higher in B, 0 lower in B"),
+        "{text}"
+    );
+    assert!(compare(&b, &a).contains("0 higher in B, 2 lower in B"));
+    assert!(compare(&a, &a).contains("6 figures: 6 same"));
+    assert_eq!(compare(&a, &b), text);
+}
+
+fn not_compared() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    keep(&path("good"), 1000.0);
+    fs::write(path("garbage"), b"\x00\xff{").unwrap();
+    fs::write(path("future"), br#"{"format": 1000000}"#).unwrap();
+    fs::create_dir(path("dir")).unwrap();
+    for (name, part) in [
+        ("garbage", "holds no report"),
+        ("future", "is a report of format 1000000"),
+        ("missing", "cannot read"),
+        ("dir", "cannot read"),
+    ] {
+        let (good, bad) = (path("good"), path(name));
+        let args = [
+            "bench".as_ref(),
+            "compare".as_ref(),
+            good.as_os_str(),
+            bad.as_os_str(),
+        ];
+        let ended = run(args);
+        assert_eq!(ended.code(), 125, "{name}");
+        assert!(ended.message().contains(part), "{}", ended.stderr);
+        assert!(
+            ended.message().contains(bad.to_str().unwrap()),
+            "{}",
+            ended.stderr
+        );
+    }
+}
+
+fn everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let (json, csv, html) = (path("r.json"), path("r.csv"), path("r.html"));
+    let ended = run([
+        "bench".as_ref(),
+        "--quick".as_ref(),
+        "--json".as_ref(),
+        json.as_os_str(),
+        "--csv".as_ref(),
+        csv.as_os_str(),
+        "--html".as_ref(),
+        html.as_os_str(),
+    ]);
+    // No progress is shown where stderr is no terminal.
+    assert_eq!((ended.code(), ended.stderr.as_str()), (0, ""));
+    let stdout = String::from_utf8(ended.stdout).unwrap();
+    for part in ["mmio write", "trap", "from exec to", "Targets", "--quick"] {
+        assert!(stdout.contains(part), "{part}: {stdout}");
+    }
+
+    let report = files::read(&json).unwrap();
+    let exits = report.exits.unwrap();
+    for name in ["cpuid", "pio out", "mmio write", "mmio read"] {
+        let kind = exits.kinds.iter().find(|kind| kind.name == name).unwrap();
+        let cost = kind.cost.as_ref().unwrap();
+        for series in [&cost.vmm, &cost.floor, &cost.with_stats] {
+            assert!(series.summary.median > 0.0, "{name}: {series:?}");
+            assert!(series.samples.len() > 1, "{name}: {series:?}");
+        }
+    }
+    let cells = report.block.unwrap().cells;
+    for notify in ["trap", "ioeventfd"] {
+        let cell = cells
+            .iter()
+            .find(|c| c.notify == notify && c.depth == 1)
+            .unwrap();
+        let figures = cell.figures.as_ref().unwrap();
+        assert!(figures.throughput.iops.summary.median > 0.0);
+    }
+    let start = report.start.unwrap();
+    assert!(start.vmm.summary.median > 0.0 && start.floor.summary.median > 0.0);
+    assert!(report.targets.len() > 4, "{:?}", report.targets);
+
+    let csv = fs::read_to_string(csv).unwrap();
+    assert!(csv.starts_with("section,name,metric,value,unit\n"), "{csv}");
+    assert!(csv.contains("\nexits,mmio write,vmm median,"), "{csv}");
+    let html = fs::read_to_string(html).unwrap();
+    assert!(html.starts_with("<!DOCTYPE html>") && html.contains("<svg"));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+}
+
+fn progress() {
+    let mut pty = Pty::new();
+    let running = Vmm::new(["bench", "exits", "--quick"])
+        .command(|command| {
+            command.stderr(pty.terminal());
+        })
+        .spawn();
+    // The first and the last of what is measured.
+    pty.expect("exits [");
+    pty.expect("alu");
+    pty.expect("ipi");
+    assert_eq!(running.wait().code(), 0);
+}
+
+fn block_io() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, json) = (dir.path().join("disk.img"), dir.path().join("r.json"));
+    fs::write(&disk, vec![0x5a; 1 << 20]).unwrap();
+    let ended = run([
+        "bench".as_ref(),
+        "blk".as_ref(),
+        "--disk".as_ref(),
+        disk.as_os_str(),
+        "--bs=512,8K".as_ref(),
+        "--depth=2".as_ref(),
+        "--notify=trap".as_ref(),
+        "--seconds=0.1".as_ref(),
+        "--json".as_ref(),
+        json.as_os_str(),
+    ]);
+    assert_eq!((ended.code(), ended.stderr.as_str()), (0, ""));
+    let report = files::read(&json).unwrap();
+    assert!(report.exits.is_none() && report.start.is_none());
+    let cells = report.block.unwrap().cells;
+    let sizes: Vec<u64> = cells.iter().map(|cell| cell.block_size).collect();
+    assert_eq!(sizes, [512, 8192]);
+    for cell in &cells {
+        assert_eq!((cell.depth, cell.notify.as_str()), (2, "trap"));
+        assert!(cell.figures.is_ok(), "{cell:?}");
+    }
+    // It was not asked to write.
+    assert!(fs::read(&disk).unwrap().iter().all(|&byte| byte == 0x5a));
+}
