@@ -11,6 +11,9 @@ pub fn time(ns: f64) -> String {
             return format!("{} {unit}", digits(ns / size));
         }
     }
+    if ns.abs() < 0.9995 {
+        return format!("{ns:.2} ns");
+    }
     format!("{} ns", digits(ns))
 }
 
@@ -73,7 +76,18 @@ pub fn beyond(value: f64, base: f64) -> String {
 /// A difference in per cent, with its sign.
 #[must_use]
 pub fn percent(value: f64) -> String {
-    format!("{value:+.1} %")
+    let sign = if value.is_sign_negative() { '-' } else { '+' };
+    format!("{sign}{}", share(value.abs()))
+}
+
+/// A share in per cent, 0 or more.
+#[must_use]
+pub fn share(percent: f64) -> String {
+    if percent < 99.95 {
+        format!("{percent:.1} %")
+    } else {
+        format!("{percent:.0} %")
+    }
 }
 
 fn thousands(value: u64) -> String {

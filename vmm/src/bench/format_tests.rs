@@ -4,7 +4,7 @@ use super::*;
 fn a_time_has_the_unit_that_leaves_a_number_of_a_few_digits() {
     for (ns, text) in [
         (0.0, "0"),
-        (0.4567, "0.457 ns"),
+        (0.4567, "0.46 ns"),
         (3.2, "3.20 ns"),
         (412.4, "412 ns"),
         (999.6, "1.00 us"),
@@ -46,4 +46,5 @@ fn what_is_beyond_nothing_is_not_said() {
     assert_eq!(beyond(103.0, 100.0), "+3.0 %");
     assert_eq!(beyond(95.0, 100.0), "-5.0 %");
     assert_eq!(beyond(1.0, 0.0), "");
+    assert_eq!(beyond(15.0, 1.0), "+1400 %");
 }

@@ -1,7 +1,7 @@
 //! What a report's tables hold, cell by cell, as text. How they are drawn is for `text.rs` and
 //! `html.rs`.
 
-use super::format::{beyond, count, digits, mib, size, time};
+use super::format::{beyond, count, digits, mib, share, size, time};
 use super::report::{
     Block, BlockCell, BlockFigures, ExitCost, ExitKind, Exits, Handled, Report, Series, Start,
     Summary, Target, Throughput,
@@ -357,7 +357,7 @@ fn mean(series: &Series) -> String {
     } else {
         0.0
     };
-    format!("{} ± {percent:.1} %", time(mean))
+    format!("{} ±{}", time(mean), share(percent))
 }
 
 fn head(names: &[&str]) -> Vec<String> {

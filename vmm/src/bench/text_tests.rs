@@ -15,7 +15,7 @@ fn everything_is_there() {
     for part in [
         // What is above the floor, in the headline and in the table.
         "takes 7.48 us: 180 ns above the floor of 7.30 us, +2.5 %.",
-        "\n  mmio write                  7.48 us  7.41 us  7.55 us  7.48 us ± 0.3 %  7.30 us     180 ns  +2.5 %\n",
+        "\n  mmio write                  7.48 us  7.41 us  7.55 us  7.48 us ±0.3 %  7.30 us    180 ns  +2.5 %\n",
         "hypercall: the guest's console said",
         "! mmio write: this VMM counts 1.000 exits for one operation, KVM counts 1.250",
         "\n  mmio write !                user space",
