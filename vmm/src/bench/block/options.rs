@@ -108,7 +108,7 @@ impl Wait {
 pub enum Amount {
     /// For so many seconds, as [`SECONDS`] has them.
     Seconds(f64),
-    /// For so many requests, from 1 to [`COUNT_MAX`].
+    /// For so many requests, from 1 to [`COUNT_MAX`], or a few more: each round has as many.
     Requests(u64),
 }
 
