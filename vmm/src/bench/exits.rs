@@ -148,6 +148,7 @@ struct Machines {
 const MACHINES: usize = 3;
 /// The number of the one that counts.
 const WITH_STATS: usize = 2;
+
 impl Machines {
     fn start(options: &MachineOptions) -> Result<Self, BenchError> {
         let counting = MachineOptions {
@@ -257,9 +258,7 @@ impl Bench {
             Err(reason) => return Ok(impossible(subject, reason)),
         };
         let iterations = iterations(subject, each, self.options.sample());
-        let _awake = (subject.sleeps && std::env::var_os("NOAWAKE").is_none())
-            .then(Awake::new)
-            .transpose()?;
+        let _awake = subject.sleeps.then(Awake::new).transpose()?;
         let (samples, exits) = match self.samples(subject, iterations) {
             Ok(samples) => samples,
             Err(error) => {
