@@ -31,6 +31,7 @@ pub mod report;
 pub mod run;
 #[cfg(test)]
 mod sample;
+pub mod sampler;
 pub mod series;
 pub mod start;
 pub mod tables;
