@@ -13,6 +13,7 @@ mod harness;
 mod kernels;
 mod kvm;
 mod linux;
+mod linux_disk;
 mod locks;
 mod memory;
 mod pty;
@@ -33,6 +34,7 @@ fn main() {
         disk::tests(),
         kvm::tests(),
         linux::tests(),
+        linux_disk::tests(),
         locks::tests(),
         memory::tests(),
         qemu::tests(),
