@@ -35,7 +35,9 @@ bench: build ## Measure what virtualization costs here; leaves target/bench/repo
 
 test: ## Run everything that can be tested on this machine, and name what cannot
 	resources/install-test-tools
+	resources/linux/make-initrd && resources/linux/make-tools-disk || true
 	$(CARGO) test --workspace --all-targets --locked --no-fail-fast
+	CARGO="$(CARGO)" resources/lab/test
 
 lab: build ## A shell in a complete nested KVM; CMD='...' runs that there instead
 	PATH="$(abspath $(dir $(VMM))):$$PATH" resources/lab/lab $${CMD:+"$$CMD"}

@@ -54,6 +54,26 @@ fn a_flat_binary_may_fill_ram_and_is_refused_when_longer() {
 }
 
 #[test]
+fn what_is_plainly_something_else_is_no_flat_binary() {
+    for (start, what) in [
+        (&b"\x1f\x8b\x08"[..], "gzip"),
+        (b"\xfd7zXZ\0", "xz"),
+        (b"\x28\xb5\x2f\xfd", "zstd"),
+        (b"\x02\x21\x4c\x18", "lz4"),
+        (b"070701", "a cpio"),
+        (b"MZ", "a PE"),
+        (b"QFI\xfb", "a qcow2"),
+        (&[0; 64], "zeros"),
+        (&[b'a'; 64], "text"),
+    ] {
+        assert_refused(start, &format!("no kernel: it begins like {what}"));
+    }
+    // A kernel of one letter, and one that reads like text as far as it goes.
+    load_bytes(b"\xf4").1.unwrap();
+    load_bytes(b"PQRSTUVW").1.unwrap();
+}
+
+#[test]
 fn an_elf_with_a_pvh_note_is_entered_there_in_32_bit_mode() {
     let (_, state) = load_bytes(&TestElf::at(MIB).with_pvh(MIB as u32 + 4).bytes());
     assert_eq!(

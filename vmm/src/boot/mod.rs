@@ -64,6 +64,9 @@ pub enum LoadError {
     /// There is nothing to load.
     #[error("the file is empty")]
     Empty,
+    /// The file begins like something that no machine boots.
+    #[error("no kernel: it begins like {0}")]
+    NoKernel(&'static str),
     /// A flat binary is longer than the RAM from 1 MiB on.
     #[error("a flat binary of {len} bytes does not fit into the {room} bytes of RAM from 1 MiB on")]
     FlatTooLarge {

@@ -74,6 +74,7 @@ fn bad_kernels() {
     let mut old = vec![0; 1024];
     old[0x1fe..0x208].copy_from_slice(b"\x55\xaa\xeb\x40HdrS\x03\x02");
     fs::write(path("old.bzimage"), old).unwrap();
+    fs::write(path("script"), "#!/bin/sh\n".repeat(10)).unwrap();
     fs::create_dir(path("dir")).unwrap();
     for (name, reason) in [
         ("missing", "No such file or directory"),
@@ -81,6 +82,7 @@ fn bad_kernels() {
         ("cut.elf", "truncated"),
         ("old.bzimage", "version 2.03 of the Linux boot protocol"),
         ("large", "does not fit"),
+        ("script", "no kernel: it begins like text"),
         ("dir", "is a directory"),
     ] {
         let kernel = path(name);

@@ -57,8 +57,9 @@ pub fn tests() -> Vec<Trial> {
             "console_restores_the_terminal_when_the_guest_crashes",
             restore_at_crash,
         ),
-        test(
+        crate::harness::test(
             "console_restores_the_terminal_when_any_signal_ends_it",
+            Needs::OwnKvm,
             restore_at_signal,
         ),
         test(

@@ -20,10 +20,11 @@ const WAITS: [&str; 2] = ["irq", "poll"];
 
 pub fn tests() -> Vec<Trial> {
     let test = |name, body| crate::harness::test(name, Needs::Kvm, body);
+    let own_kvm = |name, body| crate::harness::test(name, Needs::OwnKvm, body);
     let with_tool = |name, tool, body| crate::harness::test(name, Needs::KvmAndTool(tool), body);
     vec![
         with_tool("disk_reads_what_hexdump_shows", "hexdump", read_hexdump),
-        test("disk_reads_by_every_boot_entry_and_mode", read_everywhere),
+        own_kvm("disk_reads_by_every_boot_entry_and_mode", read_everywhere),
         test("disk_fill_is_in_the_file_and_nowhere_else", fill),
         test("disk_verify_with_many_requests_in_flight", verify),
         test("disk_selftest_by_every_boot_entry_and_mode", selftest),
@@ -34,7 +35,7 @@ pub fn tests() -> Vec<Trial> {
             "disk_writes_beyond_the_limit_of_a_files_size_end_with_ioerr",
             file_size_limit,
         ),
-        test("disk_order_is_that_of_the_command_line", many_disks),
+        own_kvm("disk_order_is_that_of_the_command_line", many_disks),
         with_tool("disk_image_made_by_qemu_img", "qemu-img", qemu_img),
         with_tool("disk_image_with_a_file_system", "mkfs.ext4", mkfs),
         test(

@@ -20,8 +20,10 @@ pub const NOTIFY_MODES: [&str; 4] = ["trap", "ioeventfd", "ioeventfd-datamatch",
 
 /// Each way in which the guest boots: what `--kernel` is given, if anything.
 pub fn entries() -> Vec<Option<PathBuf>> {
-    static WITHOUT_NOTE: LazyLock<(TempDir, PathBuf)> =
-        LazyLock::new(|| file("guest-without-note.elf", &without_pvh_note()));
+    static WITHOUT_NOTE: LazyLock<(TempDir, PathBuf)> = LazyLock::new(|| {
+        let elf = without_pvh_note(std::fs::read(GUEST_ELF).unwrap());
+        file("guest-without-note.elf", &elf)
+    });
     vec![
         None,
         Some(GUEST_BIN.into()),
@@ -30,22 +32,23 @@ pub fn entries() -> Vec<Option<PathBuf>> {
     ]
 }
 
-/// guest.elf with its PVH note made one that nobody knows.
-fn without_pvh_note() -> Vec<u8> {
-    let mut elf = std::fs::read(GUEST_ELF).unwrap();
+/// `elf` with its PVH note made one that nobody knows.
+pub fn without_pvh_note(mut elf: Vec<u8>) -> Vec<u8> {
     // Length of the name, of the description, type, name.
     let head = |type_: u32| {
         let mut head = [4_u32, 8, type_].map(u32::to_le_bytes).concat();
         head.extend(b"Xen\0");
         head
     };
-    let notes: Vec<usize> = (0..elf.len() - 16)
-        .filter(|&at| elf[at..].starts_with(&head(PVH_NOTE)))
+    let pvh = head(PVH_NOTE);
+    let notes: Vec<usize> = (0..elf.len() - pvh.len())
+        .step_by(4)
+        .filter(|&at| elf[at..].starts_with(&pvh))
         .collect();
     let [at] = notes[..] else {
-        panic!("PVH notes in guest.elf: {notes:?}");
+        panic!("PVH notes: {notes:?}");
     };
-    elf[at..at + 16].copy_from_slice(&head(0x7fff));
+    elf[at..at + pvh.len()].copy_from_slice(&head(0x7fff));
     elf
 }
 

@@ -1,27 +1,29 @@
 //! A stock Linux guest: a distribution's kernel, unchanged, with an initrd that loads its drivers
-//! (resources/linux). Skipped where it has not been made, or KVM cannot run it.
+//! (resources/linux): how it boots, what it sees, how it ends. Skipped where it has not been made,
+//! or KVM cannot run it.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::LazyLock;
 
 use libtest_mimic::Trial;
 
-use crate::guests::NOTIFY_MODES;
-use crate::harness::{Needs, Vmm, run_kernel, tool, write_all};
+use crate::guests::without_pvh_note;
+use crate::harness::{Needs, Vmm, file, run_kernel, write_all};
 use crate::pty::Pty;
 
 pub fn tests() -> Vec<Trial> {
-    let test = |name, body| crate::harness::test(name, Needs::Linux, body);
+    let test = |name, body| crate::harness::test(name, Needs::Linux(&[]), body);
     vec![
         crate::harness::test(
-            "linux_root_on_ext4_keeps_what_it_writes_in_every_notify_mode",
-            Needs::LinuxAndTool("mkfs.ext4"),
-            root_disk,
+            "linux_boots_from_its_elf_file_by_pvh_and_in_64_bit_mode",
+            Needs::Linux(&["vmlinux"]),
+            boot_elf,
         ),
-        test("linux_names_disks_in_order_and_reads_their_ids", disks),
+        test(
+            "linux_sees_4_cpus_and_the_memory_above_4_gib",
+            cpus_and_memory,
+        ),
         test(
             "linux_console_takes_ctrl_c_and_a_paste_of_10000_characters",
             console,
@@ -52,13 +54,16 @@ const SSE: &[u8] = &[
     0xf4, // hlt
 ];
 
-/// Why there is no Linux guest on this machine, which has a usable /dev/kvm, if there is none.
-/// Some software KVMs run plain integer code alone, and Linux is compiled for more.
-pub fn missing() -> Option<String> {
+/// Why there is no Linux guest with these files on this machine, which has a usable /dev/kvm, if
+/// there is none. Some software KVMs run plain integer code alone, and Linux is compiled for more.
+pub fn missing(files: &[&str]) -> Option<String> {
     static SSE_RUNS: LazyLock<bool> = LazyLock::new(|| run_kernel(SSE).code() == 42);
-    let made = ["vmlinuz", "initrd", "busybox"];
-    if !made.iter().all(|name| linux(name).is_file()) {
-        Some("no Linux guest: make it by resources/linux/make-initrd".into())
+    let made = ["vmlinuz", "initrd"];
+    let mut all = made.iter().chain(files);
+    if let Some(name) = all.find(|name| !linux(name).is_file()) {
+        Some(format!(
+            "no {name} of a Linux guest: resources/linux makes it"
+        ))
     } else if !*SSE_RUNS {
         Some("this KVM cannot compute with SSE, as Linux does".into())
     } else {
@@ -66,19 +71,22 @@ pub fn missing() -> Option<String> {
     }
 }
 
-/// A file that resources/linux/make-initrd leaves.
-fn linux(name: &str) -> PathBuf {
+/// A file that the makers in resources/linux leave.
+pub fn linux(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../target/linux")
         .join(name)
 }
 
 /// A machine that boots Linux with this added to its command line, and with these `--disk`s.
-fn boot(cmdline: &str, disks: &[String]) -> Vmm {
+pub fn boot(cmdline: &str, disks: &[String]) -> Vmm {
+    boot_kernel(&linux("vmlinuz"), cmdline, disks)
+}
+
+fn boot_kernel(kernel: &Path, cmdline: &str, disks: &[String]) -> Vmm {
     let cmdline = format!("console=ttyS0 quiet {cmdline}");
-    let vmm = Vmm::new(["--memory", "256M", "--cmdline", &cmdline]);
-    vmm.command(|command| {
-        command.arg("--kernel").arg(linux("vmlinuz"));
+    Vmm::new(["--cmdline", &cmdline]).command(|command| {
+        command.arg("--kernel").arg(kernel);
         command.arg("--initrd").arg(linux("initrd"));
         for disk in disks {
             command.args(["--disk", disk]);
@@ -86,90 +94,89 @@ fn boot(cmdline: &str, disks: &[String]) -> Vmm {
     })
 }
 
-/// Boots Linux to its shell, gives it `command` there, and returns the exit status and what was
-/// printed after the command.
-#[track_caller]
-fn run_in_shell(cmdline: &str, disks: &[String], command: &str) -> (i32, String) {
-    let mut vmm = boot(cmdline, disks).stdin(Stdio::piped()).spawn();
-    vmm.expect(PROMPT);
-    let stdin = vmm.stdin.take().unwrap();
-    let line = format!("{command}\n").into_bytes();
-    write_all(stdin, line).join().unwrap();
-    let ended = vmm.wait();
-    let printed = String::from_utf8_lossy(&ended.stdout).into_owned();
-    (ended.code(), printed)
+/// A Linux guest that runs a script.
+pub struct Script<'a> {
+    pub kernel: PathBuf,
+    /// Added to the kernel command line.
+    pub cmdline: &'a str,
+    /// Values of `--disk`.
+    pub disks: &'a [String],
+    pub cpus: &'a str,
+    pub memory: &'a str,
 }
 
-/// Runs a tool of e2fsprogs, and returns what it prints.
-#[track_caller]
-fn e2fs(name: &str, args: &[&str], image: &Path) -> String {
-    let output = tool(name).args(args).arg(image).output().unwrap();
-    assert!(output.status.success(), "{name}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
+impl Default for Script<'_> {
+    fn default() -> Self {
+        Self {
+            kernel: linux("vmlinuz"),
+            cmdline: "",
+            disks: &[],
+            cpus: "1",
+            memory: "256M",
+        }
+    }
 }
 
-/// The init of the root disk: reads back what the boot before has written, and writes anew.
-const INIT: &str = "#!/bin/busybox sh
-/bin/busybox --install -s /bin
-cat /log
-echo boot with $(cat /sys/block/vda/serial) >> /log
-mkdir -p /files
-for i in $(seq 100); do seq $i 1000 > /files/$i; done
-sync
-echo 3 > /proc/sys/vm/drop_caches
-for i in $(seq 100); do seq $i 1000 | cmp - /files/$i || echo MISMATCH $i; done
-mount -o remount,ro /
-poweroff -f
-";
-
-fn root_disk() {
-    let dir = tempfile::tempdir().unwrap();
-    let root = dir.path().join("root");
-    for name in ["bin", "sbin", "dev", "proc", "sys"] {
-        fs::create_dir_all(root.join(name)).unwrap();
-    }
-    fs::copy(linux("busybox"), root.join("bin/busybox")).unwrap();
-    fs::write(root.join("sbin/init"), INIT).unwrap();
-    fs::write(root.join("log"), "made on the host\n").unwrap();
-    for name in ["bin/busybox", "sbin/init"] {
-        fs::set_permissions(root.join(name), Permissions::from_mode(0o755)).unwrap();
-    }
-    let image = dir.path().join("disk");
-    let make = ["-q", "-E", "root_owner=0:0", "-d", root.to_str().unwrap()];
-    let mut command = tool("mkfs.ext4");
-    command.args(make).arg(&image).arg("64M");
-    assert!(command.status().unwrap().success());
-
-    let mut log = "made on the host\n".to_owned();
-    for notify in NOTIFY_MODES {
-        let disk = format!("{},id={notify},notify={notify}", image.display());
-        let ended = boot("root=/dev/vda", &[disk]).spawn().wait();
+impl Script<'_> {
+    /// Runs `script`, which is to end the machine, and returns the exit status and what was
+    /// printed.
+    #[track_caller]
+    pub fn run(&self, script: &str) -> (i32, String) {
+        // One more disk, which the shell reads as the file that it is but for its length.
+        let len = (script.len() + 1).next_multiple_of(512);
+        let (_dir, path) = file("script", format!("{script:\n<len$}").as_bytes());
+        let letter = char::from(b'a' + self.disks.len() as u8);
+        let cmdline = format!("{} script=/dev/vd{letter}", self.cmdline);
+        let disk = format!("{},readonly=on", path.display());
+        let vmm = boot_kernel(&self.kernel, &cmdline, &[self.disks, &[disk]].concat());
+        let args = ["--cpus", self.cpus, "--memory", self.memory];
+        let ended = vmm.command(|c| _ = c.args(args)).spawn().wait();
         let printed = String::from_utf8_lossy(&ended.stdout).replace('\r', "");
-        assert_eq!(ended.code(), 0, "{}\n{printed}", ended.stderr);
-        assert!(printed.contains(&log), "{printed}");
-        assert!(!printed.contains("MISMATCH"), "{printed}");
-        log += &format!("boot with {notify}\n");
+        (ended.code(), printed)
     }
-    assert_eq!(e2fs("debugfs", &["-R", "cat /log"], &image), log);
-    e2fs("e2fsck", &["-fn"], &image);
+
+    /// Runs `script` and powers off: succeeds where each of its lines does.
+    #[track_caller]
+    pub fn succeed(&self, script: &str) -> String {
+        let script = format!("set -e\n{script}\necho DONE\npoweroff -f\n");
+        let (status, printed) = self.run(&script);
+        assert!(
+            status == 0 && printed.contains("DONE"),
+            "{status}: {printed}"
+        );
+        printed
+    }
 }
 
-fn disks() {
-    let dir = tempfile::tempdir().unwrap();
-    let disks: Vec<String> = ["first", "second", "third"]
-        .iter()
-        .enumerate()
-        .map(|(index, id)| {
-            let path = dir.path().join(id);
-            fs::write(&path, vec![0; 4096 * (index + 1)]).unwrap();
-            format!("{},id={id},readonly=on", path.display())
-        })
-        .collect();
-    let script = "for d in vda vdb vdc; do cd /sys/block/$d; \
-                  echo $d $(cat serial) $(cat size) $(cat ro); done; poweroff -f";
-    let (status, printed) = run_in_shell("", &disks, script);
-    assert_eq!(status, 0, "{printed}");
-    for line in ["vda first 8 1", "vdb second 16 1", "vdc third 24 1"] {
+fn boot_elf() {
+    let elf = fs::read(linux("vmlinux")).unwrap();
+    let (_dir, without_note) = file("vmlinux", &without_pvh_note(elf));
+    // By PVH, Linux itself sets what by the 64-bit entry we do.
+    for (kernel, loader) in [(linux("vmlinux"), 0xb0), (without_note, 0xff)] {
+        let linux = Script {
+            kernel,
+            ..Script::default()
+        };
+        let printed = linux.succeed("echo loader $(cat /proc/sys/kernel/bootloader_type)");
+        assert!(printed.contains(&format!("loader {loader}\n")), "{printed}");
+    }
+}
+
+fn cpus_and_memory() {
+    let linux = Script {
+        cpus: "4",
+        memory: "5G",
+        ..Script::default()
+    };
+    let printed = linux.succeed(
+        "echo cpus $(cat /sys/devices/system/cpu/online) $(grep -w ^apicid /proc/cpuinfo)
+        grep 'System RAM' /proc/iomem",
+    );
+    for line in [
+        "cpus 0-3 apicid : 0 apicid : 1 apicid : 2 apicid : 3",
+        "00100000-bfffffff : System RAM",
+        "100000000-17fffffff : System RAM",
+    ] {
         assert!(printed.contains(line), "no '{line}' in\n{printed}");
     }
 }
@@ -204,38 +211,48 @@ fn console() {
     assert_eq!(vmm.wait().code(), 0);
 }
 
+/// Ends the machine by `script`, and returns the status and what was printed.
+#[track_caller]
+fn end(cmdline: &str, script: &str) -> (i32, String) {
+    let linux = Script {
+        cmdline,
+        ..Script::default()
+    };
+    linux.run(script)
+}
+
 fn power_off() {
-    let (status, printed) = run_in_shell("", &[], "poweroff -f");
+    let (status, printed) = end("", "poweroff -f");
     assert_eq!(status, 0, "{printed}");
     assert!(printed.contains("reboot: Power down"), "{printed}");
 }
 
 fn reboot() {
-    let (status, printed) = run_in_shell("", &[], "reboot -f");
-    assert_eq!(status, 0, "{printed}");
-    assert!(printed.contains("reboot: Restarting"), "{printed}");
+    assert_reboots("");
 }
 
 fn reboot_acpi() {
-    let (status, printed) = run_in_shell("reboot=acpi", &[], "reboot -f");
-    assert_eq!(status, 0, "{printed}");
-    assert!(printed.contains("reboot: Restarting"), "{printed}");
+    assert_reboots("reboot=acpi");
 }
 
 fn reboot_keyboard() {
-    let (status, printed) = run_in_shell("reboot=k", &[], "reboot -f");
+    assert_reboots("reboot=k");
+}
+
+#[track_caller]
+fn assert_reboots(cmdline: &str) {
+    let (status, printed) = end(cmdline, "reboot -f");
     assert_eq!(status, 0, "{printed}");
     assert!(printed.contains("reboot: Restarting"), "{printed}");
 }
 
 fn panic() {
-    let crash = "echo c > /proc/sysrq-trigger";
-    let (status, printed) = run_in_shell("panic=-1", &[], crash);
+    let (status, printed) = end("panic=-1", "echo c > /proc/sysrq-trigger");
     assert_eq!(status, 0, "{printed}");
     assert!(printed.contains("Kernel panic - not syncing"), "{printed}");
 }
 
 fn triple_fault() {
-    let (status, printed) = run_in_shell("reboot=t", &[], "reboot -f");
+    let (status, printed) = end("reboot=t", "reboot -f");
     assert_eq!(status, 126, "{printed}");
 }

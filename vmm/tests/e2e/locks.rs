@@ -15,7 +15,7 @@ pub fn tests() -> Vec<Trial> {
     let qemu_io = Needs::KvmAndTool("qemu-io");
     let test = crate::harness::test;
     vec![
-        test("disk_in_use_is_refused_to_others", Needs::Kvm, others),
+        test("disk_in_use_is_refused_to_others", Needs::OwnKvm, others),
         test("disk_in_use_by_qemu_is_refused", qemu_io, in_use_by_qemu),
         test("disk_in_use_is_refused_to_qemu", qemu_io, refused_to_qemu),
     ]

@@ -19,6 +19,7 @@ mod harness;
 mod kernels;
 mod kvm;
 mod linux;
+mod linux_disk;
 mod locks;
 mod memory;
 mod pty;
@@ -48,6 +49,7 @@ fn main() {
         exits::tests(),
         kvm::tests(),
         linux::tests(),
+        linux_disk::tests(),
         locks::tests(),
         memory::tests(),
         qemu::tests(),
