@@ -52,9 +52,8 @@ fn each_kind() {
         let name = &kind.name;
         for series in [&cost.vmm, &cost.floor, &cost.with_stats, &cost.cpu] {
             assert!(series.samples.len() >= 3, "{name}");
-            assert!(series.samples.iter().all(|ns| *ns >= 0.0), "{name}");
+            assert!(series.samples.iter().all(|ns| ns.is_finite()), "{name}");
         }
-        assert!(cost.vmm.summary.median > 0.0, "{name}");
         assert_eq!(
             kind.handled == Handled::User,
             cost.exits.vmm > 0.5,
@@ -64,6 +63,7 @@ fn each_kind() {
     for name in TO_USER {
         let cost = cost(&exits, name);
         assert_eq!(cost.exits.vmm, 1.0, "{name}: {:?}", cost.exits);
+        assert!(cost.vmm.summary.min > 0.0, "{name}");
         let kernel = cost.exits.kernel;
         assert!(kernel.is_none_or(|exits| exits > 0.9), "{name}: {kernel:?}");
         // Generously: what is to be cheap is not to be wrong by an order of magnitude.
