@@ -107,9 +107,10 @@ pub enum Kind {
     /// Block I/O on the first disk, as [`Command::block`] says. Latencies: from before a request is
     /// submitted to when its completion has been seen.
     Block = 21,
-    /// The same one request at a time, whatever [`BlockJob::depth`] and [`BlockJob::poll`] say:
-    /// the interrupt is asked for before the request is notified, and waited for halted. Latencies:
-    /// from before the write to QueueNotify to the handler of the disk's interrupt.
+    /// The same one request at a time, whatever [`BlockJob::depth`] and [`BlockJob::poll`] say,
+    /// each once the device wants to be notified: the interrupt is asked for before the request is
+    /// notified, and waited for halted. Latencies: from before the write to QueueNotify to the
+    /// handler of the disk's interrupt.
     BlockNotify = 22,
 }
 

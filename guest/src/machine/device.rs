@@ -93,7 +93,7 @@ impl Transport for Device {
         Ok(InterruptStatus::from_bits_retain(pending))
     }
 
-    fn time_notify(&mut self, queue: u16) -> Result<u64, Error> {
+    fn time_notify(&mut self, queue: u16, submit: &mut dyn FnMut()) -> Result<u64, Error> {
         let (gsi, line) = self.line.ok_or(Error::NoInterrupt)?;
         // That handler acknowledges nothing: our device raises an edge for each event all the same,
         // and what is pending ends with the next reset.
@@ -102,7 +102,7 @@ impl Transport for Device {
         }
         let address = self.base + Register::QueueNotify.offset();
         // SAFETY: `Device::new` saw that there is a device there, if anything.
-        let ticks = unsafe { bench::gsi::write_and_wait(address, queue.into()) };
+        let ticks = unsafe { bench::gsi::write_and_wait(address, queue.into(), submit) };
         line.interrupts.fetch_add(1, Ordering::Relaxed);
         Ok(ticks)
     }

@@ -214,21 +214,33 @@ impl<'d, 'm> Block<'d, 'm> {
         }
     }
 
-    /// Notifies the device of the one request that has been submitted, and waits halted for its
-    /// interrupt, which it is asked for before. Returns how long that took from before the
-    /// notification to the interrupt's handler, in ticks of the machine's clock; `None` where the
-    /// device has said that it needs no notification.
+    /// Whether the device wants to be notified of the next request, as far as it has said by now.
+    #[must_use]
+    pub fn wants_notification(&self) -> bool {
+        self.queue.will_need_notification()
+    }
+
+    /// Submits a request as [`Block::submit_kept`] does while none is in flight, notifies the
+    /// device, whether it wants that or not, and waits halted for the interrupt. Returns how long
+    /// that took from before the notification to the interrupt's handler, in ticks of the machine's
+    /// clock. The request has completed then.
     ///
     /// # Errors
     /// [`Error::NoInterrupt`].
-    pub fn time_notify(&mut self) -> Result<Option<u64>, Error> {
-        // It cannot have completed: the device has not been told of it.
-        let _ = self.queue.request_interrupt(1);
-        if !self.queue.needs_notification() {
-            return Ok(None);
-        }
+    pub fn time_kept(&mut self, token: Token, sector: u64) -> Result<u64, Error> {
+        let Self {
+            transport,
+            queue,
+            frames,
+            ..
+        } = self;
         self.notifications += 1;
-        self.transport.time_notify(REQUEST_QUEUE).map(Some)
+        transport.time_notify(REQUEST_QUEUE, &mut || {
+            frames.prepare_again(token, sector);
+            // Before the device can see the request: it may look without having been notified.
+            let _ = queue.request_interrupt(1);
+            queue.add_kept(token);
+        })
     }
 
     /// How many notifications have been sent.

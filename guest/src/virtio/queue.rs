@@ -243,15 +243,24 @@ impl<'m> VirtQueue<'m> {
         // write arrives, the device would sleep and we would not wake it. x86 does reorder a
         // load before an older store.
         fence(Ordering::SeqCst);
+        self.avail_idx != old && self.is_notification_wanted(self.avail_idx, old)
+    }
+
+    /// Whether the device wants to be notified of the next chain, as far as it has said by now.
+    #[must_use]
+    pub fn will_need_notification(&self) -> bool {
+        self.is_notification_wanted(self.avail_idx.wrapping_add(1), self.avail_idx)
+    }
+
+    /// Whether the device wants to be notified when `avail.idx` goes from `old` to `new`.
+    fn is_notification_wanted(&self, new: u16, old: u16) -> bool {
         if self.event_idx {
             let offset = queue::avail_event(self.size) as usize;
             let event = self.device_area.load16(offset, Ordering::Relaxed);
-            queue::need_event(event, self.avail_idx, old)
+            queue::need_event(event, new, old)
         } else {
-            let flags = self
-                .device_area
-                .load16(queue::RING_FLAGS as usize, Ordering::Relaxed);
-            self.avail_idx != old && flags & USED_F_NO_NOTIFY == 0
+            let offset = queue::RING_FLAGS as usize;
+            self.device_area.load16(offset, Ordering::Relaxed) & USED_F_NO_NOTIFY == 0
         }
     }
 

@@ -313,6 +313,29 @@ fn no_notify_is_respected_and_only_without_event_indices() {
 }
 
 #[test]
+fn whether_the_next_chain_will_need_a_notification_can_be_told_before_it_is_added() {
+    with_arena(|arena| {
+        let buffer = Buffer::writable(arena.alloc(64, 1).unwrap());
+        for (event_idx, offset, value, expected) in [
+            (false, 0, 0, true),
+            (false, 0, USED_F_NO_NOTIFY, false),
+            (true, avail_event(4), 0, true),
+            (true, avail_event(4), 1, false),
+            (true, avail_event(4), 0x8000, false),
+        ] {
+            let mut queue = VirtQueue::new(4, event_idx, false, arena).unwrap();
+            queue
+                .device_area
+                .store16(offset as usize, value, Ordering::Relaxed);
+            assert_eq!(queue.will_need_notification(), expected);
+            assert!(!queue.needs_notification(), "nothing has been added");
+            queue.add(&[&[buffer]]).unwrap();
+            assert_eq!(queue.needs_notification(), expected);
+        }
+    });
+}
+
+#[test]
 fn an_id_that_is_not_in_flight_is_an_error_and_not_a_panic() {
     with_arena(|arena| {
         let buffer = Buffer::writable(arena.alloc(64, 1).unwrap());

@@ -32,13 +32,14 @@ pub trait Transport {
     /// How often the interrupt handler of the device has been called.
     fn interrupts(&self) -> u64;
 
-    /// Notifies the device of `queue`, as [`notify`](Self::notify) does, and waits halted for its
-    /// interrupt. Returns how long it took from before the notification to the interrupt's handler,
-    /// in ticks of the machine's clock.
+    /// Calls `submit`, after which the device interrupts once, notifies it of `queue`, as
+    /// [`notify`](Self::notify) does, and waits halted for the interrupt. Returns how long it took
+    /// from before the notification to the interrupt's handler, in ticks of the machine's clock: 0
+    /// where the interrupt was there first.
     ///
     /// # Errors
     /// As for [`wait`](Self::wait).
-    fn time_notify(&mut self, queue: u16) -> Result<u64, Error>;
+    fn time_notify(&mut self, queue: u16, submit: &mut dyn FnMut()) -> Result<u64, Error>;
 
     /// Makes sure that there is a device of the type `device_id` that this driver can drive
     /// (section 4.2.2.2).

@@ -278,7 +278,8 @@ impl Transport for Host {
         u32::from_le_bytes(data)
     }
 
-    fn time_notify(&mut self, queue: u16) -> Result<u64, Error> {
+    fn time_notify(&mut self, queue: u16, submit: &mut dyn FnMut()) -> Result<u64, Error> {
+        submit();
         let begin = ticks();
         self.notify(queue);
         self.wait()?;

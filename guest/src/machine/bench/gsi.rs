@@ -14,7 +14,7 @@ pub fn ring(iterations: u64, latencies: &mut Latencies<'_>) {
     note_time_of(GSI as u8);
     for _ in 0..iterations {
         // SAFETY: the address is in the hole for devices: mapped, and nobody's memory.
-        latencies.push(unsafe { write_and_wait(DOORBELL_ADDR, MATCH) });
+        latencies.push(unsafe { write_and_wait(DOORBELL_ADDR, MATCH, &mut || ()) });
     }
 }
 
@@ -25,16 +25,17 @@ pub fn note_time_of(gsi: u8) {
     cpu::enable_interrupts();
 }
 
-/// Writes `value` to the register at `address`, and waits for the interrupt that follows, which
-/// [`note_time_of`] is about. Returns how long it took to come to its handler from before the
-/// write, in ticks. It is never inlined, so that its few instructions are the same for every
-/// register.
+/// Calls `before`, writes `value` to the register at `address`, and waits for the interrupt that
+/// follows either, which [`note_time_of`] is about. Returns how long it took to come to its handler
+/// from before the write, in ticks; 0 where it came before. It is never inlined, so that its few
+/// instructions are the same for every register.
 ///
 /// # Safety
 /// There must be a device's register, and no memory.
 #[inline(never)]
-pub unsafe fn write_and_wait(address: u64, value: u32) -> u64 {
+pub unsafe fn write_and_wait(address: u64, value: u32, before: &mut dyn FnMut()) -> u64 {
     let handled = handlers::count();
+    before();
     let begin = cpu::ticks();
     // SAFETY: the caller's.
     unsafe {

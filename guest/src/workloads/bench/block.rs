@@ -1,6 +1,7 @@
-//! Block I/O: a number of requests in flight, each replaced when it completes, until there have been
-//! enough or the time is over; or one by one, for what lies between notification and interrupt. Guest instructions are dear on a software KVM, so that all that can
-//! be done once for a request is done before, and what is left is the driver's and a few lines here.
+//! Block I/O: a number of requests in flight, each replaced when it completes, until there have
+//! been enough or the time is over; or one by one, for what lies between notification and
+//! interrupt. Guest instructions are dear on a software KVM, so that all that can be done once for
+//! a request is done before, and what is left is the driver's and a few lines here.
 
 use spec::Features;
 use spec::bench::{Command, Kind, Outcome, Positions, outcome};
@@ -19,8 +20,8 @@ use crate::workloads::open;
 const ALIGN: u64 = 4096;
 /// The most segments of a request.
 const MAX_SEGMENTS: usize = 16;
-/// How often a device that is polled is asked whether it can go on, in ticks: about once a second, as
-/// it is an exit.
+/// How often a device that is polled is asked whether it can go on, as that is an exit, and how long
+/// one is waited for that does not want to be notified, in ticks: about a second.
 const PATIENCE: u64 = 1 << 31;
 
 /// Does the job that `command` is about, on the first disk, as `kind` says.
@@ -131,8 +132,8 @@ struct Run<'r, 'd, 'm, 'l> {
 }
 
 impl Run<'_, '_, '_, '_> {
-    /// Keeps the requests of `tokens` in flight, for `ticks` at most. Returns how long it took up to
-    /// the last completion.
+    /// Keeps the requests of `tokens` in flight, for `ticks` at most. Returns how long it took up
+    /// to the last completion.
     fn go<'e>(&mut self, tokens: &[Token], ticks: u64) -> Result<u64, Failure<'e>> {
         let begin = (self.clock)();
         self.end = begin.saturating_add(ticks);
@@ -176,29 +177,43 @@ impl Run<'_, '_, '_, '_> {
         let begin = (self.clock)();
         self.end = begin.saturating_add(ticks);
         let mut now = begin;
-        loop {
-            self.submit(token, now);
-            if self.block.in_flight() == 0 {
-                return Ok(now - begin);
-            }
-            let latency = self.block.time_notify()?;
-            let latency = latency.ok_or(Failure::Unsupported(
-                "the device does not want to be notified",
-            ))?;
-            self.latencies.push(latency);
+        while self.may_submit(now) {
+            self.wait_until_notifiable()?;
+            let sector = self.positions.next();
+            self.latencies.push(self.block.time_kept(token, sector)?);
             let completion = self.block.poll()?.ok_or(Error::NoInterrupt)?;
             completion.ok()?;
             now = (self.clock)();
         }
+        Ok(now - begin)
+    }
+
+    /// Waits until the device wants to be notified: when it has interrupted, it has yet to ask.
+    fn wait_until_notifiable<'e>(&self) -> Result<(), Failure<'e>> {
+        let begin = (self.clock)();
+        while !self.block.wants_notification() {
+            if (self.clock)() - begin > PATIENCE {
+                return Err(Failure::Unsupported(
+                    "the device does not want to be notified",
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Submits a request, if there is to be another.
     fn submit(&mut self, token: Token, now: u64) {
-        if self.left > 0 && now < self.end {
-            self.left -= 1;
+        if self.may_submit(now) {
             self.started[usize::from(token)] = now;
             let sector = self.positions.next();
             self.block.submit_kept(token, sector);
         }
+    }
+
+    /// Whether there is to be another request, which is then counted.
+    fn may_submit(&mut self, now: u64) -> bool {
+        let may = self.left > 0 && now < self.end;
+        self.left -= u64::from(may);
+        may
     }
 }
