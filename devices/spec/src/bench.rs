@@ -3,9 +3,9 @@
 //!
 //! The guest writes the address of a page to [`CONTROL_PORT`], then reads that port for every
 //! command: the read is answered, with [`GO`], when the command is in the page. The next read says
-//! that the result is there. It is answered with [`END`] when there is no more to do. From a read on
-//! the guest holds interrupts off until it is ready for those that the command is about, so that they
-//! may follow the answer at once.
+//! that the result is there. It is answered with [`END`] when there is no more to do. From a read
+//! on the guest holds interrupts off until it is ready for those that the command is about, so that
+//! they may follow the answer at once.
 
 use crate::block::SECTOR_SIZE;
 use crate::board::VIRTIO_MMIO_BASE;
@@ -13,10 +13,11 @@ use crate::rng::Rng;
 
 /// Port of four bytes. Written: the guest-physical address of the page. Read: the next command.
 pub const CONTROL_PORT: u16 = 0x700;
-/// What [`CONTROL_PORT`] reads as when there is a command in the page.
+/// What [`CONTROL_PORT`] reads as when there is a command in the page. Neither this nor [`END`] is
+/// what a port reads as that nobody answers at: all ones or, of some VMMs, 0.
 pub const GO: u32 = 1;
 /// What [`CONTROL_PORT`] reads as when the guest is to end.
-pub const END: u32 = 0;
+pub const END: u32 = 2;
 
 /// Port of four bytes that the VMM handles by doing nothing.
 pub const NOP_PORT: u16 = 0x704;
@@ -91,8 +92,8 @@ pub enum Kind {
     Hypercall = 14,
     /// An interrupt of the local APIC to its own CPU, up to and with its EOI.
     SelfIpi = 15,
-    /// HLT until the timer of the local APIC fires, about 2^20 ticks. Latencies: from the moment for
-    /// which the timer was set to the handler; 0 where that is before it.
+    /// HLT until the timer of the local APIC fires, about 2^20 ticks. Latencies: from the moment
+    /// for which the timer was set to the handler; 0 where that is before it.
     HltTimer = 16,
     /// A write to [`DOORBELL_ADDR`]. Latencies: from before the write to the handler of [`GSI`].
     Doorbell = 17,

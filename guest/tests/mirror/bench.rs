@@ -190,7 +190,7 @@ fn a_command_that_cannot_be_done_is_told_and_the_next_one_is_done() {
 #[test]
 fn a_machine_without_a_benchmark_is_told_from_one_with() {
     let mut ram = Ram::new();
-    for reads in [u32::MAX, 2] {
+    for reads in [u32::MAX, 0, 3] {
         let mut control = Control::absent(&ram);
         control.reads = Some(reads);
         let (ok, console) = run_with(&mut ram, &mut [], "run=bench", &mut control);

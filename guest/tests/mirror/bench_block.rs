@@ -66,7 +66,8 @@ fn every_job_does_as_many_requests_as_it_is_told_and_has_a_latency_for_each() {
             assert_eq!(latencies.len(), 300);
             let longest = latencies.iter().copied().max().unwrap();
             assert!(u64::from(longest) <= outcome.ticks);
-            assert!(outcome.notifications > 0);
+            // A thread may be at it before the first notification, and never stop.
+            assert!(outcome.notifications > 0 || notify != Notify::Trap);
         }
     }
 }
