@@ -67,10 +67,10 @@ struct Range {
 }
 
 impl Range {
-    /// The device, when it is free and nobody waits for it; else after those who wait. Nobody who
-    /// has just let go of it gets it again before them: a mutex alone would let a vCPU that
-    /// repeats a write ([`Response::Again`]) keep the others from the device for as long as it
-    /// does.
+    /// The device, when it is free and nobody waits for it; else after the one whose turn is next.
+    /// Nobody who has just let go of it gets it again before that one: a mutex alone would let a
+    /// vCPU that repeats a write ([`Response::Again`]) keep the others from the device for as long
+    /// as it does.
     fn lock(&self) -> MutexGuard<'_, dyn BusDevice + 'static> {
         if self.waiting.load(Ordering::SeqCst) == 0 {
             match self.device.try_lock() {

@@ -58,8 +58,10 @@ fn requests_are_counted_by_type_and_by_what_became_of_them() {
                 (2, 0, 0)
             ]
         );
-        assert_eq!(stats.interrupts, 9);
-        assert_eq!(driver.edges.count(), 9);
+        // A thread may find the next request in the drain of the last: one interrupt for both.
+        assert_eq!(stats.interrupts, stats.batch.count());
+        assert_eq!(stats.interrupts, driver.edges.count());
+        assert!(stats.interrupts == 9 || mode != Mode::Trap);
     });
 }
 
