@@ -59,8 +59,9 @@ pub struct VirtQueue<'m> {
     in_flight: u16,
     /// The index that `avail.idx` has: runs freely, wraps at 65536.
     avail_idx: u16,
-    /// The value of `avail_idx` when it was last considered to notify the device.
-    considered_idx: u16,
+    /// How many chains have been added since it was last considered to notify the device: 65535 for
+    /// more, as a device that polls may take any number before it wants to be notified again.
+    not_considered: u16,
     /// The index in the used ring that is looked at next: runs freely, wraps at 65536.
     used_idx: u16,
 }
@@ -111,7 +112,7 @@ impl<'m> VirtQueue<'m> {
             free: size,
             in_flight: 0,
             avail_idx: 0,
-            considered_idx: 0,
+            not_considered: 0,
             used_idx: 0,
         })
     }
@@ -229,6 +230,7 @@ impl<'m> VirtQueue<'m> {
         self.driver_area
             .store16(entry as usize, head, Ordering::Relaxed);
         self.avail_idx = self.avail_idx.wrapping_add(1);
+        self.not_considered = self.not_considered.saturating_add(1);
         // Release: whoever sees this index also sees the ring entry, the descriptors and the
         // buffers that were written before it (section 2.7.13.3).
         self.driver_area
@@ -237,13 +239,13 @@ impl<'m> VirtQueue<'m> {
 
     /// Whether the device wants to be notified of the chains added since the last call.
     pub fn needs_notification(&mut self) -> bool {
-        let old = core::mem::replace(&mut self.considered_idx, self.avail_idx);
+        let added = core::mem::take(&mut self.not_considered);
         // Full fence: the device writes what it wants, then looks at `avail.idx` once more; we
         // wrote `avail.idx`, and now look at what it wants. If both could look before the other's
         // write arrives, the device would sleep and we would not wake it. x86 does reorder a
         // load before an older store.
         fence(Ordering::SeqCst);
-        self.avail_idx != old && self.is_notification_wanted(self.avail_idx, old)
+        added > 0 && self.is_notification_wanted(self.avail_idx, self.avail_idx.wrapping_sub(added))
     }
 
     /// Whether the device wants to be notified of the next chain, as far as it has said by now.

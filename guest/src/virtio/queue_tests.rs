@@ -313,6 +313,30 @@ fn no_notify_is_respected_and_only_without_event_indices() {
 }
 
 #[test]
+fn a_device_that_sleeps_is_notified_however_many_chains_it_took_without_that() {
+    with_arena(|arena| {
+        let buffer = Buffer::writable(arena.alloc(64, 1).unwrap());
+        for taken in [0, 1, 0xffff, 0x1_0000, 0x1_0001, 0x2_0000] {
+            let mut queue = VirtQueue::new(4, true, false, arena).unwrap();
+            let mut device = Device::new();
+            for _ in 0..taken {
+                let head = queue.add(&[&[buffer]]).unwrap();
+                device.push(&queue, head.into(), 0);
+                queue.pop_used().unwrap().unwrap();
+            }
+            // It goes to sleep here, and there is more for it.
+            queue
+                .device_area
+                .store16(avail_event(4) as usize, queue.avail_idx, Ordering::Relaxed);
+            queue.add(&[&[buffer]]).unwrap();
+            queue.add(&[&[buffer]]).unwrap();
+            assert!(queue.needs_notification(), "{taken}");
+            assert!(!queue.needs_notification(), "{taken}: once");
+        }
+    });
+}
+
+#[test]
 fn whether_the_next_chain_will_need_a_notification_can_be_told_before_it_is_added() {
     with_arena(|arena| {
         let buffer = Buffer::writable(arena.alloc(64, 1).unwrap());
