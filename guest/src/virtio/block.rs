@@ -4,15 +4,14 @@
 
 use core::hint;
 
-use spec::Features;
-use spec::block::{ID_SIZE, REQUEST_QUEUE, RequestHeader, request_type, status};
+use spec::block::{REQUEST_QUEUE, RequestHeader, status};
 use spec::mmio::{DEVICE_ID_BLOCK, DeviceStatus, InterruptStatus};
 
 use super::bring_up::{Info, Options, bring_up};
 use super::frames::Frames;
 use super::queue::{Buffer, VirtQueue};
 use super::{Error, Transport};
-use crate::dma::{Arena, Region};
+use crate::dma::Arena;
 
 /// The chain around the data of a request: its header and its status.
 const FRAME: usize = 2;
@@ -319,83 +318,6 @@ impl<'d, 'm> Block<'d, 'm> {
             self.check_alive()?;
         }
         Ok(())
-    }
-
-    /// Makes one request and waits for it.
-    ///
-    /// # Errors
-    /// [`Error::Busy`] where others are in flight; else as for [`Block::submit`] and
-    /// [`Block::wait`]. A status other than OK is none: see [`Completion::ok`].
-    pub fn execute(
-        &mut self,
-        header: RequestHeader,
-        data: &[Buffer<'m>],
-    ) -> Result<Completion, Error> {
-        if self.in_flight() != 0 {
-            return Err(Error::Busy);
-        }
-        self.submit(header, data)?;
-        self.notify();
-        self.wait()
-    }
-
-    /// Reads the sectors from `sector` on into `data`.
-    ///
-    /// # Errors
-    /// As for [`Block::execute`], and a status other than OK.
-    pub fn read(&mut self, sector: u64, data: Region<'m>) -> Result<(), Error> {
-        let header = RequestHeader {
-            request_type: request_type::IN,
-            sector,
-        };
-        self.execute(header, &[Buffer::writable(data)])?
-            .ok()
-            .map(drop)
-    }
-
-    /// Writes `data` to the sectors from `sector` on.
-    ///
-    /// # Errors
-    /// As for [`Block::read`].
-    pub fn write(&mut self, sector: u64, data: Region<'m>) -> Result<(), Error> {
-        let header = RequestHeader {
-            request_type: request_type::OUT,
-            sector,
-        };
-        self.execute(header, &[Buffer::readable(data)])?
-            .ok()
-            .map(drop)
-    }
-
-    /// Commits what has been written to stable storage. Where the device has no flush, a write
-    /// is stable when it completes (section 5.2.5.2).
-    ///
-    /// # Errors
-    /// As for [`Block::read`].
-    pub fn flush(&mut self) -> Result<(), Error> {
-        if !self.info.accepted.contains(Features::VIRTIO_BLK_F_FLUSH) {
-            return Ok(());
-        }
-        let header = RequestHeader {
-            request_type: request_type::FLUSH,
-            sector: 0,
-        };
-        self.execute(header, &[])?.ok().map(drop)
-    }
-
-    /// Reads the identity of the device into `data`, which must be 20 bytes long.
-    ///
-    /// # Errors
-    /// As for [`Block::read`].
-    pub fn get_id(&mut self, data: Region<'m>) -> Result<[u8; ID_SIZE], Error> {
-        let header = RequestHeader {
-            request_type: request_type::GET_ID,
-            sector: 0,
-        };
-        self.execute(header, &[Buffer::writable(data)])?.ok()?;
-        let mut id = [0; ID_SIZE];
-        data.read(0, &mut id);
-        Ok(id)
     }
 
     /// Makes sure that the device can go on: one that cannot completes no request, and tells those

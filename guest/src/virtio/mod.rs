@@ -5,6 +5,7 @@ pub mod block;
 mod bring_up;
 mod buffer;
 pub mod error;
+mod execute;
 mod frames;
 pub mod queue;
 pub mod transport;
