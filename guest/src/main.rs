@@ -48,8 +48,8 @@ extern "C" fn start(start_info: u64, boot_params: u64, entry_bits: u32) -> ! {
     // identity-mapped.
     let arena = unsafe { Arena::new(DMA_MEMORY.0.get().cast(), ARENA_SIZE) };
     let (ram, ram_end) = boot.free_ram();
-    // SAFETY: the memory map says that this is RAM, it is identity-mapped, and neither the image nor
-    // what the loader left is in it.
+    // SAFETY: the memory map says that this is RAM, it is identity-mapped, and neither the image
+    // nor what the loader left is in it.
     let ram = unsafe {
         Arena::new(
             ptr::with_exposed_provenance_mut(ram as usize),

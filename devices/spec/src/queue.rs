@@ -110,8 +110,8 @@ pub const fn avail_entry(idx: u16, size: u16) -> u64 {
     RING_ENTRIES + AVAIL_ELEM_SIZE * (idx & (size - 1)) as u64
 }
 
-/// Offset in the Device Area of the used ring's entry for the running index `idx`; `size` is a power
-/// of two.
+/// Offset in the Device Area of the used ring's entry for the running index `idx`; `size` is a
+/// power of two.
 #[must_use]
 pub const fn used_entry(idx: u16, size: u16) -> u64 {
     RING_ENTRIES + USED_ELEM_SIZE * (idx & (size - 1)) as u64

@@ -52,8 +52,8 @@ pub fn ticks() -> u64 {
 }
 
 /// The time stamp counter, once everything before is done. What orders it is a MOV to CR2, which
-/// every CPU does in order and no hypervisor intercepts: LFENCE is no instruction of a software KVM,
-/// and CPUID leaves the guest.
+/// every CPU does in order and no hypervisor intercepts: LFENCE is no instruction of a software
+/// KVM, and CPUID leaves the guest.
 pub fn ticks_in_order() -> u64 {
     // SAFETY: only the handler of a page fault reads CR2, and the fault writes it first.
     unsafe { asm!("mov cr2, {}", in(reg) 0u64, options(nostack, preserves_flags)) }
