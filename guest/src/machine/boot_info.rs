@@ -12,6 +12,9 @@ const PVH_MAGIC: u32 = 0x336e_c578;
 /// Offsets in `hvm_start_info`.
 mod pvh {
     pub const VERSION: u64 = 4;
+    pub const MODULE_COUNT: u64 = 12;
+    /// Address of the list of modules, each of which begins with its own address.
+    pub const MODULES: u64 = 16;
     pub const COMMAND_LINE: u64 = 24;
     pub const MEMORY_MAP: u64 = 40;
     pub const MEMORY_MAP_ENTRIES: u64 = 48;
@@ -24,6 +27,7 @@ const LINUX_MAGIC: u32 = u32::from_le_bytes(*b"HdrS");
 mod linux {
     pub const E820_ENTRIES: u64 = 0x1e8;
     pub const HEADER_MAGIC: u64 = 0x202;
+    pub const INITRD: u64 = 0x218;
     pub const COMMAND_LINE: u64 = 0x228;
     pub const E820_TABLE: u64 = 0x2d0;
     pub const ENTRY_SIZE: u64 = 20;
@@ -71,6 +75,14 @@ pub enum BootError {
     NotUtf8,
     /// There is too little RAM for the image: it needs all up to this address.
     TooLittleRam(u64),
+    /// The initrd is where the image has memory that is not in its file, as no loader of a flat
+    /// binary can know.
+    InitrdInImage {
+        /// First address of the initrd.
+        initrd: u64,
+        /// Where the image ends.
+        end: u64,
+    },
 }
 
 impl fmt::Display for BootError {
@@ -85,6 +97,11 @@ impl fmt::Display for BootError {
             Self::TooLittleRam(end) => {
                 write!(f, "there is no RAM from {FLAT_LOAD_ADDR:#x} to {end:#x}")
             }
+            Self::InitrdInImage { initrd, end } => write!(
+                f,
+                "the initrd at {initrd:#x} is in the memory of the image, \
+                 {FLAT_LOAD_ADDR:#x} to {end:#x}"
+            ),
             Self::NotUtf8 => f.write_str("the command line is not UTF-8"),
         }
     }
@@ -122,6 +139,12 @@ impl BootInfo {
         if !boot.has_ram(FLAT_LOAD_ADDR, end) {
             return Err(BootError::TooLittleRam(end));
         }
+        if let Some(initrd) = boot
+            .initrd()
+            .filter(|&i| (FLAT_LOAD_ADDR..end).contains(&i))
+        {
+            return Err(BootError::InitrdInImage { initrd, end });
+        }
         Ok(boot)
     }
 
@@ -150,6 +173,7 @@ impl BootInfo {
             self.address,
             self.command_line.as_ptr().addr() as u64,
             self.table().map_or(0, |(table, ..)| table),
+            self.initrd().unwrap_or(0),
         ];
         let end = used
             .into_iter()
@@ -174,6 +198,17 @@ impl BootInfo {
             let entry = table + i * entry_size;
             Some((read64(entry)?, read64(entry + 8)?, read32(entry + 16)?))
         })
+    }
+
+    /// Where the initrd is, which is the one module that loaders know, if there is one.
+    fn initrd(&self) -> Option<u64> {
+        match self.protocol {
+            Protocol::Pvh => match read32(self.address + pvh::MODULE_COUNT)? {
+                0 => None,
+                _ => read64(read64(self.address + pvh::MODULES)?),
+            },
+            Protocol::Linux => read32(self.address + linux::INITRD).map(u64::from),
+        }
     }
 
     /// Where the memory map is, how many entries it has, and the size of one, if it is there.

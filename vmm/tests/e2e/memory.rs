@@ -16,6 +16,10 @@ pub fn tests() -> Vec<Trial> {
         test("memory_above_4_gib_is_in_the_map_of_the_guest", map),
         test("memory_above_4_gib_does_not_disturb_our_guest", selftest),
         test("memory_that_no_guest_touches_is_not_taken", untouched),
+        test(
+            "memory_of_our_guest_that_an_initrd_takes_is_told_and_not_used",
+            initrd,
+        ),
     ]
 }
 
@@ -43,6 +47,27 @@ fn selftest() {
     let ended = vmm.spawn().wait();
     let line = ended.last_line();
     assert!(ended.code() == 0 && line.ends_with(" ok"), "{line}");
+}
+
+fn initrd() {
+    // From 1.5 MiB to 4 MiB, and from 5 MiB to 7.5 MiB: no loader knows of the memory of a flat
+    // binary that is not in its file.
+    let (_dir, path) = file("initrd", &vec![0x5a; 5 << 19]);
+    for (memory, status, last) in [
+        (
+            "4M",
+            1,
+            "boot FAILED: the initrd at 0x180000 is in the memory of the image, ",
+        ),
+        ("7680K", 0, "info devices=0 ok"),
+    ] {
+        let vmm = start_on(None, &[], "run=info").command(|command| {
+            command.args(["--memory", memory, "--initrd"]).arg(&path);
+        });
+        let ended = vmm.spawn().wait();
+        let line = ended.last_line();
+        assert!(ended.code() == status && line.starts_with(last), "{line}");
+    }
 }
 
 fn untouched() {
