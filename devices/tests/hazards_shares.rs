@@ -14,6 +14,7 @@ use std::time::Duration;
 use common::*;
 use devices::Response;
 use devices::virtio::block::{BlockBackend, SEG_MAX, SIZE_MAX, TransferError};
+use spec::Features;
 use spec::block::{SECTOR_SIZE, request_type, status};
 use spec::mmio::Register;
 use spec::queue::{DESC_SIZE, Descriptor};
@@ -129,6 +130,38 @@ fn one_drain_moves_a_bounded_number_of_bytes_and_all_chains_are_used_once_in_the
         assert!(drains >= total() / SHARE, "{drains} drains");
         assert_eq!(disk.moved(), total());
         assert_each_used_once(&mut driver, kind);
+    }
+}
+
+#[test]
+fn one_drain_flushes_a_bounded_number_of_times_and_all_chains_are_used_in_the_end() {
+    // Flushes, and writes that are stable when they complete as there is no flush.
+    let without_flush = INDIRECT - Features::VIRTIO_BLK_F_FLUSH;
+    for (features, kind, data) in [
+        (INDIRECT, request_type::FLUSH, vec![]),
+        (without_flush, request_type::OUT, vec![readable(DATA, 512)]),
+    ] {
+        let (backend, hooks) = backend::hooked();
+        let disk = backend.disk.clone();
+        let mut driver = Driver::with_backend(Mode::Trap, false, disk, Box::new(backend));
+        driver.size = SIZE;
+        driver.initialize(features);
+        driver.header(kind, 0);
+        let chain = [vec![readable(HEADER, 16)], data, vec![writable(STATUS, 1)]].concat();
+        let table = table(&chain);
+        driver.put(TABLE, &table);
+        for head in 0..SIZE {
+            driver.descriptor(head, indirect(TABLE, table.len() as u32));
+            driver.offer(head);
+        }
+        let mut flushed = 0;
+        while matches!(driver.try_write(Register::QueueNotify, 0), Response::Again) {
+            let flushes = hooks.lock().unwrap().flushes - flushed;
+            assert!(flushes <= 16, "{flushes} in one drain");
+            flushed += flushes;
+        }
+        assert_eq!(hooks.lock().unwrap().flushes, u32::from(SIZE));
+        assert_eq!((driver.used_idx(), driver.status()), (SIZE, status::OK));
     }
 }
 

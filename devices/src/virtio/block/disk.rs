@@ -32,6 +32,8 @@ pub(super) struct Answer {
     pub(super) written: u32,
     /// How many bytes of data the backend was asked to move.
     pub(super) moved: u64,
+    /// Whether it was to bring data to stable storage.
+    pub(super) flushed: bool,
 }
 
 /// A backend, and what the driver has been told of it.
@@ -83,12 +85,17 @@ impl Disk {
         buffers: &Buffers<'_>,
         slices: &mut Vec<VolatileSlice<'m>>,
     ) -> Answer {
-        let (mut moved, mut failed) = (0, false);
+        let (mut moved, mut flushed, mut failed) = (0, false, false);
         let parsed = Request::parse(buffers, &self.geometry);
         let kind = RequestKind::of(&parsed);
         let (address, (written, status)) = match parsed {
             Ok(request) => {
                 moved = request.operation.transfer_len();
+                flushed = match request.operation {
+                    Operation::Flush => true,
+                    Operation::Out { .. } => self.write_through,
+                    Operation::In { .. } | Operation::GetId { .. } => false,
+                };
                 match self.execute(memory, request.operation, slices) {
                     Ok(written) => (request.status, (written, status::OK)),
                     Err(error) => {
@@ -119,6 +126,7 @@ impl Disk {
             failed,
             written: u32::try_from(total).unwrap_or(u32::MAX),
             moved,
+            flushed,
         }
     }
 

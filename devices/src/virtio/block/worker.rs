@@ -18,6 +18,8 @@ use crate::virtio::{Drain, InterruptState};
 /// caller to see whether something else is wanted: a bound in chains alone would be one of hours.
 /// It is large enough for what surrounds a drain not to matter.
 const SHARE: u64 = 64 << 20;
+/// As how many bytes a flush counts: a disk may take tens of milliseconds for either.
+const FLUSH_BYTES: u64 = 4 << 20;
 
 /// The request queue and all that serving it needs, in the hands of one thread.
 pub struct QueueWorker {
@@ -77,7 +79,8 @@ impl QueueWorker {
     }
 
     /// Serves what is in the queue, at most as many chains as the queue is long and little more
-    /// than 64 MiB of data, and sends one used buffer notification if the driver wants it.
+    /// than 64 MiB of data or 16 flushes, and sends one used buffer notification if the driver
+    /// wants it.
     ///
     /// The driver is asked not to notify. After a complete drain it is the caller's to look into
     /// the queue again, or to [rearm](Self::rearm_notifications) the notifications.
@@ -161,7 +164,8 @@ impl QueueWorker {
                     Answer::default()
                 }
             };
-            moved = moved.saturating_add(answer.moved);
+            let flush = if answer.flushed { FLUSH_BYTES } else { 0 };
+            moved = moved.saturating_add(answer.moved).saturating_add(flush);
             self.queue.add_used(head, answer.written);
             if let Some(stats) = &mut self.stats {
                 stats.used(answer.kind, (!answer.failed).then_some(answer.moved));
