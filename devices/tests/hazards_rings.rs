@@ -1,5 +1,5 @@
-//! What a hostile guest does to the rings' indices, and how the device notifies: that it yields, asks
-//! for a reset where it must, and neither loses nor sends a notification that it should not.
+//! What a hostile guest does to the rings' indices, and how the device notifies: that it yields,
+//! asks for a reset where it must, and neither loses nor sends a notification that it should not.
 
 #![allow(clippy::unwrap_used)]
 

@@ -177,9 +177,9 @@ impl<'m> VirtQueue<'m> {
         Ok(head)
     }
 
-    /// Makes a chain as [`VirtQueue::add`] does, but one that is kept: it is available to the device
-    /// whenever [`VirtQueue::add_kept`] makes it so, and keeps its descriptors for as long as the
-    /// queue is there.
+    /// Makes a chain as [`VirtQueue::add`] does, but one that is kept: it is available to the
+    /// device whenever [`VirtQueue::add_kept`] makes it so, and keeps its descriptors for as long
+    /// as the queue is there.
     ///
     /// # Errors
     /// As for [`VirtQueue::add`].
