@@ -16,6 +16,7 @@ pub fn tests() -> Vec<Trial> {
         test("memory_above_4_gib_is_in_the_map_of_the_guest", map),
         test("memory_above_4_gib_does_not_disturb_our_guest", selftest),
         test("memory_that_no_guest_touches_is_not_taken", untouched),
+        test("memory_begins_where_a_huge_page_can", huge_pages),
     ]
 }
 
@@ -60,4 +61,21 @@ fn untouched() {
         .parse()
         .unwrap();
     assert!(kib < 64 << 10, "{kib} KiB are resident");
+}
+
+fn huge_pages() {
+    // Not as long as anything else that is mapped.
+    const SIZE: u64 = 321 << 20;
+    let vmm = Vmm::with_kernel(READY_AND_HALT);
+    let size = SIZE.to_string();
+    let mut vmm = vmm.command(|c| _ = c.args(["--memory", &size])).spawn();
+    vmm.expect("R");
+    let maps = fs::read_to_string(vmm.proc("maps")).unwrap();
+    let ram = maps.lines().find_map(|line| {
+        let (start, end) = line.split(' ').next()?.split_once('-')?;
+        let start = u64::from_str_radix(start, 16).ok()?;
+        let end = u64::from_str_radix(end, 16).ok()?;
+        (end - start >= SIZE).then_some(start)
+    });
+    assert_eq!(ram.unwrap() % (2 << 20), 0, "{maps}");
 }
