@@ -9,7 +9,8 @@ use std::sync::LazyLock;
 use libtest_mimic::Trial;
 
 use crate::guests::without_pvh_note;
-use crate::harness::{Needs, Vmm, file, run_kernel, write_all};
+use crate::harness::{Vmm, file, run_kernel, write_all};
+use crate::needs::Needs;
 use crate::pty::Pty;
 
 pub fn tests() -> Vec<Trial> {

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use libtest_mimic::Trial;
 use tempfile::TempDir;
 
-use crate::harness::{Needs, file, tool};
+use crate::harness::file;
 use crate::linux::{Script, boot, linux};
+use crate::needs::{Needs, tool};
 
 pub fn tests() -> Vec<Trial> {
     let test = crate::harness::test;

@@ -7,8 +7,9 @@ use std::process::Command;
 use libtest_mimic::Trial;
 
 use crate::guests::start_on;
-use crate::harness::{Needs, Vmm, file};
+use crate::harness::{Vmm, file};
 use crate::kernels::READY_AND_HALT;
+use crate::needs::Needs;
 
 pub fn tests() -> Vec<Trial> {
     let test = |name, body| crate::harness::test(name, Needs::Kvm, body);
