@@ -9,7 +9,8 @@ use vmm::bench::report::{
     ExitCost, ExitCounts, ExitKind, Exits, FORMAT, Handled, Host, Report, Series,
 };
 
-use crate::harness::{Needs, Vmm, run};
+use crate::harness::{Vmm, run};
+use crate::needs::Needs;
 use crate::pty::Pty;
 
 pub fn tests() -> Vec<Trial> {

@@ -13,7 +13,8 @@ use vmm::bench::progress::{Progress, Silent};
 use vmm::bench::report::{BlockCell, BlockFigures, Throughput};
 use vmm::config::Notify;
 
-use crate::harness::{Needs, file};
+use crate::harness::file;
+use crate::needs::Needs;
 
 /// How many requests a cell has in these tests, all its rounds together.
 const REQUESTS: u64 = 60;

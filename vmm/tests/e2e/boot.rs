@@ -3,7 +3,8 @@
 
 use libtest_mimic::Trial;
 
-use crate::harness::{Needs, Vmm, run, run_kernel};
+use crate::harness::{Vmm, run, run_kernel};
+use crate::needs::Needs;
 use crate::test_elf::TestElf;
 
 /// Where the kernels of these tests are linked.

@@ -7,8 +7,9 @@ use libtest_mimic::Trial;
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::Resource;
 
-use crate::harness::{Needs, Vmm, file, run};
+use crate::harness::{Vmm, file, run};
 use crate::kernels;
+use crate::needs::Needs;
 
 pub fn tests() -> Vec<Trial> {
     let test = |name, body| crate::harness::test(name, Needs::Nothing, body);

@@ -6,9 +6,10 @@ use std::process::{Command, Stdio};
 use libtest_mimic::Trial;
 
 use crate::harness::{
-    Needs, Running, VMM, Vmm, ending_signals, file, pipe, run_kernel, wait_until, write_all,
+    Running, VMM, Vmm, ending_signals, file, pipe, run_kernel, wait_until, write_all,
 };
 use crate::kernels;
+use crate::needs::Needs;
 use crate::pty::Pty;
 
 pub fn tests() -> Vec<Trial> {

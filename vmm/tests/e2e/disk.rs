@@ -13,7 +13,8 @@ use spec::board::VIRTIO_MMIO_MAX;
 use tempfile::TempDir;
 
 use crate::guests::{NOTIFY_MODES, disk, entries, run_on, start_on};
-use crate::harness::{Needs, file, pipe, tool, wait_readable};
+use crate::harness::{file, pipe, wait_readable};
+use crate::needs::{Needs, tool};
 
 const SECTOR: usize = SECTOR_SIZE as usize;
 const WAITS: [&str; 2] = ["irq", "poll"];

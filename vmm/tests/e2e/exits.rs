@@ -12,7 +12,8 @@ use vmm::bench::machine::{Machine, MachineOptions};
 use vmm::bench::progress::Silent;
 use vmm::bench::report::{ExitCost, Exits, Handled};
 
-use crate::harness::{Needs, TIME_LIMIT};
+use crate::harness::TIME_LIMIT;
+use crate::needs::Needs;
 
 pub fn tests() -> Vec<Trial> {
     let test = |name, body| crate::harness::test(name, Needs::Kvm, body);

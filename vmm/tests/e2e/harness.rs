@@ -1,5 +1,4 @@
-//! Runs the real binary with a time limit, and takes it down whatever happens; and tells what a
-//! test needs of the machine.
+//! Runs the real binary with a time limit, and takes it down whatever happens.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -8,7 +7,6 @@ use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::LazyLock;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -16,101 +14,14 @@ use libtest_mimic::{Completion, Trial};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, Resource, Rlimit, pidfd_open, setrlimit};
 use tempfile::TempDir;
-use vmm::kvm::KvmError;
+
+use crate::needs::Needs;
 
 /// The binary under test.
 pub const VMM: &str = env!("CARGO_BIN_EXE_vmm");
 
 /// What no run of these tests takes, even on a slow software KVM, or in the lab on a busy machine.
 pub const TIME_LIMIT: Duration = Duration::from_secs(120);
-
-/// Whether this runs in the lab, as resources/lab/lab tells whatever it runs.
-fn in_lab() -> bool {
-    std::env::var_os("IN_LAB").is_some()
-}
-
-/// What a test needs of the machine.
-#[derive(Clone, Copy, Debug)]
-pub enum Needs {
-    Nothing,
-    /// A usable /dev/kvm.
-    Kvm,
-    /// A usable /dev/kvm, but not the lab's: what is slow there, and shows nothing that other tests
-    /// do not show there too.
-    OwnKvm,
-    /// To be root in a mount namespace of its own.
-    MountNamespace,
-    /// This program.
-    Tool(&'static str),
-    /// A usable /dev/kvm, and this program.
-    KvmAndTool(&'static str),
-    /// A Linux guest, made of these files too, and a usable /dev/kvm that can run it.
-    Linux(&'static [&'static str]),
-    /// The same, and this program.
-    LinuxAndTool(&'static [&'static str], &'static str),
-}
-
-impl Needs {
-    /// Why this machine cannot run a test with this need, if it cannot.
-    fn missing(self) -> Option<String> {
-        static KVM: LazyLock<Option<String>> = LazyLock::new(missing_kvm);
-        static MOUNT: LazyLock<bool> = LazyLock::new(|| {
-            let script = "mount -t tmpfs none /dev && setpriv --reuid 65534 true";
-            let mut command = Command::new("unshare");
-            command
-                .args(["-m", "sh", "-c", script])
-                .stderr(Stdio::null());
-            command.status().is_ok_and(|status| status.success())
-        });
-        let needs_no_kvm = matches!(self, Self::Nothing | Self::MountNamespace | Self::Tool(_));
-        if in_lab() && needs_no_kvm {
-            return Some("not in the lab: does not use KVM".into());
-        }
-        match self {
-            Self::Nothing => None,
-            Self::Kvm => KVM.clone(),
-            Self::OwnKvm if in_lab() => Some("not in the lab: slow, and others cover it".into()),
-            Self::OwnKvm => KVM.clone(),
-            Self::MountNamespace => (!*MOUNT).then(|| "no root, or no unshare and setpriv".into()),
-            Self::Tool(name) => missing_tool(name),
-            Self::KvmAndTool(name) => Self::Kvm.missing().or_else(|| missing_tool(name)),
-            Self::Linux(files) => Self::Kvm.missing().or_else(|| crate::linux::missing(files)),
-            Self::LinuxAndTool(files, name) => {
-                Self::Linux(files).missing().or_else(|| missing_tool(name))
-            }
-        }
-    }
-}
-
-/// This program, to be started.
-pub fn tool(name: &str) -> Command {
-    Command::new(find_tool(name).unwrap_or_else(|| name.into()))
-}
-
-fn missing_tool(name: &str) -> Option<String> {
-    let missing = find_tool(name).is_none();
-    missing.then(|| format!("{name} is not installed"))
-}
-
-/// Looks beyond PATH where resources/install-test-tools does.
-fn find_tool(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin".into(), "/sbin".into()])
-        .map(|dir| dir.join(name))
-        .find(|path| path.is_file())
-}
-
-/// Why there is no usable /dev/kvm: in short, since each test that needs it says so.
-fn missing_kvm() -> Option<String> {
-    let reason = match vmm::kvm::open().err()? {
-        KvmError::Missing(error) | KvmError::NotPermitted(error) | KvmError::Open(error) => {
-            error.to_string()
-        }
-        other => other.to_string(),
-    };
-    Some(format!("no usable /dev/kvm: {reason}"))
-}
 
 /// A test by the name of what it promises; `body` fails by a panic.
 pub fn test(name: &str, needs: Needs, body: fn()) -> Trial {

@@ -5,7 +5,8 @@ use std::process::Command;
 
 use libtest_mimic::Trial;
 
-use crate::harness::{Ended, Needs, VMM, Vmm};
+use crate::harness::{Ended, VMM, Vmm};
+use crate::needs::Needs;
 
 pub fn tests() -> Vec<Trial> {
     let test = |name, body| crate::harness::test(name, Needs::MountNamespace, body);

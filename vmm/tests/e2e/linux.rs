@@ -9,7 +9,8 @@ use std::sync::LazyLock;
 use libtest_mimic::Trial;
 
 use crate::guests::without_pvh_note;
-use crate::harness::{Needs, Vmm, file, run_kernel, write_all};
+use crate::harness::{Vmm, file, run_kernel, write_all};
+use crate::needs::Needs;
 use crate::pty::Pty;
 
 pub fn tests() -> Vec<Trial> {
@@ -126,7 +127,7 @@ impl Script<'_> {
         let len = (script.len() + 1).next_multiple_of(512);
         let (_dir, path) = file("script", format!("{script:\n<len$}").as_bytes());
         let letter = char::from(b'a' + self.disks.len() as u8);
-        let cmdline = format!("{} script=/dev/vd{letter}", self.cmdline);
+        let cmdline = format!("panic=-1 script=/dev/vd{letter} {}", self.cmdline);
         let disk = format!("{},readonly=on", path.display());
         let vmm = boot_kernel(&self.kernel, &cmdline, &[self.disks, &[disk]].concat());
         let args = ["--cpus", self.cpus, "--memory", self.memory];

@@ -9,8 +9,9 @@ use libtest_mimic::Trial;
 use tempfile::TempDir;
 
 use crate::guests::NOTIFY_MODES;
-use crate::harness::{Needs, file, tool};
+use crate::harness::file;
 use crate::linux::{Script, boot, linux};
+use crate::needs::{Needs, tool};
 
 pub fn tests() -> Vec<Trial> {
     let test = crate::harness::test;

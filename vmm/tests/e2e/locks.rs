@@ -8,8 +8,9 @@ use libtest_mimic::Trial;
 use tempfile::TempDir;
 
 use crate::guests::{disk, run_on, start_on};
-use crate::harness::{Needs, Running, Vmm, file, tool};
+use crate::harness::{Running, Vmm, file};
 use crate::kernels::READY_AND_HALT;
+use crate::needs::{Needs, tool};
 
 pub fn tests() -> Vec<Trial> {
     let qemu_io = Needs::KvmAndTool("qemu-io");

@@ -22,6 +22,7 @@ mod linux;
 mod linux_disk;
 mod locks;
 mod memory;
+mod needs;
 mod pty;
 mod qemu;
 mod smp;

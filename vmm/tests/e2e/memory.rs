@@ -7,8 +7,9 @@ use std::process::Command;
 use libtest_mimic::Trial;
 
 use crate::guests::start_on;
-use crate::harness::{Needs, Vmm, file};
+use crate::harness::{Vmm, file};
 use crate::kernels::READY_AND_HALT;
+use crate::needs::Needs;
 
 pub fn tests() -> Vec<Trial> {
     let test = |name, body| crate::harness::test(name, Needs::Kvm, body);
@@ -20,6 +21,7 @@ pub fn tests() -> Vec<Trial> {
             "memory_of_our_guest_that_an_initrd_takes_is_told_and_not_used",
             initrd,
         ),
+        test("memory_begins_where_a_huge_page_can", huge_pages),
     ]
 }
 
@@ -85,4 +87,21 @@ fn untouched() {
         .parse()
         .unwrap();
     assert!(kib < 64 << 10, "{kib} KiB are resident");
+}
+
+fn huge_pages() {
+    // Not as long as anything else that is mapped.
+    const SIZE: u64 = 321 << 20;
+    let vmm = Vmm::with_kernel(READY_AND_HALT);
+    let size = SIZE.to_string();
+    let mut vmm = vmm.command(|c| _ = c.args(["--memory", &size])).spawn();
+    vmm.expect("R");
+    let maps = fs::read_to_string(vmm.proc("maps")).unwrap();
+    let ram = maps.lines().find_map(|line| {
+        let (start, end) = line.split(' ').next()?.split_once('-')?;
+        let start = u64::from_str_radix(start, 16).ok()?;
+        let end = u64::from_str_radix(end, 16).ok()?;
+        (end - start >= SIZE).then_some(start)
+    });
+    assert_eq!(ram.unwrap() % (2 << 20), 0, "{maps}");
 }

@@ -9,7 +9,8 @@ use elf::endian::LittleEndian;
 use libtest_mimic::Trial;
 
 use crate::guests::GUEST_ELF;
-use crate::harness::{Ended, Needs, Vmm, file, tool};
+use crate::harness::{Ended, Vmm, file};
+use crate::needs::{Needs, tool};
 
 const QEMU: &str = "qemu-system-x86_64";
 

@@ -8,8 +8,9 @@ use std::process::Command;
 use libtest_mimic::Trial;
 
 use crate::guests::{NOTIFY_MODES, start_on};
-use crate::harness::{Ended, Needs, Running, Vmm, file, run};
+use crate::harness::{Ended, Running, Vmm, file, run};
 use crate::kernels;
+use crate::needs::Needs;
 
 pub fn tests() -> Vec<Trial> {
     let test = |name, body| crate::harness::test(name, Needs::Kvm, body);

@@ -7,7 +7,8 @@ use libtest_mimic::Trial;
 use vmm::bench::progress::Silent;
 use vmm::bench::start::{self, StartOptions};
 
-use crate::harness::{Needs, VMM, Vmm};
+use crate::harness::{VMM, Vmm};
+use crate::needs::Needs;
 
 pub fn tests() -> Vec<Trial> {
     let test = |name, body| crate::harness::test(name, Needs::Kvm, body);

@@ -12,8 +12,9 @@ use vmm::kvm_stats::{KvmStats, KvmStatsError};
 use vmm::{kvm, memory};
 
 use crate::guests::{NOTIFY_MODES, disk, run_on, start_on};
-use crate::harness::{Needs, Vmm, file, pipe, run, wait_readable};
+use crate::harness::{Vmm, file, pipe, run, wait_readable};
 use crate::kernels;
+use crate::needs::Needs;
 
 pub fn tests() -> Vec<Trial> {
     let test = |name, body| crate::harness::test(name, Needs::Kvm, body);

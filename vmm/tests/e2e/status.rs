@@ -3,8 +3,9 @@
 use libtest_mimic::Trial;
 
 use crate::guests::run_on;
-use crate::harness::{Needs, Vmm, run_kernel};
+use crate::harness::{Vmm, run_kernel};
 use crate::kernels;
+use crate::needs::Needs;
 
 pub fn tests() -> Vec<Trial> {
     let test = |name, body| crate::harness::test(name, Needs::Kvm, body);
