@@ -61,11 +61,19 @@ fn clear_before(signal: c_int) {
 }
 
 /// The handler: as it is not set any more, the same signal once more ends the process when this
-/// returns.
+/// returns. A terminal that takes nothing does not hold up the end.
 extern "C" fn clear_and_end(signal: c_int) {
-    // SAFETY: `CLEAR` is as long as the call is told; both calls are async-signal-safe.
+    let mut stderr = libc::pollfd {
+        fd: libc::STDERR_FILENO,
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    // SAFETY: `stderr` is the one structure that the call is told of, and `CLEAR` as long as the
+    // other is; all calls are async-signal-safe.
     unsafe {
-        libc::write(libc::STDERR_FILENO, CLEAR.as_ptr().cast(), CLEAR.len());
+        if libc::poll(&raw mut stderr, 1, 0) == 1 {
+            libc::write(stderr.fd, CLEAR.as_ptr().cast(), CLEAR.len());
+        }
         libc::raise(signal);
     }
 }
