@@ -24,6 +24,9 @@ const MAX_COUNTERS: u32 = 4096;
 /// The longest name, in bytes, that a kernel is believed to give a counter.
 const MAX_NAME: u32 = 256;
 
+/// The most room, in bytes, that a kernel is believed to need for the values.
+const MAX_DATA: u32 = 1 << 20;
+
 /// Why there are no counters.
 #[derive(Debug, Error)]
 pub enum KvmStatsError {
@@ -154,6 +157,9 @@ impl Header {
             let histogram = [KVM_STATS_TYPE_LINEAR_HIST, KVM_STATS_TYPE_LOG_HIST].contains(&kind);
             if histogram || exponent_and_count >> 16 != 1 {
                 continue;
+            }
+            if offset > MAX_DATA {
+                return Err(KvmStatsError::Format("a value is too far away"));
             }
             let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
             let name = std::str::from_utf8(name);

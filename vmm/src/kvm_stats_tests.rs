@@ -73,6 +73,17 @@ fn a_name_that_is_not_text_is_refused() {
 }
 
 #[test]
+fn a_value_that_would_take_much_memory_to_reach_is_refused() {
+    let header = Header::parse(&header(48, 1)).unwrap();
+    let counters = |offset| header.counters(&descriptor(0, 1, offset, b"far"));
+    assert!(counters(MAX_DATA).is_ok());
+    assert!(matches!(
+        counters(MAX_DATA + 1),
+        Err(KvmStatsError::Format(_))
+    ));
+}
+
+#[test]
 fn values_are_read_at_their_offsets_and_none_beyond_the_end() {
     let mut data = vec![0; 24];
     data[8..16].copy_from_slice(&7_u64.to_ne_bytes());

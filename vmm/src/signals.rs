@@ -34,13 +34,12 @@ pub struct HeldSignals(OwnedFd);
 
 impl HeldSignals {
     /// Holds back each signal that would end the process. To be called by the thread that starts
-    /// all others: they do not get them either. A write beyond the limit of a file's size
-    /// (`ulimit -f`) fails from now on, without the signal that goes with it: it may be the guest's.
+    /// all others: they do not get them either. Does [`let_writes_fail`] too.
     ///
     /// # Errors
     /// Where a signal cannot be held back.
     pub fn hold() -> Result<Self, Error> {
-        ignore(SIGXFSZ).map_err(cannot("ignore SIGXFSZ"))?;
+        let_writes_fail()?;
         let mut wanted = Vec::new();
         // The first real-time signal is how a vCPU's thread is interrupted.
         for signal in ENDING.into_iter().chain(SIGRTMIN() + 1..=SIGRTMAX()) {
@@ -54,6 +53,19 @@ impl HeldSignals {
             .map(Self)
             .map_err(cannot("handle signals"))
     }
+}
+
+/// Lets a write beyond the limit of a file's size (`ulimit -f`), which may be the guest's, fail from
+/// now on without the signal that goes with it.
+///
+/// # Errors
+/// Where the signal cannot be ignored.
+pub fn let_writes_fail() -> Result<(), Error> {
+    // SAFETY: no code runs for a signal that is ignored.
+    if unsafe { libc::signal(SIGXFSZ, libc::SIG_IGN) } == libc::SIG_ERR {
+        return Err(cannot("ignore SIGXFSZ")(io::Error::last_os_error()));
+    }
+    Ok(())
 }
 
 /// The thread that waits for signals. Dropping this ends it.
@@ -151,15 +163,11 @@ fn next(signals: &OwnedFd, stop: &StopEvent) -> Option<i32> {
     }
 }
 
-fn ignore(signal: i32) -> io::Result<()> {
-    // SAFETY: no code runs for a signal that is ignored.
-    if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
-}
-
-fn is_ignored(signal: i32) -> io::Result<bool> {
+/// Whether nothing happens at `signal`.
+///
+/// # Errors
+/// Where there is no such signal.
+pub fn is_ignored(signal: i32) -> io::Result<bool> {
     let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: a null pointer for the new action changes nothing, and `action` is room for the
     // old one.

@@ -15,9 +15,6 @@ pub mod options;
 mod span;
 mod targets;
 
-use std::time::Duration;
-
-use spec::bench::{Command, Kind};
 use spec::block::SECTOR_SIZE;
 
 use cell::Measurement;
@@ -33,13 +30,11 @@ use super::host_io::Limit;
 use super::machine::{Machine, MachineOptions};
 use super::progress::Progress;
 use super::report::{self, Target};
+use super::tsc;
 use crate::config::Notify;
 
 /// How many rounds are timed. One more, the first, is for warming up, and for counting.
 const ROUNDS: u32 = 5;
-/// How long the TSC is compared with the clock of the host at least, and how long that may take.
-const CLOCK_TIME: Duration = Duration::from_millis(50);
-const CLOCK_LIMIT: Duration = Duration::from_secs(10);
 /// RAM of a machine besides the data of its requests, in bytes.
 const MEMORY: u64 = 128 << 20;
 
@@ -69,7 +64,7 @@ struct Round {
 /// The disk cannot be used, or no cell can be measured. What goes wrong in one is said in its place.
 pub fn measure(plan: &Plan, progress: &mut dyn Progress) -> Result<Measured, BenchError> {
     let disk = Disk::open(plan)?;
-    let tsc_khz = tsc_khz(&mut Floor::start(&MachineOptions::default())?)?;
+    let tsc_khz = tsc::khz(&mut Floor::start(&MachineOptions::default())?)?;
     let mut cells: Vec<Measurement> = plan.cells.iter().copied().map(Measurement::new).collect();
     let mut floors = Floors::new(plan);
     let mut span = NotifySpan::of(plan, &disk)?;
@@ -124,30 +119,6 @@ pub fn measure(plan: &Plan, progress: &mut dyn Progress) -> Result<Measured, Ben
     })
 }
 
-/// Frequency of the TSC of a guest such as that of `floor`, in kHz: KVM's figure, or one by the
-/// clock of the host where KVM has none.
-fn tsc_khz(floor: &mut Floor) -> Result<u32, BenchError> {
-    match floor.tsc_khz() {
-        Some(khz) => Ok(khz),
-        None => tsc_khz_by_clock(floor),
-    }
-}
-
-fn tsc_khz_by_clock(floor: &mut Floor) -> Result<u32, BenchError> {
-    let mut command = Command {
-        kind: Kind::Empty as u64,
-        iterations: 1000,
-        ..Command::default()
-    };
-    loop {
-        let done = floor.perform(&command, CLOCK_LIMIT)?;
-        if done.wall >= CLOCK_TIME {
-            return Ok((done.outcome.ticks as f64 / done.wall.as_secs_f64() / 1e3) as u32);
-        }
-        command.iterations = command.iterations.saturating_mul(4);
-    }
-}
-
 /// The machine of a round and notify mode, and the next one where it is lost.
 struct Machines {
     options: MachineOptions,
@@ -188,25 +159,5 @@ impl Machines {
     fn lost(&mut self, error: &BenchError) -> String {
         self.current = None;
         error.to_string()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kvm;
-
-    #[test]
-    fn the_tsc_is_as_fast_by_the_clock_as_by_kvm() {
-        if let Err(error) = kvm::open() {
-            println!("no KVM: {error}");
-            return;
-        }
-        let mut floor = Floor::start(&MachineOptions::default()).unwrap();
-        let by_clock = f64::from(tsc_khz_by_clock(&mut floor).unwrap());
-        let Some(khz) = floor.tsc_khz() else { return };
-        // What is not in the guest, on a busy host, makes the TSC look slow.
-        let ratio = by_clock / f64::from(khz);
-        assert!((0.5..1.01).contains(&ratio), "{ratio}");
     }
 }

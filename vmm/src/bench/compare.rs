@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::figures::{Figure, Value, figures};
 use super::format::{digits, mib, percent, time};
-use super::report::{Report, Series};
+use super::report::{Host, Report, Series};
 use super::series::{median, quantile};
 use super::tables::Table;
 use super::text::{draw, prose};
@@ -21,6 +21,8 @@ const FEWEST: usize = 5;
 /// What differs between a report A and a report B.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
+    /// What differs between the machines that were measured: the fact, A's and B's.
+    pub machines: Vec<(String, String, String)>,
     /// The figures that are in both.
     pub differences: Vec<Difference>,
     /// Names of figures that only A has.
@@ -82,10 +84,19 @@ pub fn compare(a: &Report, b: &Report) -> Comparison {
         }
     }
     Comparison {
+        machines: machines(&a.host, &b.host),
         differences,
         only_a: missing(&in_a, &in_b),
         only_b: missing(&in_b, &in_a),
     }
+}
+
+/// The facts that both machines tell of themselves, and differently; the load always differs.
+fn machines(a: &Host, b: &Host) -> Vec<(String, String, String)> {
+    let in_b = |name: &String| b.facts.iter().find(|(other, _)| other == name);
+    let facts = a.facts.iter().filter(|(name, _)| name != "Load average");
+    let both = facts.filter_map(|(name, a)| Some((name.clone(), a.clone(), in_b(name)?.1.clone())));
+    both.filter(|(_, a, b)| a != b).collect()
 }
 
 fn key<'a>(figure: &'a Figure<'_>) -> (&'a str, &'a str, &'a str) {
@@ -163,10 +174,18 @@ fn drawn(samples: &[f64], rng: &mut Rng) -> f64 {
 }
 
 impl Comparison {
-    /// The comparison as text: a table for each part, what is in one report alone, and a summary.
+    /// The comparison as text: how the machines differ, a table for each part, what is in one report
+    /// alone, and a summary.
     #[must_use]
     pub fn text(&self) -> String {
         let mut out = String::new();
+        for (name, a, b) in &self.machines {
+            prose(
+                &mut out,
+                "",
+                &format!("The machines differ in {name}: A {a}; B {b}."),
+            );
+        }
         let mut sections: Vec<&str> = self.differences.iter().map(|d| &*d.section).collect();
         sections.dedup();
         for section in sections {

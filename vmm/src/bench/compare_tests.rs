@@ -111,3 +111,15 @@ fn nothing_is_divided_by_zero() {
     assert_eq!((found.percent, found.ci95), (None, None));
     assert_eq!(found.verdict, Verdict::Unknown);
 }
+
+#[test]
+fn another_machine_is_told_of_and_another_load_is_not() {
+    let (mut a, mut b) = (sample::report(), sample::report());
+    a.host.facts.push(("Load average".into(), "0.1".into()));
+    b.host.facts.push(("Load average".into(), "9.9".into()));
+    assert!(compare(&a, &b).machines.is_empty());
+    b.host.facts[1].1 = "kvm_intel".into();
+    let text = compare(&a, &b).text();
+    let expected = "The machines differ in KVM module: A kvm_amd, nested; B kvm_intel.\n";
+    assert!(text.starts_with(expected), "{text}");
+}

@@ -94,22 +94,17 @@ fn guest_time(stat: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
     #[test]
     fn work_in_user_space_is_counted_as_such() {
-        let (before, start) = (CpuTime::now().unwrap(), Instant::now());
-        while start.elapsed() < Duration::from_millis(100) {
+        let before = CpuTime::now().unwrap();
+        let mut time = CpuTime::default();
+        // However long it takes to get the CPU for that.
+        while time.user < Duration::from_millis(5) {
             std::hint::spin_loop();
+            time = CpuTime::now().unwrap().since(before);
         }
-        let time = CpuTime::now().unwrap().since(before);
-        // Other tests may run, and others may have the CPU.
-        assert!(
-            time.user + time.system > Duration::from_millis(5),
-            "{time:?}"
-        );
         assert_eq!(CpuTime::default().since(time), CpuTime::default());
     }
 

@@ -7,7 +7,7 @@ use std::thread;
 use super::error::BenchError;
 use super::kinds::{self, ONE_CPU, TWO_CPUS};
 use super::progress::Progress;
-use super::report::{ExitCost, Exits, Series, Summary, Target};
+use super::report::{ExitCost, Exits, Series, Target};
 use super::sampler::{Bench, impossible};
 
 pub use super::sampler::ExitsOptions;
@@ -69,7 +69,7 @@ pub fn targets(exits: &Exits) -> Vec<Target> {
         let cost = cost(exits, name)?;
         Some(Target {
             name: format!("{name}, against the floor"),
-            value: paired_ratio(&cost.vmm.samples, &cost.floor.samples),
+            value: cost.vmm.ratio(&cost.floor)?.summary.median,
             limit: 1.03,
             unit: String::new(),
             from: "Median, over all rounds, of the time in a machine of this VMM divided by that \
@@ -91,13 +91,6 @@ pub fn floor_doorbell(exits: &Exits) -> Option<&Series> {
 fn cost<'e>(exits: &'e Exits, name: &str) -> Option<&'e ExitCost> {
     let kind = exits.kinds.iter().find(|kind| kind.name == name)?;
     kind.cost.as_ref().ok()
-}
-
-/// Median of the ratios of samples of the same round. What slows down the host for longer than a
-/// round is in both of them and cancels out, and what meets one alone is an outlier.
-fn paired_ratio(samples: &[f64], floor: &[f64]) -> f64 {
-    let ratios: Vec<f64> = samples.iter().zip(floor).map(|(a, b)| a / b).collect();
-    Summary::of(&ratios).median
 }
 
 #[cfg(test)]

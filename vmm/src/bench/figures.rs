@@ -92,7 +92,7 @@ fn of_exits<'a>(figures: &mut Vec<Figure<'a>>, exits: &'a Exits) {
         };
         named.series("vmm", "ns", &cost.vmm);
         named.series("floor", "ns", &cost.floor);
-        if let Some(ratio) = ratio(&cost.vmm, &cost.floor) {
+        if let Some(ratio) = cost.vmm.ratio(&cost.floor) {
             named.push("vmm by floor", "", Value::Series(Cow::Owned(ratio)));
         }
         named.series("with stats", "ns", &cost.with_stats);
@@ -105,15 +105,6 @@ fn of_exits<'a>(figures: &mut Vec<Figure<'a>>, exits: &'a Exits) {
             named.number("exits counted by kvm", "", count);
         }
     }
-}
-
-/// Each of `these` by that of `those` that was measured beside it, where that makes sense: what
-/// disturbs the machine disturbs both.
-fn ratio(these: &Series, those: &Series) -> Option<Series> {
-    let (these, those) = (&these.samples, &those.samples);
-    let sound = these.len() == those.len() && those.iter().all(|&base| base > 0.0);
-    let ratios = || these.iter().zip(those).map(|(value, base)| value / base);
-    sound.then(|| Series::new(ratios().collect()))
 }
 
 fn of_block<'a>(figures: &mut Vec<Figure<'a>>, block: &'a Block) {
@@ -174,7 +165,7 @@ fn of_start<'a>(figures: &mut Vec<Figure<'a>>, start: &'a Start) {
     };
     named.series("vmm", "ns", &start.vmm);
     named.series("floor", "ns", &start.floor);
-    if let Some(ratio) = ratio(&start.vmm, &start.floor) {
+    if let Some(ratio) = start.vmm.ratio(&start.floor) {
         named.push("vmm by floor", "", Value::Series(Cow::Owned(ratio)));
     }
     named.series("exec alone", "ns", &start.exec);

@@ -63,14 +63,10 @@ pub fn count(value: f64) -> String {
     format!("{value:.3}")
 }
 
-/// What `value` is beyond `base`, in per cent, with its sign; nothing where that makes no sense.
+/// What a `ratio` is beyond 1, in per cent, with its sign.
 #[must_use]
-pub fn beyond(value: f64, base: f64) -> String {
-    if base > 0.0 {
-        percent((value / base - 1.0) * 100.0)
-    } else {
-        String::new()
-    }
+pub fn beyond(ratio: f64) -> String {
+    percent((ratio - 1.0) * 100.0)
 }
 
 /// A difference in per cent, with its sign.

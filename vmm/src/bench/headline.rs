@@ -1,6 +1,6 @@
 //! A report in a few sentences: what this VMM costs above the floor.
 
-use super::format::{digits, percent, size, time};
+use super::format::{beyond, digits, size, time};
 use super::report::{BlockCell, ExitCost, ExitKind, Handled, Report};
 
 /// The sentences, the most important first.
@@ -21,27 +21,22 @@ fn exits(report: &Report) -> Option<String> {
         .filter_map(|kind| Some((kind, kind.cost.as_ref().ok()?)))
         // Those that are timed one by one wait for an interrupt too.
         .filter(|(_, cost)| cost.per_sample > 1)
-        .map(|(kind, cost)| (kind, cost, above(cost)))
+        .filter_map(|(kind, cost)| Some((kind, cost, cost.vmm.ratio(&cost.floor)?.summary.median)))
         .collect();
     handled.sort_by(|(.., a), (.., b)| a.total_cmp(b));
     let (least, most) = (handled.first()?.2, handled.last()?.2);
-    let (kind, cost, percents) = handled.get(handled.len() / 2)?;
+    let (kind, cost, ratio) = handled.get(handled.len() / 2)?;
     Some(format!(
-        "An exit to user space ({}) takes {}: {} above the floor of {}, {}. Of {} kinds handled \
-         there, the least is {}, the most {} above the floor.",
+        "An exit to user space ({}) takes {}, {} against the floor's {} in the same rounds. Of {} \
+         kinds handled there, the least is {}, the most {}.",
         kind.name,
         time(cost.vmm.summary.median),
-        time(cost.vmm.summary.median - cost.floor.summary.median),
+        beyond(*ratio),
         time(cost.floor.summary.median),
-        percent(*percents),
         handled.len(),
-        percent(least),
-        percent(most),
+        beyond(least),
+        beyond(most),
     ))
-}
-
-fn above(cost: &ExitCost) -> f64 {
-    (cost.vmm.summary.median / cost.floor.summary.median - 1.0) * 100.0
 }
 
 /// The slowest and the fastest way to do the same I/O.
@@ -60,10 +55,11 @@ fn block(report: &Report) -> Option<String> {
     let (slow, fast) = (alike.first()?, alike.last()?);
     let way = |(cell, iops): &(&BlockCell, f64)| {
         format!(
-            "{} requests/s (notify={}, depth {})",
+            "{} requests/s (notify={}, depth {}, waiting by {})",
             digits(*iops),
             cell.notify,
-            cell.depth
+            cell.depth,
+            cell.wait
         )
     };
     Some(format!(

@@ -77,9 +77,6 @@ pub fn page(report: &Report) -> Result<String, PlotError> {
                     section {
                         h2 { "The machine" }
                         dl { @for (name, fact) in &report.host.facts { dt { (name) } dd { (fact) } } }
-                        @if let Some(block) = &report.block {
-                            p.muted { "Disk for block I/O: " (block.disk) "." }
-                        }
                     }
                 }
             }

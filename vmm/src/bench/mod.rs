@@ -37,6 +37,7 @@ pub mod start;
 pub mod tables;
 pub mod text;
 pub mod transcript;
+pub mod tsc;
 pub mod worker;
 
 pub use run::{Measurement, Outputs, Request, run};

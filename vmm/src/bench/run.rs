@@ -20,6 +20,7 @@ use super::start::StartOptions;
 use super::text::text;
 use super::worker::{self, WorkerError};
 use super::{block, exits, start};
+use crate::signals;
 use thiserror::Error;
 
 /// What a few instructions of arithmetic take at least where they are emulated, in nanoseconds.
@@ -90,6 +91,9 @@ pub enum RunError {
     /// A file is not as it has to be.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The process cannot be prepared.
+    #[error(transparent)]
+    Process(#[from] crate::error::Error),
     /// Threads cannot be pinned.
     #[error(transparent)]
     Pin(#[from] PinError),
@@ -110,17 +114,20 @@ pub enum RunError {
 /// Does what `request` says, and shows what came of it on `out`.
 ///
 /// # Errors
-/// See [`RunError`]. Where only a part could not be measured, the rest is shown and kept first.
+/// See [`RunError`]; of several, the first. Where only a part could not be measured, shown or kept,
+/// all others are first.
 pub fn run(request: &Request, out: &mut dyn Write) -> Result<(), RunError> {
     match request {
         Request::Measure(measurement) => {
+            signals::let_writes_fail()?;
             measurement.outputs.check()?;
             let (report, error) = measurement.measure()?;
+            let mut results = vec![error.map_or(Ok(()), Err)];
             if report.has_figures() {
-                measurement.outputs.write(&report)?;
-                show(out, &text(&report))?;
+                results.push(show(out, &text(&report)));
+                results.push(measurement.outputs.write(&report));
             }
-            error.map_or(Ok(()), Err)
+            results.into_iter().collect()
         }
         Request::Compare { a, b, json } => {
             if let Some(path) = json {
@@ -150,17 +157,18 @@ impl Outputs {
             .try_for_each(|path| files::check(path))
     }
 
+    /// Writes each, whatever becomes of the others.
     fn write(&self, report: &Report) -> Result<(), RunError> {
-        if let Some(path) = &self.json {
-            files::write(path, &files::json(report)?)?;
-        }
-        if let Some(path) = &self.csv {
-            files::write(path, &csv(report)?)?;
-        }
-        if let Some(path) = &self.html {
-            files::write(path, page(report)?.as_bytes())?;
-        }
-        Ok(())
+        let keep = |path: &Option<PathBuf>, content: &dyn Fn() -> Result<Vec<u8>, RunError>| {
+            let Some(path) = path else { return Ok(()) };
+            Ok(files::write(path, &content()?)?)
+        };
+        let results = [
+            keep(&self.json, &|| Ok(files::json(report)?)),
+            keep(&self.csv, &|| Ok(csv(report)?)),
+            keep(&self.html, &|| Ok(page(report)?.into_bytes())),
+        ];
+        results.into_iter().collect()
     }
 }
 
@@ -190,7 +198,7 @@ impl Measurement {
             report.host.facts.push(("Pinning".into(), fact));
         }
         let before = system.stolen();
-        let bar = &mut Bar::default();
+        let bar = &mut Bar::on_stderr();
         let parts = [
             self.measure_exits(pin, &mut report, bar),
             self.measure_block(pin, &mut report, bar),

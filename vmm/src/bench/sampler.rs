@@ -14,6 +14,7 @@ use super::kinds::{EMPTY, Subject, Timing};
 use super::machine::{Machine, MachineOptions};
 use super::probe::{LIMIT, Probe, SETTLE};
 use super::report::{ExitCost, ExitCounts, ExitKind, Handled, Series, Summary};
+use super::tsc;
 
 /// How exits are measured.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,8 +43,6 @@ const ROUNDS_MIN: usize = 10;
 const TIME_PER_KIND: Duration = Duration::from_millis(900);
 /// How many commands without an operation are done, to know what they come to.
 const IDLE_COMMANDS: u64 = 4;
-/// How long the frequency of the TSC is measured.
-const TSC_TIME: Duration = Duration::from_millis(100);
 
 /// The machines that samples are taken from by turns, in the order of their numbers.
 struct Machines {
@@ -144,7 +143,7 @@ impl Bench {
         };
         let turn = Probe::new(&bench.machine).attempt(&EMPTY)?;
         let turn = turn.map_err(BenchError::Unsupported)?;
-        bench.tsc_khz_by_clock = bench.tsc_khz_by_clock(turn)?;
+        bench.tsc_khz_by_clock = tsc::khz_by_clock(&mut bench.machines.floor)?;
         bench.tsc_khz = bench
             .machines
             .floor
@@ -154,14 +153,6 @@ impl Bench {
         let (samples, _) = bench.samples(&EMPTY, iterations)?;
         bench.empty = samples.map(|samples| samples.median());
         Ok(bench)
-    }
-
-    /// How fast the guest's TSC counts while it does turns of the empty loop that take `turn` each.
-    fn tsc_khz_by_clock(&mut self, turn: Duration) -> Result<u32, BenchError> {
-        let command = command(&EMPTY, iterations(&EMPTY, turn, TSC_TIME));
-        let performed = self.machines.floor.perform(&command, LIMIT)?;
-        let khz = performed.outcome.ticks as f64 / performed.wall.as_secs_f64() / 1e3;
-        Ok(khz as u32)
     }
 
     /// Measures `subject`. Why it cannot be measured is in what is returned.

@@ -10,6 +10,26 @@ impl Series {
         let summary = Summary::of(&samples);
         Self { samples, summary }
     }
+
+    /// Each sample by that of `base` that was taken beside it, where that makes sense: what slows the
+    /// host down for longer than both take is in both, and cancels out.
+    #[must_use]
+    pub fn ratio(&self, base: &Self) -> Option<Self> {
+        let sound = base.samples.iter().all(|&base| base > 0.0);
+        sound.then(|| self.beside(base, |value, base| value / base))?
+    }
+
+    /// By how much each sample is above that of `base` that was taken beside it.
+    #[must_use]
+    pub fn difference(&self, base: &Self) -> Option<Self> {
+        self.beside(base, |value, base| value - base)
+    }
+
+    fn beside(&self, base: &Self, of: fn(f64, f64) -> f64) -> Option<Self> {
+        let pairs = self.samples.iter().zip(&base.samples);
+        let all = self.samples.len() == base.samples.len();
+        all.then(|| Self::new(pairs.map(|(&value, &base)| of(value, base)).collect()))
+    }
 }
 
 impl Summary {

@@ -21,6 +21,21 @@ fn figures_of_a_known_series() {
 }
 
 #[test]
+fn a_host_that_slows_down_for_some_rounds_changes_neither_ratio_nor_difference() {
+    let floor = Series::new(vec![100.0, 100.0, 900.0, 900.0, 100.0]);
+    let series = Series::new(vec![102.0, 102.0, 918.0, 902.0, 500.0]);
+    let ratio = series.ratio(&floor).unwrap();
+    assert!(near(ratio.summary.median, 1.02, 1e-9));
+    assert!(near(
+        series.difference(&floor).unwrap().summary.median,
+        2.0,
+        1e-9
+    ));
+    assert_eq!(series.ratio(&Series::new(vec![100.0])), None, "no pairs");
+    assert_eq!(series.ratio(&Series::new(vec![0.0; 5])), None);
+}
+
+#[test]
 fn no_samples_and_one_sample_have_figures_too() {
     assert_eq!(Series::new(vec![]).summary, Summary::default());
     let one = Summary::of(&[7.5]);

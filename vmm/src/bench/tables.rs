@@ -1,10 +1,11 @@
 //! What a report's tables hold, cell by cell, as text. How they are drawn is for `text.rs` and
 //! `html.rs`.
 
-use super::format::{beyond, count, digits, mib, share, size, time};
+mod exits;
+
+use super::format::{count, digits, mib, share, size, time};
 use super::report::{
-    Block, BlockCell, BlockFigures, ExitCost, ExitKind, Exits, Handled, Report, Series, Start,
-    Summary, Target, Throughput,
+    Block, BlockCell, BlockFigures, Report, Series, Start, Summary, Target, Throughput,
 };
 
 /// A table.
@@ -22,8 +23,6 @@ pub struct Table {
 
 /// Stands for what has not been measured.
 const NONE: &str = "-";
-/// How far two counts of the same exits may be apart, for one operation.
-const SAME_COUNT: f64 = 0.01;
 const MIB: f64 = (1 << 20) as f64;
 
 /// The tables of `report`, the targets' the last.
@@ -31,13 +30,16 @@ const MIB: f64 = (1 << 20) as f64;
 pub fn tables(report: &Report) -> Vec<Table> {
     let mut tables = Vec::new();
     if let Some(exits) = &report.exits {
-        tables.extend([exit_times(exits), exit_counts(exits)]);
+        tables.extend([exits::times(exits), exits::counts(exits)]);
     }
     if let Some(block) = &report.block {
         for group in groups(block) {
             tables.extend([block_rates(&group), block_costs(&group)]);
         }
         if let Some(last) = tables.last_mut() {
+            let (disk, used) = (&block.disk, size(block.size));
+            last.notes
+                .push(format!("The disk: {disk}, of which {used} are used."));
             last.notes.extend(block.notes.iter().cloned());
         }
     }
@@ -48,104 +50,6 @@ pub fn tables(report: &Report) -> Vec<Table> {
         tables.push(targets(&report.targets));
     }
     tables
-}
-
-fn exit_times(exits: &Exits) -> Table {
-    let row = |(kind, cost): (&ExitKind, &ExitCost)| {
-        let (vmm, floor) = (cost.vmm.summary, cost.floor.summary);
-        vec![
-            kind.name.clone(),
-            time(vmm.median),
-            time(vmm.min),
-            time(vmm.p99),
-            mean(&cost.vmm),
-            time(floor.median),
-            time(vmm.median - floor.median),
-            beyond(vmm.median, floor.median),
-        ]
-    };
-    Table {
-        title: "Exits: time of one operation, as the guest sees it".into(),
-        head: head(&[
-            "operation",
-            "median",
-            "min",
-            "p99",
-            "mean ± 95 %",
-            "floor",
-            "above",
-            "",
-        ]),
-        rows: measured(exits).map(row).collect(),
-        notes: exits
-            .kinds
-            .iter()
-            .filter_map(|kind| Some(format!("{}: {}", kind.name, kind.cost.as_ref().err()?)))
-            .collect(),
-    }
-}
-
-fn exit_counts(exits: &Exits) -> Table {
-    let row = |(kind, cost): (&ExitKind, &ExitCost)| {
-        let cycles = cost.vmm.summary.median * f64::from(exits.tsc_khz) / 1e6;
-        let mark = if disagree(cost) { " !" } else { "" };
-        vec![
-            format!("{}{mark}", kind.name),
-            handled_by(kind.handled).into(),
-            digits(cycles),
-            time(cost.with_stats.summary.median),
-            time(cost.cpu.summary.median),
-            count(cost.exits.vmm),
-            cost.exits.kernel_to_user.map_or(NONE.into(), count),
-            cost.exits.kernel.map_or(NONE.into(), count),
-        ]
-    };
-    let difference = |(kind, cost): (&ExitKind, &ExitCost)| {
-        let counted = cost.exits.kernel_to_user.filter(|_| disagree(cost))?;
-        Some(format!(
-            "! {}: this VMM counts {} exits for one operation, KVM counts {} to user space.",
-            kind.name,
-            count(cost.exits.vmm),
-            count(counted)
-        ))
-    };
-    Table {
-        title:
-            "Exits: where one is handled, and how many to user space this VMM and KVM count for it"
-                .into(),
-        head: head(&[
-            "operation",
-            "handled by",
-            "TSC cycles",
-            "--stats",
-            "CPU time",
-            "exits",
-            "by KVM",
-            "all by KVM",
-        ]),
-        rows: measured(exits).map(row).collect(),
-        notes: measured(exits).filter_map(difference).collect(),
-    }
-}
-
-/// The kinds that have been measured, each with its cost.
-fn measured(exits: &Exits) -> impl Iterator<Item = (&ExitKind, &ExitCost)> {
-    let kinds = exits.kinds.iter();
-    kinds.filter_map(|kind| Some((kind, kind.cost.as_ref().ok()?)))
-}
-
-/// Whether this VMM and KVM count different numbers of the same exits.
-fn disagree(cost: &ExitCost) -> bool {
-    let counted = cost.exits.kernel_to_user;
-    counted.is_some_and(|counted| (counted - cost.exits.vmm).abs() > SAME_COUNT)
-}
-
-fn handled_by(handled: Handled) -> &'static str {
-    match handled {
-        Handled::Guest => "no exit",
-        Handled::Kernel => "kernel",
-        Handled::User => "user space",
-    }
 }
 
 /// Cells that differ only in the notify mode and the depth.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::headline::headline;
-use super::report::Report;
+use super::report::{Host, Report};
 use super::tables::{Table, tables};
 
 /// The most columns of a line of prose.
@@ -16,6 +16,9 @@ pub fn text(report: &Report) -> String {
     for sentence in headline(report) {
         prose(&mut out, "", &sentence);
     }
+    if let Some(machine) = machine(&report.host) {
+        prose(&mut out, "", &machine);
+    }
     for table in tables(report) {
         out.push('\n');
         out.push_str(&draw(&table));
@@ -27,6 +30,17 @@ pub fn text(report: &Report) -> String {
         }
     }
     out
+}
+
+/// The machine in a few words; all that is known of it is in the page and in the JSON.
+fn machine(host: &Host) -> Option<String> {
+    const TELLING: [&str; 6] = ["CPU", "CPUs", "Kernel", "KVM module", "Governor", "Pinning"];
+    let facts = host.facts.iter();
+    let telling = facts.filter(|(name, _)| TELLING.contains(&name.as_str()));
+    let telling: Vec<String> = telling
+        .map(|(name, fact)| format!("{name} {fact}"))
+        .collect();
+    (!telling.is_empty()).then(|| format!("Machine: {}.", telling.join("; ")))
 }
 
 /// `table` as text: the first column to the left, all others to the right.

@@ -1,3 +1,4 @@
+use super::super::report::Handled;
 use super::super::sample;
 use super::*;
 
@@ -14,7 +15,8 @@ fn everything_is_there() {
     let text = text(&sample::report());
     for part in [
         // What is above the floor, in the headline and in the table.
-        "takes 7.48 us: 180 ns above the floor of 7.30 us, +2.5 %.",
+        "takes 7.48 us, +2.5 % against the floor's 7.30 us",
+        "Machine: CPU Imaginary <CPU> & \"Friends\" @ 3.00GHz; KVM module kvm_amd, nested.",
         "\n  mmio write                  7.48 us  7.41 us  7.55 us  7.48 us ±0.3 %  7.30 us    180 ns  +2.5 %\n",
         "hypercall: the guest's console said",
         "! mmio write: this VMM counts 1.000 exits for one operation, KVM counts 1.250",
@@ -52,6 +54,7 @@ fn columns_are_aligned() {
 #[test]
 fn a_report_of_nothing_is_no_text() {
     let report = Report {
+        host: Host::default(),
         warnings: vec![],
         exits: None,
         block: None,
@@ -60,4 +63,22 @@ fn a_report_of_nothing_is_no_text() {
         ..sample::report()
     };
     assert_eq!(text(&report), "");
+}
+
+#[test]
+fn exits_that_kvm_does_not_count_are_told_of_together() {
+    let mut report = sample::report();
+    for kind in &mut report.exits.as_mut().unwrap().kinds {
+        if let (true, Ok(cost)) = (kind.handled == Handled::User, &mut kind.cost) {
+            cost.exits.kernel_to_user = Some(0.0);
+        }
+    }
+    let text = text(&report).replace("\n ", "");
+    for part in [
+        "Handled by the kernel without an exit that it counts: cpuid, ipi to halted cpu and back.",
+        "! pio out, mmio write: KVM_RUN returned, and the counters",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+    assert_eq!(text.matches("! mmio write:").count(), 0);
 }

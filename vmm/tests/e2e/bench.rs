@@ -1,9 +1,12 @@
 //! `vmm bench`: what it refuses, what it keeps in files, and that all of it can be measured here.
 
 use std::fs;
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
 use libtest_mimic::Trial;
+use rustix::process::Resource;
 use vmm::bench::files;
 use vmm::bench::report::{
     ExitCost, ExitCounts, ExitKind, Exits, FORMAT, Handled, Host, Report, Series,
@@ -47,6 +50,16 @@ pub fn tests() -> Vec<Trial> {
             progress,
         ),
         test(
+            "bench_that_is_interrupted_leaves_nothing_on_the_terminal",
+            Needs::Kvm,
+            interrupted,
+        ),
+        test(
+            "bench_blk_without_room_for_its_file_says_so_before_it_writes",
+            Needs::Nothing,
+            no_room,
+        ),
+        test(
             "bench_blk_measures_what_it_is_asked_for",
             Needs::Kvm,
             block_io,
@@ -74,7 +87,7 @@ fn unwritable() {
     for option in ["--json", "--csv", "--html"] {
         let ended = run(["bench".as_ref(), option.as_ref(), place.as_os_str()]);
         assert_eq!(ended.code(), 125);
-        let start = format!("cannot write {}: ", place.display());
+        let start = format!("cannot write {}: No such file", place.display());
         assert!(ended.message().starts_with(&start), "{}", ended.stderr);
         assert_eq!(ended.stdout, b"");
     }
@@ -199,7 +212,7 @@ fn everything() {
 
     let report = files::read(&json).unwrap();
     let exits = report.exits.unwrap();
-    for name in ["cpuid", "pio out", "mmio write", "mmio read"] {
+    for name in ["pio out", "mmio write", "mmio read"] {
         let kind = exits.kinds.iter().find(|kind| kind.name == name).unwrap();
         let cost = kind.cost.as_ref().unwrap();
         for series in [&cost.vmm, &cost.floor, &cost.with_stats] {
@@ -240,6 +253,41 @@ fn progress() {
     pty.expect("alu");
     pty.expect("ipi");
     assert_eq!(running.wait().code(), 0);
+}
+
+fn interrupted() {
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        let mut pty = Pty::new();
+        let running = Vmm::new(["bench", "exits"])
+            .command(|command| {
+                command.stderr(pty.terminal());
+            })
+            .spawn();
+        pty.expect("exits [");
+        running.signal(signal);
+        assert_eq!(running.wait().status.signal(), Some(signal));
+        fs::File::from(pty.terminal()).write_all(b"$ ").unwrap();
+        pty.expect("\r\x1b[K$ ");
+    }
+}
+
+/// Neither the file system nor the limit of a file's size.
+fn no_room() {
+    let ended = run(["bench", "blk", "--size=1000000T"]);
+    assert_eq!(ended.code(), 125);
+    assert!(
+        ended.message().contains("No space left"),
+        "{}",
+        ended.stderr
+    );
+    let vmm = Vmm::new(["bench", "blk", "--size=1M"]).limit(Resource::Fsize, 1 << 10);
+    let ended = vmm.spawn().wait();
+    assert_eq!(ended.code(), 125);
+    assert!(
+        ended.message().contains("File too large"),
+        "{}",
+        ended.stderr
+    );
 }
 
 fn block_io() {

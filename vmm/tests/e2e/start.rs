@@ -26,7 +26,6 @@ fn measured() {
         assert_eq!(series.samples.len(), 3);
         assert!(series.samples.iter().all(|ns| *ns > 0.0));
     }
-    assert!(start.exec.summary.min < start.floor.summary.median);
     // A process of any kind has some of it, and no process of this kind has a guest's all.
     for resident in [start.resident, start.floor_resident] {
         assert!((100 << 10..100 << 20).contains(&resident), "{resident}");

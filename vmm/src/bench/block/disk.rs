@@ -82,6 +82,7 @@ impl Disk {
         let dir = std::env::temp_dir();
         let file = tempfile::tempfile_in(&dir)
             .and_then(|mut file| {
+                check_room(&file, size)?;
                 fill(&mut file, size)?;
                 Ok(file)
             })
@@ -154,6 +155,16 @@ impl Disk {
         let _lock = FileBackend::open(&self.path, !self.writes)?;
         Ok(use_it(&self.file))
     }
+}
+
+/// Whether there is room for `size` bytes in `file`, before others find that there is none left.
+fn check_room(file: &File, size: u64) -> io::Result<()> {
+    let room = rustix::fs::fstatvfs(file)?;
+    // A file system without blocks has no limit that it knows of.
+    if room.f_blocks > 0 && room.f_bavail.saturating_mul(room.f_frsize) < size {
+        return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+    }
+    Ok(())
 }
 
 /// Writes `size` bytes that no file system can leave out, and waits until they are on the disk: what

@@ -1,8 +1,7 @@
 //! What the figures of block I/O were to reach. Of a matrix without the cells that a target is about
 //! there is none.
 
-use super::super::report::{BlockFigures, Target};
-use super::super::series::median;
+use super::super::report::{BlockFigures, Series, Target};
 use super::cell::Measurement;
 use super::options::Wait;
 use super::span::NotifySpan;
@@ -60,27 +59,22 @@ fn at_depth(cells: &[Measurement], notify: Notify, wait: Wait) -> Option<(String
 }
 
 fn notify_span(span: &NotifySpan) -> Option<Target> {
-    let rounds = span.spans.iter().zip(&span.floors);
-    let ratios: Vec<f64> = rounds.map(|(span, floor)| span / floor).collect();
-    if span.failure.is_some() || ratios.is_empty() {
+    let series = |rounds: &[f64]| Series::new(rounds.to_vec());
+    let (spans, floors) = (series(&span.spans), series(&span.floors));
+    let ratio = spans.ratio(&floors)?;
+    if span.failure.is_some() || ratio.samples.is_empty() {
         return None;
     }
-    let middle = |values: &[f64]| {
-        let mut sorted = values.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        median(&sorted)
-    };
     Some(Target {
         name: "4 KiB read, depth 1, trap: from notify to handler against the floor".into(),
-        value: middle(&ratios),
+        value: ratio.summary.median,
         limit: 1.10,
         unit: String::new(),
         from: format!(
             "from before the guest's write to QueueNotify to its interrupt handler, {:.0} ns, by the \
              same of a bare loop around KVM_RUN that makes one pread and raises an interrupt, \
              {:.0} ns: medians of a round each, and of the rounds' ratios the median",
-            middle(&span.spans),
-            middle(&span.floors)
+            spans.summary.median, floors.summary.median
         ),
     })
 }
