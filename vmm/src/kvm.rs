@@ -114,13 +114,28 @@ pub fn check_cpus(kvm: &Kvm, cpus: u32) -> Result<u8, KvmError> {
     }
 }
 
+/// How often KVM is asked for a VM, when the call is interrupted.
+const CREATE_TRIES: u32 = 100;
+
+/// A VM with nothing in it. KVM_CREATE_VM is interrupted by whatever waits to be done when its
+/// thread leaves the kernel: a signal, or the completion of an io_uring.
+fn create(kvm: &Kvm) -> Result<VmFd, kvm_ioctls::Error> {
+    for _ in 1..CREATE_TRIES {
+        match kvm.create_vm() {
+            Err(error) if error.errno() == libc::EINTR => {}
+            result => return result,
+        }
+    }
+    kvm.create_vm()
+}
+
 /// A VM whose RAM is `memory`, which must outlive it, with PICs, IOAPIC and, for each vCPU that
 /// is made, a local APIC.
 ///
 /// # Errors
 /// Where KVM refuses.
 pub fn create_vm(kvm: &Kvm, memory: &GuestMemoryMmap) -> Result<VmFd, KvmError> {
-    let vm = kvm.create_vm().map_err(failed_to("create a VM"))?;
+    let vm = create(kvm).map_err(failed_to("create a VM"))?;
     // RAM comes before the interrupt controllers: once they are on its bus, KVM waits for a grace
     // period of RCU whenever the memory slots change, for some milliseconds.
     for (slot, region) in memory.iter().enumerate() {
