@@ -70,7 +70,7 @@ fn the_device_says_what_it_is() {
     assert_eq!(driver.read(Register::MagicValue), 0x7472_6976);
     assert_eq!(driver.read(Register::Version), 2);
     assert_eq!(driver.read(Register::DeviceID), 2);
-    assert_eq!(driver.read(Register::QueueNumMax), 256);
+    assert_eq!(driver.read(Register::QueueNumMax), 512);
     assert_eq!(driver.read(Register::Status), 0);
     assert_eq!(driver.read(Register::QueueReset), 0);
 }
@@ -165,8 +165,8 @@ fn the_configuration_space_reads_the_same_at_any_width_and_0_past_its_end() {
     let mut driver = Driver::new(Mode::Trap);
     let mut space = [0; config::SIZE + 64];
     space[..8].copy_from_slice(&SECTORS.to_le_bytes());
-    space[8..12].copy_from_slice(&(256_u32 << 10).to_le_bytes());
-    space[12..16].copy_from_slice(&254_u32.to_le_bytes());
+    space[8..12].copy_from_slice(&(128_u32 << 10).to_le_bytes());
+    space[12..16].copy_from_slice(&510_u32.to_le_bytes());
     space[20..24].copy_from_slice(&512_u32.to_le_bytes());
     for width in 1..=8 {
         for offset in 0..config::SIZE + 56 {
@@ -331,7 +331,7 @@ fn any_access() -> impl Strategy<Value = Access> {
     let offset = prop_oneof![8 => register, 1 => 0..0x1100_u64, 1 => any::<u64>()];
     let value = prop_oneof![
         (0..16_u32),
-        Just(256),
+        prop::sample::select(vec![256, 512]),
         prop::sample::select(vec![DESC as u32, AVAIL as u32, USED as u32, HOLE as u32]),
         any::<u32>()
     ];
@@ -345,7 +345,7 @@ fn any_access() -> impl Strategy<Value = Access> {
 
 /// Whether these registers describe a queue, by what the specification says.
 fn is_valid(num: u32, desc: u64, driver: u64, device: u64) -> bool {
-    if ![1, 2, 4, 8, 16, 32, 64, 128, 256].contains(&num) {
+    if ![1, 2, 4, 8, 16, 32, 64, 128, 256, 512].contains(&num) {
         return false;
     }
     let num = u64::from(num);

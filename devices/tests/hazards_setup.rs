@@ -25,8 +25,8 @@ fn a_queue_size_that_is_none_is_refused_on_all_its_32_bits() {
         3,
         100,
         255,
-        257,
-        512,
+        513,
+        1024,
         32768,
         65535,
         65536,
@@ -286,7 +286,7 @@ fn reset_brings_back_a_device_that_is_as_new() {
         driver.write(Register::DeviceFeaturesSel, 1);
         driver.write(Register::DriverFeaturesSel, 2);
         driver.reset();
-        assert_eq!(driver.read(Register::QueueNumMax), 256, "QueueSel");
+        assert_eq!(driver.read(Register::QueueNumMax), 512, "QueueSel");
         assert_eq!(driver.read(Register::QueueReady), 0);
         assert_eq!(driver.read(Register::InterruptStatus), 0);
         let offered = driver.read(Register::DeviceFeatures);

@@ -21,7 +21,7 @@ use spec::queue::{DESC_SIZE, Descriptor};
 use vm_memory::VolatileSlice;
 
 /// The largest queue.
-const SIZE: u16 = 256;
+const SIZE: u16 = 512;
 /// The most that a drain may move.
 const SHARE: u64 = 128 << 20;
 

@@ -42,8 +42,8 @@ pub const END: u64 = 0x21_0000;
 
 /// Where the driver puts things.
 pub const DESC: u64 = 0x1000;
-pub const AVAIL: u64 = 0x2000;
-pub const USED: u64 = 0x3000;
+pub const AVAIL: u64 = 0x3000;
+pub const USED: u64 = 0xc000;
 pub const HEADER: u64 = 0x5000;
 pub const STATUS: u64 = 0x6000;
 pub const TABLE: u64 = 0x7000;
@@ -212,7 +212,7 @@ impl Driver {
 
     /// Sets up the queue where the driver wants it, and makes it ready.
     pub fn set_up_queue(&mut self) {
-        let zeros = vec![0; 0x1000];
+        let zeros = vec![0; 0x2000];
         for area in [DESC, AVAIL, USED] {
             self.memory.write_slice(&zeros, GuestAddress(area)).unwrap();
         }

@@ -39,8 +39,8 @@ const LIMIT: f64 = 150.0;
 // Where the driver puts things.
 const RAM: usize = 1 << 20;
 const DESC: u64 = 0x1000;
-const AVAIL: u64 = 0x2000;
-const USED: u64 = 0x3000;
+const AVAIL: u64 = 0x3000;
+const USED: u64 = 0x8000;
 const TABLES: u64 = 0x4000;
 const HEADERS: u64 = 0x6000;
 const STATUSES: u64 = 0x7000;

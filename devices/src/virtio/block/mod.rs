@@ -28,15 +28,16 @@ use stats::{DrainCause, QueueRecorder, SharedQueueStats};
 use thread::WorkerThread;
 use worker::QueueWorker;
 
-/// The largest size of the request queue, in descriptors.
-pub const QUEUE_SIZE: u16 = 256;
+/// The largest size of the request queue, in descriptors: 1 MiB in pages that do not lie together,
+/// the most that Linux asks for at once by default, is one request then.
+pub const QUEUE_SIZE: u16 = 512;
 /// The most data segments of a request: the queue less the header and the status.
 pub const SEG_MAX: u32 = QUEUE_SIZE as u32 - 2;
 /// The largest segment, in bytes. [`SEG_MAX`] of these, the largest request, are just under
 /// 64 MiB: nothing stops a request that has begun, so that a machine with a slow disk must still
-/// be able to wait for one. The requests of Linux end at a few MiB, and need at most sixteen of
-/// these for 4 MiB that lie together.
-pub const SIZE_MAX: u32 = 256 << 10;
+/// be able to wait for one. The requests of Linux end at a few MiB, and need at most 32 of these
+/// for 4 MiB that lie together.
+pub const SIZE_MAX: u32 = 128 << 10;
 
 /// How the device learns of available buffers.
 #[derive(Debug)]
