@@ -20,6 +20,7 @@ use devices::virtio::block::request::{Buffers, Geometry, Request};
 use devices::virtio::block::worker::QueueWorker;
 use devices::virtio::queue::{QueueLayout, QueueRegisters, SplitQueue};
 use devices::virtio::{Drain, Interrupt, InterruptState};
+use rustix::time::{ClockId, clock_gettime};
 use spec::Features;
 use spec::block::{HEADER_SIZE, ID_SIZE, RequestHeader, SECTOR_SIZE, request_type, status};
 use spec::queue::{self, DESC_SIZE, DescFlags, Descriptor};
@@ -209,14 +210,7 @@ fn put_request(memory: &GuestMemoryMmap, index: u16, requests: Requests) -> u16 
 
 /// For how long this thread has run.
 fn cpu_time() -> Duration {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: it writes the one `timespec` that it is given.
-    let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    assert_eq!(failed, 0);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap()
 }
 
 /// Times `batch`, which does `depth` of what is measured, so that an iteration is one of them.

@@ -16,6 +16,7 @@ use devices::virtio::block::{Block, BlockOptions, NotifyMode};
 use devices::virtio::{Interrupt, MmioTransport};
 use devices::{BusDevice, Response};
 use kvm_ioctls::{Kvm, VcpuExit};
+use rustix::time::{ClockId, clock_gettime};
 use spec::board;
 use spec::mmio::Register;
 use vm_memory::{GuestAddress, GuestMemoryMmap};
@@ -80,14 +81,7 @@ fn acknowledge() -> u64 {
 
 /// For how long this thread has run.
 fn cpu_time() -> Duration {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: it writes the one `timespec` that it is given.
-    let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    assert_eq!(failed, 0);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap()
 }
 
 fn time<T>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, mut access: impl FnMut() -> T) {
