@@ -50,41 +50,30 @@ fn expected(job: &BlockJob, requests: usize) -> Vec<u64> {
     sectors
 }
 
-#[test]
-fn calls_write_where_the_guest_would() {
+fn writes_where_the_guest_would(floor: fn(&File, &BlockJob, Limit) -> io::Result<HostSample>) {
     for (random, requests) in [(0, 3), (1, 5)] {
-        let (file, job) = (
-            disk(),
-            BlockJob {
-                write: 1,
-                random,
-                ..job()
-            },
-        );
-        let sample = by_calls(&file, &job, limit(requests)).unwrap();
+        let file = disk();
+        let job = BlockJob {
+            write: 1,
+            random,
+            ..job()
+        };
+        let sample = floor(&file, &job, limit(requests)).unwrap();
         assert_eq!(sample.latencies.len() as u64, requests);
         assert_eq!(written(&file), expected(&job, requests as usize));
     }
 }
 
 #[test]
+fn calls_write_where_the_guest_would() {
+    writes_where_the_guest_would(by_calls);
+}
+
+#[test]
 fn io_uring_writes_where_the_guest_would() {
-    if let Err(error) = IoUring::new(1) {
-        println!("no io_uring: {error}");
-        return;
-    }
-    for (random, requests) in [(0, 3), (1, 5)] {
-        let (file, job) = (
-            disk(),
-            BlockJob {
-                write: 1,
-                random,
-                ..job()
-            },
-        );
-        let sample = by_io_uring(&file, &job, limit(requests)).unwrap();
-        assert_eq!(sample.latencies.len() as u64, requests);
-        assert_eq!(written(&file), expected(&job, requests as usize));
+    match IoUring::new(1) {
+        Ok(_) => writes_where_the_guest_would(by_io_uring),
+        Err(error) => println!("no io_uring: {error}"),
     }
 }
 
