@@ -8,7 +8,7 @@ use std::thread::{Builder, JoinHandle};
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use vm_memory::GuestMemoryMmap;
-use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
+use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler, unblock_signal};
 
 use crate::crash::Crash;
 use crate::error::{Error, cannot};
@@ -163,7 +163,13 @@ impl VcpuThreads {
     ) -> Result<(), Error> {
         let thread = Builder::new()
             .name(format!("vcpu{index}"))
-            .spawn(run)
+            .spawn(move || {
+                // Whoever started this process may have left it blocked.
+                if let Err(error) = unblock_signal(SIGRTMIN()) {
+                    log::error!("cannot unblock the signal that stops a vCPU: {error:?}");
+                }
+                run();
+            })
             .map_err(cannot("start a vCPU's thread"))?;
         self.threads.push(VcpuThread { page, thread });
         Ok(())

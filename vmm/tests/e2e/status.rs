@@ -1,6 +1,10 @@
 //! How a run ends, as an exit status and a message.
 
+use std::io;
+use std::os::unix::process::CommandExt;
+
 use libtest_mimic::Trial;
+use vmm_sys_util::signal::{SIGRTMIN, block_signal};
 
 use crate::guests::run_on;
 use crate::harness::{Vmm, run_kernel};
@@ -46,6 +50,10 @@ pub fn tests() -> Vec<Trial> {
         test(
             "signals_that_the_parent_ignores_stay_ignored",
             ignored_signal,
+        ),
+        test(
+            "signals_end_the_vmm_whose_parent_blocks_the_one_that_stops_vcpus",
+            blocked_signal,
         ),
     ]
 }
@@ -169,7 +177,6 @@ fn much_ram() {
 }
 
 fn ignored_signal() {
-    use std::os::unix::process::CommandExt;
     let vmm = Vmm::with_kernel(kernels::READY_AND_HALT);
     let mut vmm = vmm
         .command(|command| {
@@ -186,4 +193,23 @@ fn ignored_signal() {
     vmm.signal(libc::SIGHUP);
     vmm.signal(libc::SIGTERM);
     assert_eq!(vmm.wait().code(), 128 + libc::SIGTERM);
+}
+
+fn blocked_signal() {
+    for kernel in [kernels::READY_AND_HALT, kernels::READY_AND_SPIN] {
+        let mut vmm = Vmm::with_kernel(kernel)
+            .command(|command| {
+                // SAFETY: `pthread_sigmask` may be called between fork and exec, and the library
+                // only makes its argument, on the stack.
+                unsafe {
+                    command.pre_exec(|| {
+                        block_signal(SIGRTMIN()).map_err(|_| io::Error::last_os_error())
+                    });
+                }
+            })
+            .spawn();
+        vmm.expect("R");
+        vmm.signal(libc::SIGTERM);
+        assert_eq!(vmm.wait().code(), 128 + libc::SIGTERM);
+    }
 }
