@@ -48,7 +48,7 @@ pub(super) fn of(cells: &[Measurement], span: Option<&NotifySpan>) -> Vec<String
                 .into(),
         );
     }
-    if let Some(reason) = span.and_then(|span| span.failure.as_ref()) {
+    if let Some(reason) = span.and_then(|span| span.found.as_ref().err()) {
         notes.push(format!(
             "From notify to handler could not be measured: {reason}."
         ));

@@ -30,16 +30,21 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// its blocks brought into the caches of the CPU by the other.
 const SEED: u64 = 1 << 63;
 
-/// What has been found of the span.
+/// The span, and what has been found of it so far.
 pub(super) struct NotifySpan {
     io: Io,
     floor: Floor,
-    /// In a machine of this VMM: a median for each round, in nanoseconds.
+    /// Or why it cannot be measured.
+    pub(super) found: Result<Found, String>,
+}
+
+/// What has been found: a median for each round, in nanoseconds.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// In a machine of this VMM.
     pub(super) spans: Vec<f64>,
-    /// The same on the floor.
+    /// On the floor.
     pub(super) floors: Vec<f64>,
-    /// Why it cannot be measured, if it cannot.
-    pub(super) failure: Option<String>,
 }
 
 impl NotifySpan {
@@ -69,15 +74,13 @@ impl NotifySpan {
         Ok(Some(Self {
             io,
             floor: Floor::start_with(&options, Some(work))?,
-            spans: Vec::new(),
-            floors: Vec::new(),
-            failure: None,
+            found: Ok(Found::default()),
         }))
     }
 
     /// It cannot be measured, because of `reason`.
     pub(super) fn fail(&mut self, reason: String) {
-        self.failure = Some(reason);
+        self.found = Err(reason);
     }
 
     /// Measures it in `guest`, on the first `sectors` of its disk, and on the floor.
@@ -90,9 +93,9 @@ impl NotifySpan {
         sectors: u64,
         round: Round,
     ) -> Result<(), BenchError> {
-        if self.failure.is_some() {
+        let Ok(found) = &mut self.found else {
             return Ok(());
-        }
+        };
         let limit = Limit {
             requests: REQUESTS,
             time: PATIENCE,
@@ -108,8 +111,8 @@ impl NotifySpan {
         for &ticks in &self.floor.perform(&command, PATIENCE)?.latencies {
             floor.record(guest.nanoseconds(ticks.into()) as u64);
         }
-        self.floors.push(floor.summary().p50 as f64);
-        self.spans.push(sample.latencies.summary().p50 as f64);
+        found.floors.push(floor.summary().p50 as f64);
+        found.spans.push(sample.latencies.summary().p50 as f64);
         Ok(())
     }
 }

@@ -60,11 +60,11 @@ fn at_depth(cells: &[Measurement], notify: Notify, wait: Wait) -> Option<(String
 
 fn notify_span(span: &NotifySpan) -> Option<Target> {
     let series = |rounds: &[f64]| Series::new(rounds.to_vec());
-    let (spans, floors) = (series(&span.spans), series(&span.floors));
-    let ratio = spans.ratio(&floors)?;
-    if span.failure.is_some() || ratio.samples.is_empty() {
-        return None;
-    }
+    let found = span.found.as_ref().ok()?;
+    let (spans, floors) = (series(&found.spans), series(&found.floors));
+    let ratio = spans
+        .ratio(&floors)
+        .filter(|ratio| !ratio.samples.is_empty())?;
     Some(Target {
         name: "4 KiB read, depth 1, trap: from notify to handler against the floor".into(),
         value: ratio.summary.median,
