@@ -8,12 +8,7 @@ pub use spec::rng::Rng;
 /// so that data of another seed, or in another place, is noticed.
 pub fn pattern(seed: u64, lba: u64, sectors: &mut [u8]) {
     for (sector, lba) in sectors.chunks_mut(SECTOR_SIZE as usize).zip(lba..) {
-        let mut rng = Rng::new(Rng::new(seed).state() ^ lba);
-        let (words, rest) = sector.as_chunks_mut();
-        for word in words {
-            *word = rng.next().to_le_bytes();
-        }
-        rest.copy_from_slice(&rng.next().to_le_bytes()[..rest.len()]);
+        Rng::new(Rng::new(seed).state() ^ lba).fill(sector);
     }
 }
 

@@ -53,8 +53,17 @@ pub const GSI: u32 = 23;
 pub const PAGE_SIZE: usize = 4096;
 /// Where the [`Outcome`] is in the page; the [`Command`] is at its start.
 pub const OUTCOME_OFFSET: usize = 256;
+/// Size of what is behind the page, in bytes, which is that of the largest request: the data that
+/// requests write. Of those in flight each writes the next block of it, and after the last whole
+/// block comes the first again.
+pub const DATA_SIZE: usize = 1 << 20;
 /// The most latencies of a command, 4 bytes each, little endian, in ticks of the TSC.
 pub const LATENCIES_MAX: u64 = 1 << 18;
+
+/// Fills `data` with what is written: bytes that no file system can leave out or compress.
+pub fn fill_data(data: &mut [u8]) {
+    Rng::new(0).fill(data);
+}
 
 /// What the guest does again and again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -30,4 +30,14 @@ impl Rng {
         self.0 ^= self.0 << 17;
         self.0
     }
+
+    /// Fills `bytes` with the next numbers, of which the last may be used in part.
+    pub fn fill(&mut self, bytes: &mut [u8]) {
+        let (words, rest) = bytes.as_chunks_mut();
+        for word in words {
+            *word = self.next().to_le_bytes();
+        }
+        let last = self.next().to_le_bytes();
+        rest.copy_from_slice(&last[..rest.len()]);
+    }
 }

@@ -4,7 +4,8 @@ use core::arch::x86_64::_rdtsc;
 
 use guest::workloads::bench::{Clock, Latencies, Performed, Probes, Unsupported};
 use spec::bench::{
-    Command, END, GO, Kind, LATENCIES_MAX, OUTCOME_OFFSET, Outcome, PAGE_SIZE, outcome,
+    Command, DATA_SIZE, END, GO, Kind, LATENCIES_MAX, OUTCOME_OFFSET, Outcome, PAGE_SIZE,
+    fill_data, outcome,
 };
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -62,6 +63,10 @@ impl Probes for Control {
     fn announce(&mut self, page: u64) {
         assert!(page.is_multiple_of(PAGE_SIZE as u64));
         self.page = GuestAddress(page);
+        let mut data = vec![0; DATA_SIZE];
+        fill_data(&mut data);
+        let place = GuestAddress(page + PAGE_SIZE as u64);
+        self.memory.write_slice(&data, place).unwrap();
     }
 
     fn ask(&mut self) -> u32 {
@@ -206,6 +211,6 @@ fn a_machine_without_the_memory_for_latencies_is_told_of_it() {
     let mut ram = Ram::without_more();
     let mut control = Control::new(&ram, vec![command(Kind::Empty, 1)]);
     let (ok, console) = run_with(&mut ram, &mut [], "run=bench", &mut control);
-    let verdict = "bench FAILED: out of DMA memory: 4096 bytes asked for, 0 left\n".to_owned();
+    let verdict = "bench FAILED: out of DMA memory: 1052672 bytes asked for, 0 left\n".to_owned();
     assert_eq!((ok, console), (false, verdict));
 }

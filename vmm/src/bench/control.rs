@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use devices::virtio::Interrupt;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
-use spec::bench::{Command, END, GO, LATENCIES_MAX, OUTCOME_OFFSET, Outcome, outcome};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use spec::bench::{self, Command, END, GO, LATENCIES_MAX, Outcome, outcome};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
 
 use super::error::{BenchError, cannot};
 use super::transcript::Transcript;
@@ -176,14 +176,22 @@ pub struct Performed {
 }
 
 impl HostEnd {
-    /// Waits for the first question of the guest, whose RAM is `memory`.
+    /// Waits for the first question of the guest, whose RAM is `memory`, and leaves there what it
+    /// is to write to disks.
     ///
     /// # Errors
-    /// Where it does not come.
+    /// Where it does not come, or has no RAM for that.
     pub fn boot(&mut self, memory: &GuestMemoryMmap) -> Result<(), BenchError> {
         self.memory = memory.clone();
         self.wait("ask for its first command", BOOT_LIMIT)?;
-        Ok(())
+        let Some(page) = self.page else {
+            return Ok(());
+        };
+        let mut data = vec![0; bench::DATA_SIZE];
+        bench::fill_data(&mut data);
+        self.memory
+            .write_slice(&data, at(page, bench::PAGE_SIZE))
+            .map_err(unreachable("what it is to write"))
     }
 
     /// Has the guest do `command`, and waits for it, at most `limit`.
@@ -252,12 +260,10 @@ impl HostEnd {
             .write_slice(&command.to_bytes(), page)
             .and_then(|()| {
                 let nothing = Outcome::default().to_bytes();
-                self.memory.write_slice(&nothing, outcome_at(page))
+                self.memory
+                    .write_slice(&nothing, at(page, bench::OUTCOME_OFFSET))
             })
-            .map_err(|source| BenchError::Address {
-                what: "its page",
-                source,
-            })?;
+            .map_err(unreachable("its page"))?;
         match self.commands.send(()) {
             Ok(()) => Ok(page),
             // The vCPU's thread has ended; it has said why, if it could.
@@ -273,10 +279,9 @@ impl HostEnd {
         let Some(interval) = self.wait("do what it was told", limit)? else {
             return Err(self.failed("asks for a command before it was given one"));
         };
-        let unreachable = |what| move |source| BenchError::Address { what, source };
         let mut bytes = [0; Outcome::SIZE];
         self.memory
-            .read_slice(&mut bytes, outcome_at(page))
+            .read_slice(&mut bytes, at(page, bench::OUTCOME_OFFSET))
             .map_err(unreachable("its page"))?;
         let outcome = Outcome::from_bytes(&bytes);
         match outcome.status {
@@ -344,8 +349,14 @@ impl HostEnd {
     }
 }
 
-fn outcome_at(page: GuestAddress) -> GuestAddress {
-    GuestAddress(page.0.wrapping_add(OUTCOME_OFFSET as u64))
+/// What is `offset` bytes behind the start of `page`.
+fn at(page: GuestAddress, offset: usize) -> GuestAddress {
+    GuestAddress(page.0.wrapping_add(offset as u64))
+}
+
+/// Names what the guest keeps where it has no RAM, for `map_err`.
+fn unreachable(what: &'static str) -> impl FnOnce(GuestMemoryError) -> BenchError {
+    move |source| BenchError::Address { what, source }
 }
 
 #[cfg(test)]

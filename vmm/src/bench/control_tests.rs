@@ -4,6 +4,7 @@ use spec::bench::Kind;
 
 use super::*;
 
+const RAM: u64 = 2 << 20;
 const PAGE: u32 = 0x5000;
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -27,7 +28,7 @@ impl Interrupt for Lost {
 }
 
 fn memory() -> GuestMemoryMmap {
-    GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x1_0000)]).unwrap()
+    GuestMemoryMmap::from_ranges(&[(GuestAddress(0), RAM as usize)]).unwrap()
 }
 
 /// The end that measures, and a thread that does what the guest would: announces its page and asks,
@@ -46,7 +47,7 @@ fn with_guest(
             let mut command = [0; Command::SIZE];
             ram.read_slice(&mut command, page).unwrap();
             let outcome = guest(&ram, Command::from_bytes(&command));
-            ram.write_slice(&outcome.to_bytes(), outcome_at(page))
+            ram.write_slice(&outcome.to_bytes(), at(page, bench::OUTCOME_OFFSET))
                 .unwrap();
         }
     });
@@ -96,7 +97,7 @@ fn a_command_is_done_and_its_outcome_and_latencies_come_back() {
 #[test]
 fn latencies_outside_ram_or_too_many_are_refused() {
     for (latencies, latency_count) in [
-        (0xfffc, 2),
+        (RAM - 4, 2),
         (u64::MAX, 1),
         (0x8000, LATENCIES_MAX + 1),
         (0x8000, u64::MAX),

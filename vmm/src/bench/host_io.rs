@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, opcode, types};
-use spec::bench::{BlockJob, Positions};
+use spec::bench::{self, BlockJob, Positions};
 use spec::block::SECTOR_SIZE;
 
 /// When a job ends: as soon as it reaches either.
@@ -38,6 +38,7 @@ pub struct HostSample {
 pub fn by_calls(file: &File, job: &BlockJob, limit: Limit) -> io::Result<HostSample> {
     let mut positions = positions(job)?;
     let mut buffer = vec![0; block_size(job)?];
+    bench::fill_data(&mut buffer);
     let mut latencies = Vec::new();
 
     let start = Instant::now();
@@ -65,7 +66,10 @@ pub fn by_calls(file: &File, job: &BlockJob, limit: Limit) -> io::Result<HostSam
 pub fn by_io_uring(file: &File, job: &BlockJob, limit: Limit) -> io::Result<HostSample> {
     let depth = u32::try_from(job.depth).map_err(io::Error::other)?;
     let ring = IoUring::new(depth.next_power_of_two())?;
-    let buffers = vec![vec![0; block_size(job)?]; depth as usize];
+    let mut data = vec![0; bench::DATA_SIZE];
+    bench::fill_data(&mut data);
+    let blocks = data.chunks_exact(block_size(job)?).cycle();
+    let buffers: Vec<Vec<u8>> = blocks.take(depth as usize).map(<[u8]>::to_vec).collect();
     let mut flight = Flight {
         ring,
         file,

@@ -24,12 +24,13 @@ const MAX_SEGMENTS: usize = 16;
 /// one is waited for that does not want to be notified, in ticks: about a second.
 const PATIENCE: u64 = 1 << 31;
 
-/// Does the job that `command` is about, on the first disk, as `kind` says.
-pub(super) fn run<'e>(
+/// Does the job that `command` is about, on the first disk, as `kind` says. What it writes is `data`.
+pub(super) fn run<'e, 'm>(
     kind: Kind,
     command_line: CommandLine<'e>,
     machine: &mut dyn Machine,
-    mut arena: Arena<'_>,
+    mut arena: Arena<'m>,
+    data: Region<'m>,
     command: &Command,
     latencies: &mut Latencies<'_>,
 ) -> Result<Outcome, Failure<'e>> {
@@ -51,7 +52,7 @@ pub(super) fn run<'e>(
             capacity,
         });
     }
-    let tokens = make_requests(&mut block, &job, &mut arena)?;
+    let tokens = make_requests(&mut block, &job, &mut arena, data)?;
     let interrupts = block.interrupts();
     let mut run = Run {
         block: &mut block,
@@ -78,12 +79,13 @@ pub(super) fn run<'e>(
     })
 }
 
-/// Makes the requests that are to be in flight, each with a buffer of its own, in as many segments
-/// as the device wants.
+/// Makes the requests that are to be in flight, in as many segments as the device wants: reads each
+/// to a buffer of its own, writes of the parts of `data`.
 fn make_requests<'e, 'm>(
     block: &mut Block<'_, 'm>,
     job: &Job,
     arena: &mut Arena<'m>,
+    data: Region<'m>,
 ) -> Result<[Token; MAX_DEPTH as usize], Failure<'e>> {
     let (request_type, buffer): (u32, fn(Region<'m>) -> Buffer<'m>) = match job.write {
         true => (request_type::OUT, Buffer::readable),
@@ -101,17 +103,21 @@ fn make_requests<'e, 'm>(
     if job.depth > usize::from(block.capacity(segments as u16)) {
         return Err(Failure::BadCommand("the queue is too small for the depth"));
     }
-    let memory = arena.alloc(job.depth * job.block_size, ALIGN)?;
-    let mut data = [buffer(memory); MAX_SEGMENTS];
+    let memory = match job.write {
+        true => data,
+        false => arena.alloc(job.depth * job.block_size, ALIGN)?,
+    };
+    let parts = memory.len() / job.block_size;
+    let mut buffers = [buffer(memory); MAX_SEGMENTS];
     let mut tokens = [0; MAX_DEPTH as usize];
     for (i, token) in tokens[..job.depth].iter_mut().enumerate() {
-        let memory = memory.part(i * job.block_size, job.block_size);
-        for (segment, data) in data[..segments].iter_mut().enumerate() {
+        let memory = memory.part(i % parts * job.block_size, job.block_size);
+        for (segment, part) in buffers[..segments].iter_mut().enumerate() {
             let offset = segment * segment_size;
             let len = segment_size.min(memory.len() - offset);
-            *data = buffer(memory.part(offset, len));
+            *part = buffer(memory.part(offset, len));
         }
-        *token = block.keep(request_type, &data[..segments])?;
+        *token = block.keep(request_type, &buffers[..segments])?;
     }
     Ok(tokens)
 }

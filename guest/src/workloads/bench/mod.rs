@@ -2,13 +2,13 @@
 //! page, asks for the next (see `spec::bench`). What is measured, and how often, the VMM decides.
 
 use spec::bench::{
-    Command, END, GO, Kind, LATENCIES_MAX, OUTCOME_OFFSET, Outcome, PAGE_SIZE, outcome,
+    Command, DATA_SIZE, END, GO, Kind, LATENCIES_MAX, OUTCOME_OFFSET, Outcome, PAGE_SIZE, outcome,
 };
 
 use super::params::Parameters;
 use super::{Environment, Failure, Machine};
 use crate::cmdline::CommandLine;
-use crate::dma::Arena;
+use crate::dma::{Arena, Region};
 
 mod block;
 mod job;
@@ -29,7 +29,8 @@ pub(super) fn run<'e>(
         ram,
         ..
     } = environment;
-    let page = ram.alloc(PAGE_SIZE, PAGE_SIZE as u64)?;
+    let page = ram.alloc(PAGE_SIZE + DATA_SIZE, PAGE_SIZE as u64)?;
+    let data = page.part(PAGE_SIZE, DATA_SIZE);
     let mut latencies = Latencies::new(ram)?;
     machine.probes().announce(page.addr());
     let mut commands = 0u64;
@@ -47,6 +48,7 @@ pub(super) fn run<'e>(
             *command_line,
             &mut **machine,
             ram.scope(),
+            data,
             &command,
             &mut latencies,
         );
@@ -71,10 +73,11 @@ pub(super) fn run<'e>(
 }
 
 /// Does what one command says.
-fn perform<'e>(
+fn perform<'e, 'm>(
     command_line: CommandLine<'e>,
     machine: &mut dyn Machine,
-    arena: Arena<'_>,
+    arena: Arena<'m>,
+    data: Region<'m>,
     command: &Command,
     latencies: &mut Latencies<'_>,
 ) -> Result<Outcome, Failure<'e>> {
@@ -86,7 +89,7 @@ fn perform<'e>(
         ));
     }
     if matches!(kind, Kind::Block | Kind::BlockNotify) {
-        return block::run(kind, command_line, machine, arena, command, latencies);
+        return block::run(kind, command_line, machine, arena, data, command, latencies);
     }
     let performed = machine
         .probes()

@@ -174,9 +174,7 @@ fn fill(file: &mut File, size: u64) -> io::Result<()> {
     let mut piece = vec![0; PIECE];
     let mut left = size;
     while left > 0 {
-        for word in piece.as_chunks_mut::<8>().0 {
-            *word = rng.next().to_le_bytes();
-        }
+        rng.fill(&mut piece);
         let len = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
         file.write_all(piece.get(..len).unwrap_or_default())?;
         left -= len as u64;
