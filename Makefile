@@ -7,7 +7,8 @@ DISK ?= $(TARGET)/sample.img
 CMDLINE ?=
 export CMD ?=
 # Linked statically, if the C library is there for that, the program starts sooner and takes up less
-# memory.
+# memory. Benchmarks and tests build one that is not, at the same place: after them this one is put
+# back, which is no work where it had been built.
 STATIC = $(if $(filter /%,$(shell $(CC) -print-file-name=libc.a)),-- -C target-feature=+crt-static)
 
 .PHONY: help build run bench test lab lint clean
@@ -32,12 +33,14 @@ bench: build ## Measure what virtualization costs here; leaves target/bench/repo
 		--csv $(TARGET)/bench/report.csv --html $(TARGET)/bench/report.html
 	CRITERION_HOME="$(abspath $(TARGET)/bench/criterion)" \
 		$(CARGO) bench --locked -p devices -p vmm
+	@$(MAKE) --no-print-directory build
 
 test: ## Run everything that can be tested on this machine, and name what cannot
 	resources/install-test-tools
 	resources/linux/make-initrd && resources/linux/make-tools-disk || true
 	$(CARGO) test --workspace --all-targets --locked --no-fail-fast
 	CARGO="$(CARGO)" resources/lab/test
+	@$(MAKE) --no-print-directory build
 
 lab: build ## A shell in a complete nested KVM; CMD='...' runs that there instead
 	PATH="$(abspath $(dir $(VMM))):$$PATH" resources/lab/lab $${CMD:+"$$CMD"}
