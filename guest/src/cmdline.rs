@@ -1,8 +1,9 @@
 //! The kernel command line: `key=value` words separated by white space, and Linux's syntax for
 //! virtio-mmio devices. Knows nothing of what the keys mean to a workload.
 
-use core::fmt;
 use core::str::SplitAsciiWhitespace;
+
+use thiserror::Error;
 
 /// The key by which Linux, and so everybody, is told of a virtio-mmio device.
 const DEVICE_KEY: &str = "virtio_mmio.device";
@@ -73,18 +74,9 @@ impl Window {
 }
 
 /// The value of a `virtio_mmio.device` that is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("{DEVICE_KEY}={0} is not <size>@<address>:<gsi>[:<id>]")]
 pub struct BadDevice<'a>(pub &'a str);
-
-impl fmt::Display for BadDevice<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{DEVICE_KEY}={} is not <size>@<address>:<gsi>[:<id>]",
-            self.0
-        )
-    }
-}
 
 /// The value of a number: decimal, or hexadecimal after `0x`.
 #[must_use]

@@ -2,10 +2,11 @@
 //! pointers at once: the guest is identity-mapped, and a test maps guest memory where the host
 //! has it. No reference is ever made to such memory, as the device may change it at any time.
 
-use core::fmt;
 use core::marker::PhantomData;
 use core::ptr;
 use core::sync::atomic::{AtomicU16, Ordering};
+
+use thiserror::Error;
 
 /// Memory to be handed out, from one end to the other. It cannot be given back piece by piece,
 /// only all at once: see [`Arena::scope`].
@@ -66,22 +67,13 @@ impl<'m> Arena<'m> {
 }
 
 /// More memory was asked for than an [`Arena`] has left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("out of DMA memory: {len} bytes asked for, {left} left")]
 pub struct OutOfMemory {
     /// How much was asked for, in bytes.
     pub len: usize,
     /// How much was left, in bytes.
     pub left: usize,
-}
-
-impl fmt::Display for OutOfMemory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "out of DMA memory: {} bytes asked for, {} left",
-            self.len, self.left
-        )
-    }
 }
 
 /// A piece of an [`Arena`]. A copy of it is the same memory.

@@ -1,11 +1,11 @@
 //! What the loader left for the kernel: the command line and the memory map, by the PVH protocol
 //! (`hvm_start_info`) or by Linux's (`boot_params`). The pointers to them may be garbage.
 
-use core::fmt;
 use core::ptr;
 use core::slice;
 
 use spec::board::{FLAT_LOAD_ADDR, HOLE_START};
+use thiserror::Error;
 
 /// What `hvm_start_info` begins with.
 const PVH_MAGIC: u32 = 0x336e_c578;
@@ -66,45 +66,31 @@ pub struct BootInfo {
 }
 
 /// Why there is nothing to go by.
+#[derive(Debug, Error)]
 pub enum BootError {
     /// Neither protocol's structure is there.
+    #[error("the loader left neither an hvm_start_info (RBX) nor boot_params (RSI)")]
     NoProtocol,
     /// The command line is where no RAM can be.
+    #[error("the command line is said to be at {0:#x}")]
     CommandLineAddress(u64),
     /// The command line is not text.
+    #[error("the command line is not UTF-8")]
     NotUtf8,
     /// There is too little RAM for the image: it needs all up to this address.
+    #[error("there is no RAM from {FLAT_LOAD_ADDR:#x} to {0:#x}")]
     TooLittleRam(u64),
     /// The initrd is where the image has memory that is not in its file, as no loader of a flat
     /// binary can know.
+    #[error(
+        "the initrd at {initrd:#x} is in the memory of the image, {FLAT_LOAD_ADDR:#x} to {end:#x}"
+    )]
     InitrdInImage {
         /// First address of the initrd.
         initrd: u64,
         /// Where the image ends.
         end: u64,
     },
-}
-
-impl fmt::Display for BootError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoProtocol => {
-                f.write_str("the loader left neither an hvm_start_info (RBX) nor boot_params (RSI)")
-            }
-            Self::CommandLineAddress(address) => {
-                write!(f, "the command line is said to be at {address:#x}")
-            }
-            Self::TooLittleRam(end) => {
-                write!(f, "there is no RAM from {FLAT_LOAD_ADDR:#x} to {end:#x}")
-            }
-            Self::InitrdInImage { initrd, end } => write!(
-                f,
-                "the initrd at {initrd:#x} is in the memory of the image, \
-                 {FLAT_LOAD_ADDR:#x} to {end:#x}"
-            ),
-            Self::NotUtf8 => f.write_str("the command line is not UTF-8"),
-        }
-    }
 }
 
 impl BootInfo {

@@ -1,42 +1,52 @@
 //! What can go wrong between the driver and the device.
 
-use core::fmt;
+use core::fmt::{self, Formatter};
 
 use spec::Features;
 use spec::block::status;
+use thiserror::Error;
 
 use crate::dma::OutOfMemory;
 
 /// Why the driver cannot do what it was asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Error {
     /// The device is said to be where on this machine no device can be.
+    #[error("no device can be there on this machine")]
     NoWindow,
     /// Where the device should be there is no virtio-mmio transport.
+    #[error("no virtio-mmio transport: MagicValue is {magic:#010x}")]
     NoTransport {
         /// What MagicValue reads.
         magic: u32,
     },
     /// The transport is a legacy one, or newer than this driver.
+    #[error(fmt = other_version)]
     Version {
         /// What Version reads.
         version: u32,
     },
     /// The device is of another type, or there is none.
+    #[error(fmt = other_device)]
     DeviceId {
         /// What DeviceID reads: 0 where there is no device.
         id: u32,
     },
     /// The device does not come to rest after a reset.
+    #[error("the device does not complete its reset")]
     Reset,
     /// The device lacks a feature that this driver cannot do without.
+    #[error("the device does not offer{}", Names(*.0))]
     MissingFeatures(Features),
     /// The device does not agree to the features that the driver accepted.
+    #[error("the device cleared FEATURES_OK for{}", Names(*.0))]
     FeaturesRefused(Features),
     /// The device has no queue of this index, or has it in use already.
+    #[error("the device has no queue {0} to set up")]
     NoQueue(u16),
     /// The size asked for is no power of two, too small for a request, or more than driver or
     /// device can do.
+    #[error("queue size {size} is not a power of two from {min} to {max}")]
     QueueSize {
         /// The size asked for.
         size: u16,
@@ -46,20 +56,28 @@ pub enum Error {
         max: u16,
     },
     /// The device did not accept the queue.
+    #[error("the device did not accept queue {0}")]
     QueueRefused(u16),
     /// There is no memory left for the driver.
-    OutOfMemory(OutOfMemory),
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
     /// The queue has no room for the chain now; it will have when others complete.
+    #[error("the queue is full")]
     QueueFull,
     /// The chain has no buffer, or more than the queue or a request may ever have.
+    #[error("a chain of {0} buffers cannot be made available")]
     ChainLength(usize),
     /// A buffer has no bytes, or more than a segment may have.
+    #[error("a segment of {0} bytes is not allowed")]
     SegmentLength(usize),
     /// Nothing is in flight that could be waited for.
+    #[error("no request is in flight")]
     NothingInFlight,
     /// Other requests are in flight where there must be none.
+    #[error("other requests are in flight")]
     Busy,
     /// The device moved `used.idx` further than there are chains in flight.
+    #[error("the device moved used.idx from {seen} to {idx}, past what is in flight")]
     UsedIndex {
         /// What it reads.
         idx: u16,
@@ -67,80 +85,50 @@ pub enum Error {
         seen: u16,
     },
     /// The device returned a chain that is not in flight.
+    #[error("the device returned chain {0}, which is not in flight")]
     UsedId(u32),
     /// The device set DEVICE_NEEDS_RESET.
+    #[error("the device has set DEVICE_NEEDS_RESET")]
     NeedsReset,
     /// The device completed a request with this status, which is not OK.
+    #[error(fmt = other_status)]
     Status(u8),
     /// It is known that the interrupt which is waited for will not come.
+    #[error("the interrupt that is waited for cannot come")]
     NoInterrupt,
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::NoWindow => f.write_str("no device can be there on this machine"),
-            Self::NoTransport { magic } => {
-                write!(f, "no virtio-mmio transport: MagicValue is {magic:#010x}")
-            }
-            Self::Version { version: 1 } => {
-                f.write_str("a legacy device (virtio-mmio version 1); this driver needs version 2")
-            }
-            Self::Version { version } => {
-                write!(
-                    f,
-                    "virtio-mmio version {version}; this driver needs version 2"
-                )
-            }
-            Self::DeviceId { id: 0 } => f.write_str("no device at this transport"),
-            Self::DeviceId { id } => write!(f, "not a block device: device ID {id}"),
-            Self::Reset => f.write_str("the device does not complete its reset"),
-            Self::MissingFeatures(missing) => {
-                f.write_str("the device does not offer")?;
-                missing
-                    .iter_names()
-                    .try_for_each(|(name, _)| write!(f, " {name}"))
-            }
-            Self::FeaturesRefused(accepted) => {
-                f.write_str("the device cleared FEATURES_OK for")?;
-                accepted
-                    .iter_names()
-                    .try_for_each(|(name, _)| write!(f, " {name}"))
-            }
-            Self::NoQueue(index) => write!(f, "the device has no queue {index} to set up"),
-            Self::QueueSize { size, min, max } => write!(
-                f,
-                "queue size {size} is not a power of two from {min} to {max}"
-            ),
-            Self::QueueRefused(index) => write!(f, "the device did not accept queue {index}"),
-            Self::OutOfMemory(error) => error.fmt(f),
-            Self::QueueFull => f.write_str("the queue is full"),
-            Self::ChainLength(len) => {
-                write!(f, "a chain of {len} buffers cannot be made available")
-            }
-            Self::SegmentLength(len) => write!(f, "a segment of {len} bytes is not allowed"),
-            Self::NothingInFlight => f.write_str("no request is in flight"),
-            Self::Busy => f.write_str("other requests are in flight"),
-            Self::UsedIndex { idx, seen } => {
-                write!(
-                    f,
-                    "the device moved used.idx from {seen} to {idx}, past what is in flight"
-                )
-            }
-            Self::UsedId(id) => write!(f, "the device returned chain {id}, which is not in flight"),
-            Self::NeedsReset => f.write_str("the device has set DEVICE_NEEDS_RESET"),
-            Self::Status(status::IOERR) => f.write_str("status IOERR"),
-            Self::Status(status::UNSUPP) => f.write_str("status UNSUPP"),
-            Self::Status(status) => write!(f, "the device wrote no valid status: {status:#04x}"),
-            Self::NoInterrupt => f.write_str("the interrupt that is waited for cannot come"),
-        }
+fn other_version(version: &u32, f: &mut Formatter<'_>) -> fmt::Result {
+    match version {
+        1 => f.write_str("a legacy device (virtio-mmio version 1); this driver needs version 2"),
+        _ => write!(
+            f,
+            "virtio-mmio version {version}; this driver needs version 2"
+        ),
     }
 }
 
-impl core::error::Error for Error {}
+fn other_device(id: &u32, f: &mut Formatter<'_>) -> fmt::Result {
+    match id {
+        0 => f.write_str("no device at this transport"),
+        _ => write!(f, "not a block device: device ID {id}"),
+    }
+}
 
-impl From<OutOfMemory> for Error {
-    fn from(error: OutOfMemory) -> Self {
-        Self::OutOfMemory(error)
+fn other_status(status: &u8, f: &mut Formatter<'_>) -> fmt::Result {
+    match *status {
+        status::IOERR => f.write_str("status IOERR"),
+        status::UNSUPP => f.write_str("status UNSUPP"),
+        status => write!(f, "the device wrote no valid status: {status:#04x}"),
+    }
+}
+
+/// Features by their names, each after a space.
+struct Names(Features);
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let mut names = self.0.iter_names();
+        names.try_for_each(|(name, _)| write!(f, " {name}"))
     }
 }

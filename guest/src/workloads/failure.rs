@@ -1,21 +1,25 @@
 //! Why a workload failed, in words for the line that says so.
 
-use core::fmt;
+use core::fmt::{self, Formatter};
 use core::ops::RangeInclusive;
+
+use spec::bench::CONTROL_PORT;
+use thiserror::Error;
 
 use super::WORKLOADS;
 use super::bench::Unsupported;
 use crate::cmdline::{BadDevice, Window};
 use crate::dma::OutOfMemory;
 use crate::virtio::Error;
-use spec::bench::CONTROL_PORT;
 
 /// Why a workload failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Failure<'e> {
     /// There is no such workload.
+    #[error(fmt = no_workload)]
     UnknownWorkload,
     /// The workload has no such parameter.
+    #[error("unknown parameter {key}; there are{}{}", Words(.known), Words(.common))]
     UnknownParameter {
         /// What was given.
         key: &'e str,
@@ -25,11 +29,13 @@ pub enum Failure<'e> {
         common: &'static [&'static str],
     },
     /// A word is not of the form `key=value`, as parameters are.
+    #[error("{word} is not key=value")]
     NoValue {
         /// The word.
         word: &'e str,
     },
     /// A parameter is not a number, or one out of range.
+    #[error(fmt = bad_number)]
     BadNumber {
         /// Its name.
         key: &'static str,
@@ -39,6 +45,7 @@ pub enum Failure<'e> {
         range: RangeInclusive<u64>,
     },
     /// A parameter has none of the values it may have.
+    #[error("{key}={value} is none of{}", Words(.choices))]
     BadChoice {
         /// Its name.
         key: &'static str,
@@ -48,8 +55,10 @@ pub enum Failure<'e> {
         choices: &'static [&'static str],
     },
     /// The command line speaks of a device in words that cannot be understood.
+    #[error("{0}")]
     BadDevice(BadDevice<'e>),
     /// There is no such disk.
+    #[error("there is no disk {disk}: disks={disks}")]
     NoDisk {
         /// Which was asked for.
         disk: u64,
@@ -57,6 +66,7 @@ pub enum Failure<'e> {
         disks: u64,
     },
     /// A device cannot be driven.
+    #[error("device at {:#x}: {error}", .window.base)]
     Device {
         /// Where it is.
         window: Window,
@@ -64,6 +74,7 @@ pub enum Failure<'e> {
         error: Error,
     },
     /// The sectors asked for are not all on the disk.
+    #[error("lba={lba} count={count} is past the end of the disk: it has {capacity} sectors")]
     PastEnd {
         /// The first.
         lba: u64,
@@ -73,6 +84,7 @@ pub enum Failure<'e> {
         capacity: u64,
     },
     /// The disk has too few sectors for the workload.
+    #[error("the disk has {capacity} sectors; at least {needed} are needed")]
     DiskTooSmall {
         /// How many it has.
         capacity: u64,
@@ -80,8 +92,10 @@ pub enum Failure<'e> {
         needed: u64,
     },
     /// The disk is read-only and the workload would write.
+    #[error("the disk is read-only")]
     ReadOnly,
     /// A request failed.
+    #[error("{what} at lba={lba}: {error}")]
     Request {
         /// What was asked of the device.
         what: &'static str,
@@ -91,8 +105,10 @@ pub enum Failure<'e> {
         error: Error,
     },
     /// The driver could not go on.
-    Driver(Error),
+    #[error(transparent)]
+    Driver(#[from] Error),
     /// A byte that was read back is not the one that was written.
+    #[error("lba={lba} byte {offset}: {found:#04x} was read, {expected:#04x} was written")]
     Mismatch {
         /// The sector it is in.
         lba: u64,
@@ -104,8 +120,10 @@ pub enum Failure<'e> {
         found: u8,
     },
     /// There is no memory left for buffers.
-    OutOfMemory(OutOfMemory),
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
     /// A case of the self-test failed.
+    #[error("{name}: {reason}")]
     Case {
         /// Its name.
         name: &'static str,
@@ -113,26 +131,33 @@ pub enum Failure<'e> {
         reason: Reason,
     },
     /// Nobody has commands for a benchmark.
+    #[error("port {CONTROL_PORT:#x} reads {read:#x}: there is no `vmm bench` that has commands")]
     NoControl {
         /// What the control port reads.
         read: u32,
     },
     /// A command of a benchmark makes no sense.
+    #[error("{0}")]
     BadCommand(&'static str),
     /// The machine cannot do what a benchmark is about.
+    #[error("{0}")]
     Unsupported(&'static str),
     /// The console cannot be written to.
+    #[error("the console cannot be written to")]
     Console,
 }
 
 /// Why a case of the self-test failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Reason {
     /// The driver reported an error.
-    Driver(Error),
+    #[error(transparent)]
+    Driver(#[from] Error),
     /// What was promised did not hold.
+    #[error("{0}")]
     Promise(&'static str),
     /// A request ended with another status than it had to.
+    #[error("{what}: status {found:#04x}, not {expected:#04x}")]
     Status {
         /// What was asked of the device.
         what: &'static str,
@@ -142,6 +167,7 @@ pub enum Reason {
         found: u8,
     },
     /// The device says that it wrote another number of bytes than it had to.
+    #[error("{what}: used.len {found}, not {expected}")]
     Written {
         /// What was asked of the device.
         what: &'static str,
@@ -152,103 +178,38 @@ pub enum Reason {
     },
 }
 
-impl fmt::Display for Failure<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UnknownWorkload => {
-                f.write_str("no such workload; there are")?;
-                WORKLOADS
-                    .iter()
-                    .try_for_each(|workload| write!(f, " {}", workload.name))
-            }
-            Self::UnknownParameter { key, known, common } => {
-                write!(f, "unknown parameter {key}; there are")?;
-                known
-                    .iter()
-                    .chain(*common)
-                    .try_for_each(|name| write!(f, " {name}"))
-            }
-            Self::NoValue { word } => write!(f, "{word} is not key=value"),
-            Self::BadNumber { key, value, range } if *range.end() == u64::MAX => {
-                write!(f, "{key}={value} is not a number from {}", range.start())
-            }
-            Self::BadNumber { key, value, range } => {
-                write!(
-                    f,
-                    "{key}={value} is not a number from {} to {}",
-                    range.start(),
-                    range.end()
-                )
-            }
-            Self::BadChoice {
-                key,
-                value,
-                choices,
-            } => {
-                write!(f, "{key}={value} is none of")?;
-                choices.iter().try_for_each(|choice| write!(f, " {choice}"))
-            }
-            Self::BadDevice(bad) => bad.fmt(f),
-            Self::NoDisk { disk, disks } => write!(f, "there is no disk {disk}: disks={disks}"),
-            Self::Device { window, error } => write!(f, "device at {:#x}: {error}", window.base),
-            Self::PastEnd {
-                lba,
-                count,
-                capacity,
-            } => write!(
-                f,
-                "lba={lba} count={count} is past the end of the disk: it has {capacity} sectors"
-            ),
-            Self::DiskTooSmall { capacity, needed } => {
-                write!(
-                    f,
-                    "the disk has {capacity} sectors; at least {needed} are needed"
-                )
-            }
-            Self::ReadOnly => f.write_str("the disk is read-only"),
-            Self::Request { what, lba, error } => write!(f, "{what} at lba={lba}: {error}"),
-            Self::Driver(error) => error.fmt(f),
-            Self::Mismatch {
-                lba,
-                offset,
-                expected,
-                found,
-            } => write!(
-                f,
-                "lba={lba} byte {offset}: {found:#04x} was read, {expected:#04x} was written"
-            ),
-            Self::OutOfMemory(error) => error.fmt(f),
-            Self::Case { name, reason } => write!(f, "{name}: {reason}"),
-            Self::NoControl { read } => write!(
-                f,
-                "port {CONTROL_PORT:#x} reads {read:#x}: there is no `vmm bench` that has commands"
-            ),
-            Self::BadCommand(reason) | Self::Unsupported(reason) => f.write_str(reason),
-            Self::Console => f.write_str("the console cannot be written to"),
-        }
+fn no_workload(f: &mut Formatter<'_>) -> fmt::Result {
+    f.write_str("no such workload; there are")?;
+    let mut workloads = WORKLOADS.iter();
+    workloads.try_for_each(|workload| write!(f, " {}", workload.name))
+}
+
+fn bad_number(
+    key: &str,
+    value: &str,
+    range: &RangeInclusive<u64>,
+    f: &mut Formatter<'_>,
+) -> fmt::Result {
+    write!(f, "{key}={value} is not a number from {}", range.start())?;
+    match *range.end() {
+        u64::MAX => Ok(()),
+        end => write!(f, " to {end}"),
     }
 }
 
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Driver(error) => error.fmt(f),
-            Self::Promise(broken) => f.write_str(broken),
-            Self::Status {
-                what,
-                expected,
-                found,
-            } => {
-                write!(f, "{what}: status {found:#04x}, not {expected:#04x}")
-            }
-            Self::Written {
-                what,
-                expected,
-                found,
-            } => {
-                write!(f, "{what}: used.len {found}, not {expected}")
-            }
-        }
+/// Words, each after a space.
+struct Words(&'static [&'static str]);
+
+impl fmt::Display for Words {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|word| write!(f, " {word}"))
+    }
+}
+
+impl Failure<'_> {
+    /// The failure of a request at `lba` in which `what` was asked for, for `map_err`.
+    pub(super) fn request(what: &'static str, lba: u64) -> impl FnOnce(Error) -> Self {
+        move |error| Self::Request { what, lba, error }
     }
 }
 
@@ -258,27 +219,9 @@ impl From<fmt::Error> for Failure<'_> {
     }
 }
 
-impl From<Error> for Failure<'_> {
-    fn from(error: Error) -> Self {
-        Self::Driver(error)
-    }
-}
-
-impl From<OutOfMemory> for Failure<'_> {
-    fn from(error: OutOfMemory) -> Self {
-        Self::OutOfMemory(error)
-    }
-}
-
 impl From<Unsupported> for Failure<'_> {
     fn from(Unsupported(reason): Unsupported) -> Self {
         Self::Unsupported(reason)
-    }
-}
-
-impl From<Error> for Reason {
-    fn from(error: Error) -> Self {
-        Self::Driver(error)
     }
 }
 

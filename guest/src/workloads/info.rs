@@ -73,24 +73,17 @@ fn print_contents<'m, 'e>(
     block: &mut Block<'_, 'm>,
     arena: &mut Arena<'m>,
 ) -> Result<(), Failure<'e>> {
-    let failed = |what, error| Failure::Request {
-        what,
-        lba: 0,
-        error,
-    };
     let buffer = arena.alloc(SECTOR_SIZE as usize, SECTOR_SIZE)?;
     match block.get_id(buffer.part(0, ID_SIZE)) {
         Ok(id) => print_id(out, &id)?,
         // A device need not know the request.
         Err(Error::Status(_)) => (),
-        Err(error) => return Err(failed("get id", error)),
+        Err(error) => return Err(Failure::request("get id", 0)(error)),
     }
     if block.info().capacity == 0 {
         return Ok(());
     }
-    block
-        .read(0, buffer)
-        .map_err(|error| failed("read", error))?;
+    block.read(0, buffer).map_err(Failure::request("read", 0))?;
     let mut sector = [0; SECTOR_SIZE as usize];
     buffer.read(0, &mut sector);
     writeln!(out, "  sector 0")?;

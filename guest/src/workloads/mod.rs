@@ -3,6 +3,7 @@
 
 use core::fmt::{self, Write};
 
+use spec::Features;
 use spec::mmio::{DEVICE_ID_BLOCK, Register};
 
 use crate::cmdline::{CommandLine, Window};
@@ -166,6 +167,24 @@ fn open<'d, 'm, 'e>(
         .device(window)
         .and_then(|transport| Block::new(transport, options, arena))
         .map_err(|error| Failure::Device { window, error })
+}
+
+/// The disk that `parameters` choose, ready in the way that they say.
+fn open_chosen<'d, 'm, 'e>(
+    parameters: &Parameters<'e>,
+    machine: &'d mut dyn Machine,
+    arena: &mut Arena<'m>,
+) -> Result<Block<'d, 'm>, Failure<'e>> {
+    let (disk, options) = (parameters.disk()?, parameters.options()?);
+    open(parameters.command_line(), machine, disk, &options, arena)
+}
+
+/// Sees that `block` can be written to.
+fn writable<'e>(block: &Block<'_, '_>) -> Result<(), Failure<'e>> {
+    match block.info().accepted.contains(Features::VIRTIO_BLK_F_RO) {
+        true => Err(Failure::ReadOnly),
+        false => Ok(()),
+    }
 }
 
 /// Where the block device number `disk` is, counted in the order of the command line. Devices of

@@ -58,6 +58,11 @@ impl<'e> Parameters<'e> {
         Ok(Self(command_line))
     }
 
+    /// The command line that they are on.
+    pub(super) const fn command_line(&self) -> CommandLine<'e> {
+        self.0
+    }
+
     /// Whether a parameter is on the command line.
     pub(super) fn is_given(&self, key: &str) -> bool {
         self.0.value(key).is_some()

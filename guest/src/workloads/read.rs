@@ -5,7 +5,7 @@ use spec::block::SECTOR_SIZE;
 
 use super::extent::Extent;
 use super::params::Parameters;
-use super::{Environment, Failure, open};
+use super::{Environment, Failure, open_chosen};
 use crate::hexdump::Hexdump;
 
 /// How many bytes are taken out of the device's buffer at a time.
@@ -16,20 +16,13 @@ pub(super) fn run<'e>(
     parameters: &Parameters<'e>,
 ) -> Result<(), Failure<'e>> {
     let Environment {
-        command_line,
         console,
         machine,
         arena,
         ..
     } = environment;
-    let (disk, (lba, count)) = (parameters.disk()?, parameters.sectors()?);
-    let mut block = open(
-        *command_line,
-        &mut **machine,
-        disk,
-        &parameters.options()?,
-        arena,
-    )?;
+    let (lba, count) = parameters.sectors()?;
+    let mut block = open_chosen(parameters, &mut **machine, arena)?;
     let transfers = Extent::large(&block, lba, count)?;
     let buffer = arena.alloc(transfers.largest(), SECTOR_SIZE)?;
 
@@ -38,11 +31,7 @@ pub(super) fn run<'e>(
     for (lba, len) in transfers {
         block
             .read(lba, buffer.part(0, len))
-            .map_err(|error| Failure::Request {
-                what: "read",
-                lba,
-                error,
-            })?;
+            .map_err(Failure::request("read", lba))?;
         let mut piece = [0; PIECE];
         for offset in (0..len).step_by(PIECE) {
             buffer.read(offset, &mut piece);

@@ -1,12 +1,11 @@
 //! `run=verify lba=L count=N seed=S depth=D`: writes a pattern that tells its seed and its place,
 //! flushes, reads it back and compares, with up to `depth` requests in flight.
 
-use spec::Features;
 use spec::block::{RequestHeader, SECTOR_SIZE, request_type};
 
 use super::extent::Extent;
 use super::params::Parameters;
-use super::{Environment, Failure, open};
+use super::{Environment, Failure, open_chosen, writable};
 use crate::dma::Region;
 use crate::rng::pattern;
 use crate::virtio::block::Token;
@@ -22,24 +21,15 @@ pub(super) fn run<'e>(
     parameters: &Parameters<'e>,
 ) -> Result<(), Failure<'e>> {
     let Environment {
-        command_line,
         console,
         machine,
         arena,
         ..
     } = environment;
-    let (disk, (lba, count)) = (parameters.disk()?, parameters.sectors()?);
+    let (lba, count) = parameters.sectors()?;
     let seed = parameters.number("seed", 1, 0..=u64::MAX)?;
-    let mut block = open(
-        *command_line,
-        &mut **machine,
-        disk,
-        &parameters.options()?,
-        arena,
-    )?;
-    if block.info().accepted.contains(Features::VIRTIO_BLK_F_RO) {
-        return Err(Failure::ReadOnly);
-    }
+    let mut block = open_chosen(parameters, &mut **machine, arena)?;
+    writable(&block)?;
     let most = u64::from(block.capacity(1));
     let depth = parameters.number("depth", DEFAULT_DEPTH.min(most), 1..=most)?;
     let requests = Extent::new(&block, lba, count, REQUEST)?;
@@ -53,7 +43,7 @@ pub(super) fn run<'e>(
         in_flight: [(0, 0); MAX_QUEUE_SIZE as usize],
     };
     pass.write(requests.clone())?;
-    pass.flush(lba)?;
+    pass.block.flush().map_err(Failure::request("flush", lba))?;
     pass.read(requests)?;
     writeln!(
         console,
@@ -89,14 +79,6 @@ impl<'m> Pass<'_, '_, 'm> {
             self.complete("write")?;
         }
         Ok(())
-    }
-
-    fn flush<'e>(&mut self, lba: u64) -> Result<(), Failure<'e>> {
-        self.block.flush().map_err(|error| Failure::Request {
-            what: "flush",
-            lba,
-            error,
-        })
     }
 
     fn read<'e>(&mut self, requests: Extent) -> Result<(), Failure<'e>> {
@@ -142,9 +124,7 @@ impl<'m> Pass<'_, '_, 'm> {
     fn complete<'e>(&mut self, what: &'static str) -> Result<(u64, Region<'m>), Failure<'e>> {
         let completion = self.block.wait()?;
         let (lba, len) = self.in_flight[usize::from(completion.token)];
-        completion
-            .ok()
-            .map_err(|error| Failure::Request { what, lba, error })?;
+        completion.ok().map_err(Failure::request(what, lba))?;
         Ok((lba, self.buffer(completion.token, len)))
     }
 

@@ -3,7 +3,6 @@
 //! interrupt. Guest instructions are dear on a software KVM, so that all that can be done once for
 //! a request is done before, and what is left is the driver's and a few lines here.
 
-use spec::Features;
 use spec::bench::{Command, Kind, Outcome, Positions, outcome};
 use spec::block::request_type;
 
@@ -14,7 +13,7 @@ use crate::dma::{Arena, Region};
 use crate::virtio::block::{Token, Wait};
 use crate::virtio::queue::{Buffer, MAX_QUEUE_SIZE};
 use crate::virtio::{Block, Error, Options};
-use crate::workloads::open;
+use crate::workloads::{open, writable};
 
 /// Where buffers begin, in bytes: at pages, or next to each other where they are smaller.
 const ALIGN: u64 = 4096;
@@ -41,10 +40,10 @@ pub(super) fn run<'e, 'm>(
         ..Options::default()
     };
     let mut block = open(command_line, machine, 0, &options, &mut arena)?;
-    let (accepted, capacity) = (block.info().accepted, block.info().capacity);
-    if job.write && accepted.contains(Features::VIRTIO_BLK_F_RO) {
-        return Err(Failure::ReadOnly);
+    if job.write {
+        writable(&block)?;
     }
+    let capacity = block.info().capacity;
     if command.block.sectors > capacity {
         return Err(Failure::PastEnd {
             lba: 0,
