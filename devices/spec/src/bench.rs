@@ -174,6 +174,18 @@ pub struct Command {
     pub block: BlockJob,
 }
 
+impl Command {
+    /// `kind`, which is no block I/O, `iterations` times.
+    #[must_use]
+    pub fn new(kind: Kind, iterations: u64) -> Self {
+        Self {
+            kind: kind as u64,
+            iterations,
+            ..Self::default()
+        }
+    }
+}
+
 /// The I/O of a [`Kind::Block`] or a [`Kind::BlockNotify`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BlockJob {

@@ -126,20 +126,12 @@ pub fn perform(
     (control.done, console)
 }
 
-fn command(kind: Kind, iterations: u64) -> Command {
-    Command {
-        kind: kind as u64,
-        iterations,
-        ..Command::default()
-    }
-}
-
 #[test]
 fn every_command_has_its_outcome_until_the_vmm_ends_it() {
     let commands = vec![
-        command(Kind::Empty, 7),
-        command(Kind::Doorbell, 3),
-        command(Kind::Rdtsc, 0),
+        Command::new(Kind::Empty, 7),
+        Command::new(Kind::Doorbell, 3),
+        Command::new(Kind::Rdtsc, 0),
     ];
     let mut ram = Ram::new();
     let (done, console) = perform(&mut ram, &mut [], commands);
@@ -163,13 +155,13 @@ fn every_command_has_its_outcome_until_the_vmm_ends_it() {
 #[test]
 fn a_command_that_cannot_be_done_is_told_and_the_next_one_is_done() {
     let commands = vec![
-        command(Kind::Hypercall, 1),
+        Command::new(Kind::Hypercall, 1),
         Command {
             kind: 99,
             ..Command::default()
         },
-        command(Kind::Ipi, LATENCIES_MAX + 1),
-        command(Kind::Empty, 1),
+        Command::new(Kind::Ipi, LATENCIES_MAX + 1),
+        Command::new(Kind::Empty, 1),
     ];
     let mut ram = Ram::new();
     let (done, console) = perform(&mut ram, &mut [], commands);
@@ -209,7 +201,7 @@ fn a_machine_without_a_benchmark_is_told_from_one_with() {
 #[test]
 fn a_machine_without_the_memory_for_latencies_is_told_of_it() {
     let mut ram = Ram::without_more();
-    let mut control = Control::new(&ram, vec![command(Kind::Empty, 1)]);
+    let mut control = Control::new(&ram, vec![Command::new(Kind::Empty, 1)]);
     let (ok, console) = run_with(&mut ram, &mut [], "run=bench", &mut control);
     let verdict = "bench FAILED: out of DMA memory: 1052672 bytes asked for, 0 left\n".to_owned();
     assert_eq!((ok, console), (false, verdict));

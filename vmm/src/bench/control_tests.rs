@@ -56,11 +56,7 @@ fn with_guest(
 }
 
 fn command(iterations: u64) -> Command {
-    Command {
-        kind: Kind::Empty as u64,
-        iterations,
-        ..Command::default()
-    }
+    Command::new(Kind::Empty, iterations)
 }
 
 fn done(command: Command) -> Outcome {

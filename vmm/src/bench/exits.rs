@@ -7,7 +7,7 @@ use std::thread;
 use super::error::BenchError;
 use super::kinds::{self, ONE_CPU, TWO_CPUS};
 use super::progress::Progress;
-use super::report::{ExitCost, Exits, Series, Target};
+use super::report::{ExitCost, Exits, Target};
 use super::sampler::{Bench, impossible};
 
 pub use super::sampler::ExitsOptions;
@@ -78,14 +78,6 @@ pub fn targets(exits: &Exits) -> Vec<Target> {
         })
     };
     kinds::TO_USER.iter().filter_map(ratio).collect()
-}
-
-/// The time from the guest's write to a register, on the floor, to the handler of the interrupt
-/// that is raised then: what no device that is notified by an exit and answers by an interrupt can
-/// do without. In nanoseconds.
-#[must_use]
-pub fn floor_doorbell(exits: &Exits) -> Option<&Series> {
-    Some(&cost(exits, kinds::DOORBELL)?.floor)
 }
 
 fn cost<'e>(exits: &'e Exits, name: &str) -> Option<&'e ExitCost> {

@@ -5,16 +5,15 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::Duration;
 
 use devices::virtio::Interrupt;
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
-use spec::bench::{CONTROL_PORT, Command, DOORBELL_ADDR, HANDLED_PORT};
+use spec::bench::{CONTROL_PORT, DOORBELL_ADDR, HANDLED_PORT};
 use spec::board::{COM1_PORT, DEBUG_EXIT_PORT};
 use vm_memory::GuestMemoryMmap;
 
 use super::board;
-use super::control::{Event, GuestEnd, HostEnd, Performed};
+use super::control::{Event, GuestEnd, HostEnd};
 use super::error::{BenchError, cannot};
 use super::machine::MachineOptions;
 use super::transcript::Transcript;
@@ -34,7 +33,8 @@ pub type AtDoorbell = Box<dyn FnMut() -> io::Result<()> + Send>;
 /// A floor whose guest waits for commands. Dropping it stops it.
 pub struct Floor {
     // Dropped first: a vCPU's thread that waits for a command would hold up the end of the others.
-    control: HostEnd,
+    /// What has its guest do commands.
+    pub control: HostEnd,
     _vcpus: VcpuThreads,
     // RAM after the VM.
     _vm: VmFd,
@@ -118,19 +118,6 @@ impl Floor {
     #[must_use]
     pub fn tsc_khz(&self) -> Option<u32> {
         self.tsc_khz
-    }
-
-    /// What has its guest do commands.
-    pub fn control(&mut self) -> &mut HostEnd {
-        &mut self.control
-    }
-
-    /// Has the guest do `command`, and waits for it, at most `limit`.
-    ///
-    /// # Errors
-    /// Those of [`HostEnd::perform`].
-    pub fn perform(&mut self, command: &Command, limit: Duration) -> Result<Performed, BenchError> {
-        self.control.perform(command, limit)
     }
 }
 

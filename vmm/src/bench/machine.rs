@@ -4,12 +4,9 @@
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::Builder;
-use std::time::Duration;
-
-use spec::bench::Command;
 
 use super::board;
-use super::control::{self, Event, GuestEnd, HostEnd, Performed};
+use super::control::{self, Event, GuestEnd, HostEnd};
 use super::error::{BenchError, cannot};
 use super::transcript::Transcript;
 use crate::config::{DiskConfig, StatsReport, VmConfig, kernel_cmdline};
@@ -78,7 +75,8 @@ impl MachineOptions {
 /// A machine whose guest waits for commands. Dropping it stops it.
 pub struct Machine {
     // Dropped first: a vCPU's thread that waits for a command would hold up the end of the machine.
-    control: HostEnd,
+    /// What has its guest do commands.
+    pub control: HostEnd,
     statistics: Option<Arc<Statistics>>,
     _running: RunningVm,
 }
@@ -128,18 +126,5 @@ impl Machine {
     #[must_use]
     pub fn statistics(&self) -> Option<Snapshot> {
         self.statistics.as_ref().map(|all| all.snapshot())
-    }
-
-    /// What has its guest do commands.
-    pub fn control(&mut self) -> &mut HostEnd {
-        &mut self.control
-    }
-
-    /// Has the guest do `command`, and waits for it, at most `limit`.
-    ///
-    /// # Errors
-    /// Those of [`HostEnd::perform`].
-    pub fn perform(&mut self, command: &Command, limit: Duration) -> Result<Performed, BenchError> {
-        self.control.perform(command, limit)
     }
 }

@@ -24,36 +24,17 @@ const GROWTH: u64 = 64;
 /// halt, and for KVM to stop waiting for that to end (`halt_poll_ns`, 0.2 ms) and to sleep.
 pub const SETTLE: Duration = Duration::from_micros(500);
 
-/// The machine that kinds are tried in.
-pub struct Probe<'o> {
-    options: &'o MachineOptions,
-    floor: Option<Floor>,
-}
-
-impl<'o> Probe<'o> {
-    /// One that tries kinds in floors of `options`.
-    #[must_use]
-    pub fn new(options: &'o MachineOptions) -> Self {
-        let floor = None;
-        Self { options, floor }
-    }
-
-    /// Tries `subject`. How long one takes, or why there is none.
-    ///
-    /// # Errors
-    /// Where there can be no machine to try it in.
-    pub fn attempt(&mut self, subject: &Subject) -> Result<Result<Duration, String>, BenchError> {
-        let mut floor = match self.floor.take() {
-            Some(floor) => floor,
-            None => Floor::start(self.options)?,
-        };
-        match time(floor.control(), subject) {
-            Ok(time) => {
-                self.floor = Some(floor);
-                Ok(Ok(time))
-            }
-            Err(error) => verdict(error).map(Err),
-        }
+/// Tries `subject` in a machine of `options`. How long one takes, or why there is none.
+///
+/// # Errors
+/// Where there can be no machine to try it in.
+pub fn attempt(
+    options: &MachineOptions,
+    subject: &Subject,
+) -> Result<Result<Duration, String>, BenchError> {
+    match time(&mut Floor::start(options)?.control, subject) {
+        Ok(time) => Ok(Ok(time)),
+        Err(error) => verdict(error).map(Err),
     }
 }
 
@@ -61,11 +42,7 @@ impl<'o> Probe<'o> {
 fn time(control: &mut HostEnd, subject: &Subject) -> Result<Duration, BenchError> {
     let mut iterations = 1;
     loop {
-        let command = Command {
-            kind: subject.kind as u64,
-            iterations,
-            ..Command::default()
-        };
+        let command = Command::new(subject.kind, iterations);
         let time = match subject.timing {
             // Other threads that get the CPU meanwhile do not count.
             Timing::Loop => control.perform(&command, ATTEMPT_LIMIT)?.cpu,

@@ -12,7 +12,7 @@ use super::error::BenchError;
 use super::floor::Floor;
 use super::kinds::{EMPTY, Subject, Timing};
 use super::machine::{Machine, MachineOptions};
-use super::probe::{LIMIT, Probe, SETTLE};
+use super::probe::{LIMIT, SETTLE, attempt};
 use super::report::{ExitCost, ExitCounts, ExitKind, Handled, Series, Summary};
 use super::tsc;
 
@@ -77,9 +77,9 @@ impl Machines {
 
     fn control(&mut self, machine: usize) -> &mut HostEnd {
         match machine {
-            0 => self.vmm.control(),
-            1 => self.floor.control(),
-            _ => self.with_stats.control(), // WITH_STATS
+            0 => &mut self.vmm.control,
+            1 => &mut self.floor.control,
+            _ => &mut self.with_stats.control, // WITH_STATS
         }
     }
 }
@@ -141,7 +141,7 @@ impl Bench {
             tsc_khz_by_clock: 0,
             empty: Default::default(),
         };
-        let turn = Probe::new(&bench.machine).attempt(&EMPTY)?;
+        let turn = attempt(&bench.machine, &EMPTY)?;
         let turn = turn.map_err(BenchError::Unsupported)?;
         bench.tsc_khz_by_clock = tsc::khz_by_clock(&mut bench.machines.floor)?;
         bench.tsc_khz = bench
@@ -160,7 +160,7 @@ impl Bench {
     /// # Errors
     /// Where there can be no machine to measure it in.
     pub fn kind(&mut self, subject: &Subject) -> Result<ExitKind, BenchError> {
-        let each = match Probe::new(&self.machine).attempt(subject)? {
+        let each = match attempt(&self.machine, subject)? {
             Ok(each) => each,
             Err(reason) => return Ok(impossible(subject, reason)),
         };
@@ -281,20 +281,12 @@ impl Bench {
         subject: &Subject,
         iterations: u64,
     ) -> Result<(Performed, Vec<Duration>), BenchError> {
-        let command = command(subject, iterations);
+        let command = Command::new(subject.kind, iterations);
         let control = self.machines.control(machine);
         match subject.timing {
             Timing::Interrupt => control.interrupt(&command, SETTLE, LIMIT),
             Timing::Loop | Timing::Each => Ok((control.perform(&command, LIMIT)?, Vec::new())),
         }
-    }
-}
-
-fn command(subject: &Subject, iterations: u64) -> Command {
-    Command {
-        kind: subject.kind as u64,
-        iterations,
-        ..Command::default()
     }
 }
 

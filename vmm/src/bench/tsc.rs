@@ -30,14 +30,10 @@ pub fn khz(floor: &mut Floor) -> Result<u32, BenchError> {
 /// # Errors
 /// Where the guest does not come back from an empty loop.
 pub fn khz_by_clock(floor: &mut Floor) -> Result<u32, BenchError> {
-    let mut command = Command {
-        kind: Kind::Empty as u64,
-        iterations: 1000,
-        ..Command::default()
-    };
+    let mut command = Command::new(Kind::Empty, 1000);
     let (mut fastest, mut samples) = (0.0, 0);
     while samples < SAMPLES {
-        let done = floor.perform(&command, LIMIT)?;
+        let done = floor.control.perform(&command, LIMIT)?;
         if done.wall < TIME {
             command.iterations = command.iterations.saturating_mul(4);
             continue;

@@ -142,18 +142,6 @@ impl VcpuStats {
         rows.map(|(_, times)| times.count()).sum()
     }
 
-    /// The exits that have come since there were those in `earlier`.
-    #[must_use]
-    pub fn since(&self, earlier: &Self) -> Self {
-        let mut later = self.clone();
-        for (site, times) in later.sites.iter().zip(&mut later.times) {
-            if let Ok(at) = earlier.sites.binary_search(site) {
-                *times = times.since(&earlier.times[at]);
-            }
-        }
-        later
-    }
-
     /// Adds all exits of `other`.
     pub fn add(&mut self, other: &Self) {
         for (site, times) in other.rows() {

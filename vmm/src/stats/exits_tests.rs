@@ -111,25 +111,6 @@ fn a_guest_that_touches_all_of_a_window_has_no_rows_without_end() {
 }
 
 #[test]
-fn what_is_between_two_snapshots_is_their_difference() {
-    let recorder = ExitRecorder::new(Arc::new(map()));
-    let (a, b, c) = (
-        at(ExitKind::PioIn, 1),
-        at(ExitKind::PioIn, 2),
-        at(ExitKind::PioIn, 3),
-    );
-    for site in [a, b, b] {
-        recorder.time(site, || ());
-    }
-    let earlier = recorder.snapshot();
-    for site in [b, c] {
-        recorder.time(site, || ());
-    }
-    let since = recorder.snapshot().since(&earlier);
-    assert_eq!(counts(&since), [(b, 1), (c, 1)]);
-}
-
-#[test]
 fn the_exits_of_several_vcpus_add_up() {
     let (a, b) = (at(ExitKind::PioIn, 1), at(ExitKind::PioIn, 2));
     let mut all = stats([a]);

@@ -117,38 +117,6 @@ pub struct VcpuSnapshot {
     pub kvm: Result<BTreeMap<String, u64>, String>,
 }
 
-impl Snapshot {
-    /// What has been counted between `earlier`, of the same machine, and this.
-    #[must_use]
-    pub fn since(&self, earlier: &Self) -> Self {
-        let vcpus = self.vcpus.iter().zip(&earlier.vcpus);
-        let disks = self.disks.iter().zip(&earlier.disks);
-        Self {
-            time: self.time.saturating_sub(earlier.time),
-            vcpus: vcpus.map(|(later, before)| later.since(before)).collect(),
-            disks: disks
-                .map(|((name, later), (_, before))| (name.clone(), later.since(before)))
-                .collect(),
-        }
-    }
-}
-
-impl VcpuSnapshot {
-    /// A counter of the kernel that can go down is 0 where it has.
-    fn since(&self, earlier: &Self) -> Self {
-        let mut kvm = self.kvm.clone();
-        if let (Ok(kvm), Ok(earlier)) = (&mut kvm, &earlier.kvm) {
-            for (name, value) in kvm {
-                *value = value.saturating_sub(earlier.get(name).copied().unwrap_or(0));
-            }
-        }
-        Self {
-            exits: self.exits.since(&earlier.exits),
-            kvm,
-        }
-    }
-}
-
 #[cfg(test)]
 #[path = "stats_tests.rs"]
 mod tests;

@@ -27,30 +27,6 @@ fn a_snapshot_has_what_was_counted_and_the_reason_why_the_kernel_counts_nothing(
 }
 
 #[test]
-fn what_is_between_two_snapshots_is_their_difference() {
-    let (statistics, recorder) = statistics();
-    let counters = |exits, blocking| {
-        let counters = [("exits", exits), ("blocking", blocking)];
-        Ok(counters
-            .map(|(name, value)| (name.to_owned(), value))
-            .into())
-    };
-    recorder.time(SITE, || ());
-    let mut earlier = statistics.snapshot();
-    earlier.vcpus[0].kvm = counters(10, 1);
-    recorder.time(SITE, || ());
-    recorder.time(SITE, || ());
-    let mut later = statistics.snapshot();
-    later.vcpus[0].kvm = counters(15, 0);
-
-    let since = later.since(&earlier);
-    assert_eq!(since.time, later.time - earlier.time);
-    assert_eq!(since.vcpus[0].exits.exits(), 2);
-    assert_eq!(since.vcpus[0].kvm, counters(5, 0));
-    assert_eq!(since.disks[0].1.request_count(), 0);
-}
-
-#[test]
 fn a_report_of_a_machine_in_which_nothing_has_happened_can_be_made() {
     let (statistics, _) = statistics();
     let report = Report::new(&statistics.snapshot(), &statistics.map);

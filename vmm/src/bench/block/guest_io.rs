@@ -104,13 +104,13 @@ impl GuestIo<'_> {
             ticks: 0,
             block: job,
         };
-        self.machine.perform(&command, PATIENCE).map(drop)
+        self.machine.control.perform(&command, PATIENCE).map(drop)
     }
 
     fn add(&mut self, command: &Command, sample: &mut GuestSample) -> Result<Outcome, BenchError> {
         let now = || CpuTime::now().map_err(cannot("read the CPU time of the process"));
         let before = now()?;
-        let done = self.machine.perform(command, SLICE + PATIENCE)?;
+        let done = self.machine.control.perform(command, SLICE + PATIENCE)?;
         sample.cpu += now()?.since(before);
         sample.commands += 1;
         sample.requests = sample.requests.saturating_add(done.outcome.iterations);

@@ -102,13 +102,9 @@ impl NotifySpan {
         };
         let job = self.io.job(sectors, round.seed);
         let sample = guest.run(Kind::BlockNotify, job, limit)?;
-        let command = Command {
-            kind: Kind::Doorbell as u64,
-            iterations: REQUESTS,
-            ..Command::default()
-        };
+        let command = Command::new(Kind::Doorbell, REQUESTS);
         let mut floor = Latencies::default();
-        for &ticks in &self.floor.perform(&command, PATIENCE)?.latencies {
+        for &ticks in &self.floor.control.perform(&command, PATIENCE)?.latencies {
             floor.record(guest.nanoseconds(ticks.into()) as u64);
         }
         found.floors.push(floor.summary().p50 as f64);
