@@ -12,6 +12,7 @@ mod floors;
 mod guest_io;
 mod notes;
 pub mod options;
+mod rounds;
 mod span;
 mod targets;
 
@@ -80,54 +81,47 @@ pub fn measure(plan: &Plan, progress: &mut dyn Progress) -> Result<Measured, Ben
         progress.step("the same without a guest");
         floors.measure(&disk, round)?;
         for group in cells.chunk_by_mut(|a, b| a.cell.notify == b.cell.notify) {
-            let mut machines = Machines::new(plan, &disk, group, round.counting);
-            for measurement in group.iter_mut().filter(|cell| !cell.has_failed()) {
-                progress.step(&measurement.name());
-                let result = machines.current().and_then(|machine| {
-                    let mut guest = GuestIo { machine, tsc_khz };
-                    measurement.measure(&mut guest, disk.sectors, round)
-                });
-                if let Err(error) = result {
-                    measurement.fail(machines.lost(&error));
+            let mut machines = Machines::new(plan, &disk, tsc_khz, group, round.counting);
+            for Measurement { cell, found } in group {
+                if let Ok(so_far) = found {
+                    progress.step(&cell.name());
+                    let job = cell.job(disk.sectors, round.seed);
+                    if let Err(reason) = machines.run(|guest| so_far.measure(guest, job, round)) {
+                        *found = Err(reason);
+                    }
                 }
             }
             if let (Some(span), false) = (&mut span, round.counting)
                 && machines.notify == Some(Notify::Trap)
+                && let Err(reason) = machines.run(|guest| span.measure(guest, disk.sectors, round))
             {
-                let result = machines.current().and_then(|machine| {
-                    let mut guest = GuestIo { machine, tsc_khz };
-                    span.measure(&mut guest, disk.sectors, round)
-                });
-                if let Err(error) = result {
-                    span.fail(machines.lost(&error));
-                }
+                span.found = Err(reason);
             }
         }
     }
     if let Some(reason) = cell::reason(&cells) {
         return Err(BenchError::Unsupported(reason.to_owned()));
     }
-    let notes = notes::of(&cells, span.as_ref());
-    Ok(Measured {
-        targets: targets::of(&cells, span.as_ref()),
-        block: report::Block {
-            disk: disk.name.clone(),
-            size: disk.sectors * SECTOR_SIZE,
-            cells: cells.into_iter().map(|cell| cell.report(&floors)).collect(),
-            notes,
-        },
-    })
+    let block = report::Block {
+        disk: disk.name.clone(),
+        size: disk.sectors * SECTOR_SIZE,
+        notes: notes::of(&cells, span.as_ref()),
+        cells: cells.into_iter().map(|cell| cell.report(&floors)).collect(),
+    };
+    let targets = targets::of(&block.cells, span.as_ref());
+    Ok(Measured { block, targets })
 }
 
 /// The machine of a round and notify mode, and the next one where it is lost.
 struct Machines {
     options: MachineOptions,
+    tsc_khz: u32,
     notify: Option<Notify>,
     current: Option<Machine>,
 }
 
 impl Machines {
-    fn new(plan: &Plan, disk: &Disk, group: &[Measurement], counting: bool) -> Self {
+    fn new(plan: &Plan, disk: &Disk, tsc_khz: u32, group: &[Measurement], counting: bool) -> Self {
         let data = plan.cells.iter().map(|cell| cell.io.data_size()).max();
         let notify = group.first().map(|first| first.cell.notify);
         Self {
@@ -141,23 +135,31 @@ impl Machines {
                 pin: plan.pin,
                 ..MachineOptions::default()
             },
+            tsc_khz,
             notify,
             current: None,
         }
     }
 
-    /// The machine, which is started if there is none.
-    fn current(&mut self) -> Result<&mut Machine, BenchError> {
-        match &mut self.current {
-            Some(machine) => Ok(machine),
-            none => Ok(none.insert(Machine::start(&self.options)?)),
-        }
-    }
-
-    /// The guest may be anywhere after `error`: the next is in a new machine. Returns why the cell
-    /// cannot be measured.
-    fn lost(&mut self, error: &BenchError) -> String {
-        self.current = None;
-        error.to_string()
+    /// Has `work` done in the machine, which is started if there is none; or says why it cannot be.
+    /// The guest may be anywhere after an error: the next is in a new machine.
+    fn run(
+        &mut self,
+        work: impl FnOnce(&mut GuestIo) -> Result<(), BenchError>,
+    ) -> Result<(), String> {
+        let work = || {
+            let machine = match self.current.take() {
+                Some(machine) => machine,
+                None => Machine::start(&self.options)?,
+            };
+            let mut guest = GuestIo {
+                machine,
+                tsc_khz: self.tsc_khz,
+            };
+            work(&mut guest)?;
+            self.current = Some(guest.machine);
+            Ok(())
+        };
+        work().map_err(|error: BenchError| error.to_string())
     }
 }

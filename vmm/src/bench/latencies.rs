@@ -13,12 +13,10 @@ const SIGNIFICANT_DIGITS: u8 = 3;
 pub struct Latencies(Histogram<u64>);
 
 impl Latencies {
-    /// Adds one.
-    pub fn record(&mut self, nanoseconds: u64) {
-        // It grows to hold any value; if it could not, the value would count as its largest.
-        if self.0.record(nanoseconds).is_err() {
-            self.0.saturating_record(nanoseconds);
-        }
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.len()
     }
 
     /// Adds all of `others`.
@@ -39,6 +37,17 @@ impl Latencies {
             p99: self.0.value_at_quantile(0.99),
             p999: self.0.value_at_quantile(0.999),
             max: self.0.max(),
+        }
+    }
+}
+
+impl Extend<u64> for Latencies {
+    fn extend<T: IntoIterator<Item = u64>>(&mut self, nanoseconds: T) {
+        // It grows to hold any value; if it could not, the value would count as its largest.
+        for value in nanoseconds {
+            if self.0.record(value).is_err() {
+                self.0.saturating_record(value);
+            }
         }
     }
 }
@@ -64,8 +73,8 @@ mod tests {
     #[test]
     fn percentiles_are_right_to_within_a_thousandth() {
         let (mut latencies, mut others) = (Latencies::default(), Latencies::default());
-        (1..=5_000).for_each(|n| latencies.record(n * 1_000));
-        (5_001..=10_000).for_each(|n| others.record(n * 1_000));
+        latencies.extend((1..=5_000).map(|n| n * 1_000));
+        others.extend((5_001..=10_000).map(|n| n * 1_000));
         latencies.add(&others);
         let found = latencies.summary();
         assert_eq!(found.count, 10_000);

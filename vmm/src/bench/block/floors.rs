@@ -8,11 +8,11 @@ use spec::bench::BlockJob;
 
 use super::super::error::BenchError;
 use super::super::host_io::{HostSample, Limit, by_calls, by_io_uring};
-use super::super::latencies::Latencies;
-use super::super::report::{Series, Throughput};
+use super::super::report::Throughput;
 use super::Round;
 use super::disk::Disk;
 use super::options::{Io, Plan};
+use super::rounds::Rounds;
 
 /// How long a floor is measured in a round, if a cell is not measured for less.
 const TIME: Duration = Duration::from_millis(50);
@@ -52,13 +52,7 @@ struct HostFloor {
     way: Way,
     io: Io,
     /// What has been measured, or why nothing can be.
-    found: Result<Found, String>,
-}
-
-#[derive(Debug, Default)]
-struct Found {
-    iops: Vec<f64>,
-    latencies: Latencies,
+    found: Result<Rounds, String>,
 }
 
 impl Floors {
@@ -70,7 +64,7 @@ impl Floors {
                     .iter()
                     .any(|floor| (floor.way, floor.io) == (way, io))
                 {
-                    let found = Ok(Found::default());
+                    let found = Ok(Rounds::default());
                     floors.push(HostFloor { way, io, found });
                 }
             }
@@ -92,9 +86,14 @@ impl Floors {
         };
         for HostFloor { way, io, found } in &mut self.0 {
             let job = io.job(disk.sectors, round.seed);
-            if let Ok(figures) = found {
+            if let Ok(rounds) = found {
                 match disk.with_file(|file| way.run(file, &job, limit))? {
-                    Ok(sample) => figures.add(&sample),
+                    Ok(sample) => {
+                        let seconds = sample.elapsed.as_secs_f64();
+                        let latencies = sample.latencies.iter().copied().map(u64::from);
+                        rounds.iops.push(latencies.len() as f64 / seconds.max(1e-9));
+                        rounds.latencies.extend(latencies);
+                    }
                     Err(reason) => *found = Err(reason),
                 }
             }
@@ -112,24 +111,9 @@ impl Floors {
         floors
             .map(|floor| {
                 let found = floor.found.as_ref().map_err(Clone::clone);
-                let throughput = found.map(|found| Throughput {
-                    iops: Series::new(found.iops.clone()),
-                    latency: found.latencies.summary(),
-                });
-                (floor.way.name(io).to_owned(), throughput)
+                (floor.way.name(io).to_owned(), found.map(Rounds::throughput))
             })
             .collect()
-    }
-}
-
-impl Found {
-    fn add(&mut self, sample: &HostSample) {
-        let count = sample.latencies.len() as f64;
-        let seconds = sample.elapsed.as_secs_f64();
-        self.iops.push(count / seconds.max(1e-9));
-        for &latency in &sample.latencies {
-            self.latencies.record(latency.into());
-        }
     }
 }
 

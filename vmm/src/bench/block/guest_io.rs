@@ -17,9 +17,9 @@ const SLICE: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A machine whose guest does block I/O.
-pub struct GuestIo<'m> {
+pub struct GuestIo {
     /// The machine.
-    pub machine: &'m mut Machine,
+    pub machine: Machine,
     /// Frequency of the guest's TSC, in kHz.
     pub tsc_khz: u32,
 }
@@ -29,8 +29,6 @@ pub struct GuestIo<'m> {
 pub struct GuestSample {
     /// How many commands it took.
     pub commands: u64,
-    /// How many requests there were.
-    pub requests: u64,
     /// From the first to the last of each command, in nanoseconds.
     pub elapsed: f64,
     /// The latency of each request.
@@ -45,11 +43,11 @@ impl GuestSample {
     /// Requests per second.
     #[must_use]
     pub fn iops(&self) -> f64 {
-        self.requests as f64 * 1e9 / self.elapsed.max(1.0)
+        self.latencies.count() as f64 * 1e9 / self.elapsed.max(1.0)
     }
 }
 
-impl GuestIo<'_> {
+impl GuestIo {
     /// Does `job` in the way of `kind` until `limit`. Each command has a seed of its own, the first
     /// that of the job.
     ///
@@ -113,16 +111,13 @@ impl GuestIo<'_> {
         let done = self.machine.control.perform(command, SLICE + PATIENCE)?;
         sample.cpu += now()?.since(before);
         sample.commands += 1;
-        sample.requests = sample.requests.saturating_add(done.outcome.iterations);
         sample.elapsed += self.nanoseconds(done.outcome.ticks);
         sample.notifications = sample
             .notifications
             .saturating_add(done.outcome.notifications);
-        for &ticks in &done.latencies {
-            sample
-                .latencies
-                .record(self.nanoseconds(ticks.into()) as u64);
-        }
+        let ticks = done.latencies.iter();
+        let nanoseconds = ticks.map(|&ticks| self.nanoseconds(ticks.into()) as u64);
+        sample.latencies.extend(nanoseconds);
         Ok(done.outcome)
     }
 

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::super::cpu_time::CpuTime;
 use super::ROUNDS;
-use super::cell::{self, Measurement};
+use super::cell::Measurement;
 use super::options::Wait;
 use super::span::NotifySpan;
 use crate::config::Notify;
@@ -32,7 +33,10 @@ pub(super) fn of(cells: &[Measurement], span: Option<&NotifySpan>) -> Vec<String
          one every 1 to 10 ms, which misses shares of a few percent."
             .into(),
     ];
-    let cpu = cell::cpu_time(cells);
+    let mut cpu = CpuTime::default();
+    for found in cells.iter().flat_map(|cell| &cell.found) {
+        cpu += found.cpu;
+    }
     if cpu.guest.is_zero() && cpu.user + cpu.system >= TELLING {
         notes.push(
             "KVM accounts no time as the guest's on this host, as one that interprets guests does \

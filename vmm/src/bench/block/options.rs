@@ -213,6 +213,31 @@ pub struct Cell {
     pub wait: Wait,
 }
 
+impl Cell {
+    /// What tells it from all others, as text.
+    #[must_use]
+    pub fn name(self) -> String {
+        let Self { notify, io, wait } = self;
+        format!(
+            "{} bs={} depth={} notify={} wait={}",
+            io.rw.name(),
+            io.block_size,
+            io.depth,
+            notify.name(),
+            wait.name()
+        )
+    }
+
+    /// The guest's job, as for [`Io::job`].
+    #[must_use]
+    pub fn job(self, sectors: u64, seed: u64) -> BlockJob {
+        BlockJob {
+            poll: (self.wait == Wait::Poll).into(),
+            ..self.io.job(sectors, seed)
+        }
+    }
+}
+
 /// I/O that can be done with a guest or without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Io {

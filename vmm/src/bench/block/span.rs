@@ -78,18 +78,13 @@ impl NotifySpan {
         }))
     }
 
-    /// It cannot be measured, because of `reason`.
-    pub(super) fn fail(&mut self, reason: String) {
-        self.found = Err(reason);
-    }
-
     /// Measures it in `guest`, on the first `sectors` of its disk, and on the floor.
     ///
     /// # Errors
     /// A guest does not succeed.
     pub(super) fn measure(
         &mut self,
-        guest: &mut GuestIo<'_>,
+        guest: &mut GuestIo,
         sectors: u64,
         round: Round,
     ) -> Result<(), BenchError> {
@@ -104,9 +99,8 @@ impl NotifySpan {
         let sample = guest.run(Kind::BlockNotify, job, limit)?;
         let command = Command::new(Kind::Doorbell, REQUESTS);
         let mut floor = Latencies::default();
-        for &ticks in &self.floor.control.perform(&command, PATIENCE)?.latencies {
-            floor.record(guest.nanoseconds(ticks.into()) as u64);
-        }
+        let ticks = self.floor.control.perform(&command, PATIENCE)?.latencies;
+        floor.extend((ticks.into_iter()).map(|ticks| guest.nanoseconds(ticks.into()) as u64));
         found.floors.push(floor.summary().p50 as f64);
         found.spans.push(sample.latencies.summary().p50 as f64);
         Ok(())

@@ -1,8 +1,8 @@
 //! What the figures of block I/O were to reach. Of a matrix without the cells that a target is about
 //! there is none.
 
-use super::super::report::{BlockFigures, Series, Target};
-use super::cell::Measurement;
+use super::super::figures::cell_name;
+use super::super::report::{BlockCell, BlockFigures, Series, Target};
 use super::options::Wait;
 use super::span::NotifySpan;
 use crate::config::Notify;
@@ -11,51 +11,44 @@ use crate::config::Notify;
 const DEPTH: u32 = 32;
 
 /// The targets for which there are figures.
-pub(super) fn of(cells: &[Measurement], span: Option<&NotifySpan>) -> Vec<Target> {
+pub(super) fn of(cells: &[BlockCell], span: Option<&NotifySpan>) -> Vec<Target> {
     let mut targets: Vec<Target> = span.and_then(notify_span).into_iter().collect();
-    if let Some((from, figures)) = at_depth(cells, Notify::Trap, Wait::Irq) {
-        targets.push(target(
-            "notify exits per request",
-            figures.notify_exits,
-            0.10,
-            &from,
-        ));
-        targets.push(target(
-            "interrupts per request",
-            figures.interrupts,
-            0.15,
-            &from,
-        ));
-    }
-    if let Some((from, figures)) = at_depth(cells, Notify::Poll, Wait::Poll) {
-        targets.push(target(
-            "exits per request while polling",
-            figures.exits,
-            0.01,
-            &from,
-        ));
-    }
+    let mut add = |notify, wait, name: &str, limit, value: fn(&BlockFigures) -> f64| {
+        if let Some((cell, figures)) = at_depth(cells, notify, wait) {
+            targets.push(Target {
+                name: format!("{name}, depth {DEPTH}"),
+                value: value(figures),
+                limit,
+                unit: String::new(),
+                from: format!("the cell {}, in its round with statistics", cell_name(cell)),
+            });
+        }
+    };
+    let (trap, poll) = (Notify::Trap, Notify::Poll);
+    add(
+        trap,
+        Wait::Irq,
+        "notify exits per request",
+        0.10,
+        |figures| figures.notify_exits,
+    );
+    add(trap, Wait::Irq, "interrupts per request", 0.15, |figures| {
+        figures.interrupts
+    });
+    let name = "exits per request while polling";
+    add(poll, Wait::Poll, name, 0.01, |figures| figures.exits);
     targets
 }
 
-fn target(name: &str, value: f64, limit: f64, cell: &str) -> Target {
-    Target {
-        name: format!("{name}, depth {DEPTH}"),
-        value,
-        limit,
-        unit: String::new(),
-        from: format!("the cell {cell}, in its round with statistics"),
-    }
-}
-
-/// The name and the figures of the first cell of that depth.
-fn at_depth(cells: &[Measurement], notify: Notify, wait: Wait) -> Option<(String, BlockFigures)> {
-    let is_it = |measurement: &&Measurement| {
-        let cell = measurement.cell;
-        (cell.notify, cell.wait, cell.io.depth) == (notify, wait, DEPTH)
-    };
-    let measurement = cells.iter().find(is_it)?;
-    Some((measurement.name(), measurement.figures().ok()?))
+/// The first cell of that depth, and its figures.
+fn at_depth(
+    cells: &[BlockCell],
+    notify: Notify,
+    wait: Wait,
+) -> Option<(&BlockCell, &BlockFigures)> {
+    let wanted = (notify.name(), wait.name(), DEPTH);
+    let cell = (cells.iter()).find(|c| (c.notify.as_str(), c.wait.as_str(), c.depth) == wanted)?;
+    Some((cell, cell.figures.as_ref().ok()?))
 }
 
 fn notify_span(span: &NotifySpan) -> Option<Target> {
