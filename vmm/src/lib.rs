@@ -22,6 +22,7 @@ pub mod memory;
 pub mod signals;
 pub mod stats;
 pub mod stop;
+pub mod table;
 pub mod terminal;
 pub mod vcpu;
 pub mod vm;

@@ -5,10 +5,10 @@ use fastrand::Rng;
 use serde::Serialize;
 
 use super::figures::{Figure, Value, figures};
-use super::format::{digits, mib, percent, time};
+use super::format::{percent, with_unit};
 use super::report::{Host, Report, Series};
 use super::series::{median, quantile};
-use super::tables::Table;
+use super::tables::{Table, head};
 use super::text::{draw, prose};
 
 /// How often both series are drawn again from their own samples.
@@ -246,9 +246,7 @@ impl Comparison {
         }
         Table {
             title: section.into(),
-            head: ["", "A", "B", "B - A", "95 % interval", ""]
-                .map(Into::into)
-                .into(),
+            head: head(" | A | B | B - A | 95 % interval | "),
             rows,
             notes: Vec::new(),
         }
@@ -257,12 +255,7 @@ impl Comparison {
 
 impl Difference {
     fn row(&self) -> Vec<String> {
-        let figure = |value: f64| match self.unit.as_str() {
-            "ns" => time(value),
-            "bytes" => mib(value),
-            "" => digits(value),
-            unit => format!("{} {unit}", digits(value)),
-        };
+        let figure = |value| with_unit(value, &self.unit);
         let verdict = match self.verdict {
             Verdict::Same => "same",
             Verdict::Higher => "HIGHER",

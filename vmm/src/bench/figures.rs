@@ -30,14 +30,55 @@ pub enum Value<'a> {
     Number(f64),
 }
 
-/// Figures of one name.
-struct Named<'a, 'b> {
-    figures: &'b mut Vec<Figure<'a>>,
+/// All figures of `report`, in its own order.
+#[must_use]
+pub fn figures(report: &Report) -> Vec<Figure<'_>> {
+    let mut list = List::default();
+    if let Some(exits) = &report.exits {
+        list.exits(exits);
+    }
+    if let Some(block) = &report.block {
+        list.block(block);
+    }
+    if let Some(start) = &report.start {
+        list.start(start);
+    }
+    for target in &report.targets {
+        list.begin("targets", target.name.clone());
+        list.number("value", &target.unit, target.value);
+        list.number("limit", &target.unit, target.limit);
+    }
+    list.figures
+}
+
+/// What tells a cell from all others, as text.
+#[must_use]
+pub fn cell_name(cell: &BlockCell) -> String {
+    let BlockCell {
+        rw,
+        block_size,
+        depth,
+        notify,
+        wait,
+        ..
+    } = cell;
+    format!("{rw} bs={block_size} depth={depth} notify={notify} wait={wait}")
+}
+
+/// The figures so far, and the name of those to come.
+#[derive(Default)]
+struct List<'a> {
+    figures: Vec<Figure<'a>>,
     section: &'static str,
     name: String,
 }
 
-impl<'a> Named<'a, '_> {
+impl<'a> List<'a> {
+    /// The figures to come are of `name`, in `section`.
+    fn begin(&mut self, section: &'static str, name: String) {
+        (self.section, self.name) = (section, name);
+    }
+
     fn series(&mut self, metric: &str, unit: &'a str, series: &'a Series) {
         self.push(metric, unit, Value::Series(Cow::Borrowed(series)));
     }
@@ -55,121 +96,71 @@ impl<'a> Named<'a, '_> {
             value,
         });
     }
-}
 
-/// All figures of `report`, in its own order.
-#[must_use]
-pub fn figures(report: &Report) -> Vec<Figure<'_>> {
-    let mut figures = Vec::new();
-    if let Some(exits) = &report.exits {
-        of_exits(&mut figures, exits);
+    /// The times of this VMM and of the floor, and the ratio of those of a round.
+    fn beside_floor(&mut self, vmm: &'a Series, floor: &'a Series) {
+        self.series("vmm", "ns", vmm);
+        self.series("floor", "ns", floor);
+        if let Some(ratio) = vmm.ratio(floor) {
+            self.push("vmm by floor", "", Value::Series(Cow::Owned(ratio)));
+        }
     }
-    if let Some(block) = &report.block {
-        of_block(&mut figures, block);
-    }
-    if let Some(start) = &report.start {
-        of_start(&mut figures, start);
-    }
-    for target in &report.targets {
-        let mut named = Named {
-            figures: &mut figures,
-            section: "targets",
-            name: target.name.clone(),
-        };
-        named.number("value", &target.unit, target.value);
-        named.number("limit", &target.unit, target.limit);
-    }
-    figures
-}
 
-fn of_exits<'a>(figures: &mut Vec<Figure<'a>>, exits: &'a Exits) {
-    for kind in &exits.kinds {
-        let Ok(cost) = &kind.cost else { continue };
-        let mut named = Named {
-            figures,
-            section: "exits",
-            name: kind.name.clone(),
-        };
-        named.series("vmm", "ns", &cost.vmm);
-        named.series("floor", "ns", &cost.floor);
-        if let Some(ratio) = cost.vmm.ratio(&cost.floor) {
-            named.push("vmm by floor", "", Value::Series(Cow::Owned(ratio)));
-        }
-        named.series("with stats", "ns", &cost.with_stats);
-        named.series("cpu time", "ns", &cost.cpu);
-        named.number("exits counted by vmm", "", cost.exits.vmm);
-        if let Some(count) = cost.exits.kernel_to_user {
-            named.number("exits to user counted by kvm", "", count);
-        }
-        if let Some(count) = cost.exits.kernel {
-            named.number("exits counted by kvm", "", count);
-        }
-    }
-}
-
-fn of_block<'a>(figures: &mut Vec<Figure<'a>>, block: &'a Block) {
-    for cell in &block.cells {
-        let mut named = Named {
-            figures,
-            section: "block",
-            name: cell_name(cell),
-        };
-        if let Ok(figures) = &cell.figures {
-            throughput(&mut named, "", &figures.throughput);
-            named.number("exits per request", "", figures.exits);
-            named.number("notify exits per request", "", figures.notify_exits);
-            named.number("notifications per request", "", figures.notifications);
-            named.number("interrupts per request", "", figures.interrupts);
-            named.number("cpu guest", "ns", figures.cpu.guest);
-            named.number("cpu kernel", "ns", figures.cpu.kernel);
-            named.number("cpu vmm", "ns", figures.cpu.vmm);
-        }
-        for (floor, figures) in &cell.floors {
-            if let Ok(figures) = figures {
-                throughput(&mut named, &format!("{floor} "), figures);
+    fn exits(&mut self, exits: &'a Exits) {
+        for kind in &exits.kinds {
+            let Ok(cost) = &kind.cost else { continue };
+            self.begin("exits", kind.name.clone());
+            self.beside_floor(&cost.vmm, &cost.floor);
+            self.series("with stats", "ns", &cost.with_stats);
+            self.series("cpu time", "ns", &cost.cpu);
+            self.number("exits counted by vmm", "", cost.exits.vmm);
+            if let Some(count) = cost.exits.kernel_to_user {
+                self.number("exits to user counted by kvm", "", count);
+            }
+            if let Some(count) = cost.exits.kernel {
+                self.number("exits counted by kvm", "", count);
             }
         }
     }
-}
 
-/// What tells a cell from all others, as text.
-#[must_use]
-pub fn cell_name(cell: &BlockCell) -> String {
-    let BlockCell {
-        rw,
-        block_size,
-        depth,
-        notify,
-        wait,
-        ..
-    } = cell;
-    format!("{rw} bs={block_size} depth={depth} notify={notify} wait={wait}")
-}
-
-fn throughput<'a>(named: &mut Named<'a, '_>, prefix: &str, figures: &'a Throughput) {
-    named.series(&format!("{prefix}iops"), "1/s", &figures.iops);
-    for (metric, value) in [
-        ("latency p50", figures.latency.p50),
-        ("latency p99", figures.latency.p99),
-        ("latency p99.9", figures.latency.p999),
-    ] {
-        named.number(&format!("{prefix}{metric}"), "ns", value as f64);
+    fn block(&mut self, block: &'a Block) {
+        for cell in &block.cells {
+            self.begin("block", cell_name(cell));
+            if let Ok(figures) = &cell.figures {
+                self.throughput("", &figures.throughput);
+                self.number("exits per request", "", figures.exits);
+                self.number("notify exits per request", "", figures.notify_exits);
+                self.number("notifications per request", "", figures.notifications);
+                self.number("interrupts per request", "", figures.interrupts);
+                self.number("cpu guest", "ns", figures.cpu.guest);
+                self.number("cpu kernel", "ns", figures.cpu.kernel);
+                self.number("cpu vmm", "ns", figures.cpu.vmm);
+            }
+            for (floor, figures) in &cell.floors {
+                if let Ok(figures) = figures {
+                    self.throughput(&format!("{floor} "), figures);
+                }
+            }
+        }
     }
-}
 
-fn of_start<'a>(figures: &mut Vec<Figure<'a>>, start: &'a Start) {
-    let mut named = Named {
-        figures,
-        section: "start",
-        name: "exec to first serial byte".into(),
-    };
-    named.series("vmm", "ns", &start.vmm);
-    named.series("floor", "ns", &start.floor);
-    if let Some(ratio) = start.vmm.ratio(&start.floor) {
-        named.push("vmm by floor", "", Value::Series(Cow::Owned(ratio)));
+    fn throughput(&mut self, prefix: &str, figures: &'a Throughput) {
+        self.series(&format!("{prefix}iops"), "1/s", &figures.iops);
+        for (metric, value) in [
+            ("latency p50", figures.latency.p50),
+            ("latency p99", figures.latency.p99),
+            ("latency p99.9", figures.latency.p999),
+        ] {
+            self.number(&format!("{prefix}{metric}"), "ns", value as f64);
+        }
     }
-    named.series("exec alone", "ns", &start.exec);
-    named.name = "memory beyond the guest's".into();
-    named.number("vmm", "bytes", start.resident as f64);
-    named.number("floor", "bytes", start.floor_resident as f64);
+
+    fn start(&mut self, start: &'a Start) {
+        self.begin("start", "exec to first serial byte".into());
+        self.beside_floor(&start.vmm, &start.floor);
+        self.series("exec alone", "ns", &start.exec);
+        self.begin("start", "memory beyond the guest's".into());
+        self.number("vmm", "bytes", start.resident as f64);
+        self.number("floor", "bytes", start.floor_resident as f64);
+    }
 }

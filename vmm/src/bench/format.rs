@@ -1,5 +1,7 @@
 //! Figures as people read them: in a unit that fits, with as many digits as matter.
 
+use indicatif::HumanCount;
+
 /// A time of `ns` nanoseconds.
 #[must_use]
 pub fn time(ns: f64) -> String {
@@ -40,12 +42,8 @@ pub fn mib(bytes: f64) -> String {
 pub fn digits(value: f64) -> String {
     let magnitude = value.abs();
     if magnitude >= 99.95 {
-        let whole = thousands(magnitude.round() as u64);
-        return if value < 0.0 {
-            format!("-{whole}")
-        } else {
-            whole
-        };
+        let sign = if value < 0.0 { "-" } else { "" };
+        return format!("{sign}{}", HumanCount(magnitude.round() as u64));
     }
     let places = if magnitude >= 9.995 {
         1
@@ -55,6 +53,17 @@ pub fn digits(value: f64) -> String {
         3
     };
     format!("{value:.places$}")
+}
+
+/// A figure of this `unit`, which is empty for a plain number.
+#[must_use]
+pub fn with_unit(value: f64, unit: &str) -> String {
+    match unit {
+        "ns" => time(value),
+        "bytes" => mib(value),
+        "" => digits(value),
+        unit => format!("{} {unit}", digits(value)),
+    }
 }
 
 /// A count for one operation.
@@ -84,18 +93,6 @@ pub fn share(percent: f64) -> String {
     } else {
         format!("{percent:.0} %")
     }
-}
-
-fn thousands(value: u64) -> String {
-    let digits = value.to_string();
-    let mut out = String::with_capacity(digits.len() * 4 / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 #[cfg(test)]

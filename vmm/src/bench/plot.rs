@@ -56,13 +56,9 @@ pub fn exits(exits: &Exits) -> Result<Plot, PlotError> {
         .iter()
         .filter_map(|kind| Some((kind.name.as_str(), kind.cost.as_ref().ok()?)))
         .collect();
-    let samples = || {
-        let costs = kinds.iter();
-        costs.flat_map(|(_, cost)| cost.vmm.samples.iter().chain(&cost.floor.samples).copied())
-    };
-    let least = samples().filter(|&ns| ns > 0.1);
-    let least = least.fold(f64::INFINITY, f64::min).min(1e9) / 1.5;
-    let most = samples().fold(2.0 * least, f64::max) * 1.5;
+    let costs = kinds.iter();
+    let samples = costs.flat_map(|(_, cost)| cost.vmm.samples.iter().chain(&cost.floor.samples));
+    let (least, most) = log_range(samples.copied(), 0.1);
 
     let rows = kinds.len() as u32;
     let svg = draw(rows * ROW + 120, |area| {
@@ -157,13 +153,8 @@ pub fn rates(group: &Group<'_>) -> Result<Plot, PlotError> {
             });
         }
     }
-    let values = || lines.iter().flat_map(|line| &line.points).map(|(_, y)| *y);
-    let least = values()
-        .filter(|&y| y > 0.0)
-        .fold(f64::INFINITY, f64::min)
-        .min(1e9)
-        / 1.5;
-    let most = values().fold(2.0 * least, f64::max) * 1.5;
+    let values = lines.iter().flat_map(|line| &line.points).map(|(_, y)| *y);
+    let (least, most) = log_range(values, 0.0);
     let y = (least..most)
         .log_scale()
         .with_key_points(decades(least, most));
@@ -283,6 +274,13 @@ fn draw(
 
 fn font(size: u32) -> FontDesc<'static> {
     ("sans-serif", size).into_font()
+}
+
+/// What a logarithmic axis begins and ends with that shows those of `values` that are above `zero`.
+fn log_range(values: impl Iterator<Item = f64> + Clone, zero: f64) -> (f64, f64) {
+    let shown = values.clone().filter(|&value| value > zero);
+    let least = shown.fold(f64::INFINITY, f64::min).min(1e9) / 1.5;
+    (least, values.fold(2.0 * least, f64::max) * 1.5)
 }
 
 /// The powers of ten between `least` and `most`; with their double and fivefold where there are few.

@@ -3,7 +3,7 @@
 
 mod exits;
 
-use super::format::{count, digits, mib, share, size, time};
+use super::format::{count, digits, mib, share, size, time, with_unit};
 use super::report::{
     Block, BlockCell, BlockFigures, Report, Series, Start, Summary, Target, Throughput,
 };
@@ -155,7 +155,7 @@ fn block_rates(group: &Group<'_>) -> Table {
     let names = floors.iter().map(|name| (*name).into());
     Table {
         title: format!("Block I/O, {}: how fast, and the floors' IOPS", group.title),
-        head: head(&["notify", "depth", "IOPS", "MiB/s", "p50", "p99", "p99.9"])
+        head: head("notify | depth | IOPS | MiB/s | p50 | p99 | p99.9")
             .into_iter()
             .chain(names)
             .collect(),
@@ -182,18 +182,9 @@ fn block_costs(group: &Group<'_>) -> Table {
     };
     Table {
         title: format!("Block I/O, {}: what one request takes", group.title),
-        head: head(&[
-            "notify",
-            "depth",
-            "exits",
-            "by notify",
-            "notified",
-            "irqs",
-            "CPU",
-            "guest",
-            "kernel",
-            "VMM",
-        ]),
+        head: head(
+            "notify | depth | exits | by notify | notified | irqs | CPU | guest | kernel | VMM",
+        ),
         rows: group.measured().map(row).collect(),
         notes: Vec::new(),
     }
@@ -212,7 +203,7 @@ fn start_up(start: &Start) -> Table {
     };
     Table {
         title: "Start: from exec to the guest's first serial byte".into(),
-        head: head(&["program", "median", "min", "p99", "mean ± 95 %", "memory"]),
+        head: head("program | median | min | p99 | mean ± 95 % | memory"),
         rows: vec![
             row("vmm", &start.vmm, mib(start.resident as f64)),
             row("minimal program", &start.floor, mib(start.floor_resident as f64)),
@@ -229,10 +220,8 @@ fn start_up(start: &Start) -> Table {
 
 fn targets(targets: &[Target]) -> Table {
     let figure = |value: f64, unit: &str| match unit {
-        "ns" => time(value),
-        "bytes" => mib(value),
         "" => count(value),
-        unit => format!("{} {unit}", digits(value)),
+        unit => with_unit(value, unit),
     };
     let row = |target: &Target| {
         let verdict = if target.is_met() { "met" } else { "NOT met" };
@@ -245,7 +234,7 @@ fn targets(targets: &[Target]) -> Table {
     };
     Table {
         title: "Targets".into(),
-        head: head(&["", "figure", "at most", ""]),
+        head: head(" | figure | at most | "),
         rows: targets.iter().map(row).collect(),
         notes: Vec::new(),
     }
@@ -264,6 +253,7 @@ fn mean(series: &Series) -> String {
     format!("{} ±{}", time(mean), share(percent))
 }
 
-fn head(names: &[&str]) -> Vec<String> {
-    names.iter().map(|&name| name.into()).collect()
+/// The headings that `names` are.
+pub(super) fn head(names: &str) -> Vec<String> {
+    names.split(" | ").map(Into::into).collect()
 }

@@ -1,10 +1,11 @@
 //! A report as text for a terminal or a file: aligned, without colour, 100 columns wide.
 
-use std::fmt::Write;
+use std::iter;
 
 use super::headline::headline;
 use super::report::{Host, Report};
 use super::tables::{Table, tables};
+use crate::table::align;
 
 /// The most columns of a line of prose.
 const WIDTH: usize = 100;
@@ -46,25 +47,8 @@ fn machine(host: &Host) -> Option<String> {
 /// `table` as text: the first column to the left, all others to the right.
 #[must_use]
 pub fn draw(table: &Table) -> String {
-    let lines = || std::iter::once(&table.head).chain(&table.rows);
-    let width = |column: usize| {
-        let cells = lines().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..table.head.len()).map(width).collect();
-    let mut out = format!("{}\n", table.title);
-    for row in lines() {
-        let mut line = String::from(" ");
-        for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
-            // Writing to a string cannot fail.
-            let _ = match column {
-                0 => write!(line, " {cell:width$}"),
-                _ => write!(line, "  {cell:>width$}"),
-            };
-        }
-        out.push_str(line.trim_end());
-        out.push('\n');
-    }
+    let rows = iter::once(&table.head).chain(&table.rows);
+    let mut out = format!("{}\n{}", table.title, align(rows, 1));
     for note in &table.notes {
         prose(&mut out, "  ", note);
     }

@@ -89,7 +89,7 @@ pub fn measure() -> Result<Target, WorkerError> {
         served.push(per_request(|| driver.drain())?);
         copied.push(per_request(|| copy(&disk, &data))?);
     }
-    driver.check(&memory)?;
+    driver.check()?;
     let (served, copied) = (Series::new(served).summary, Series::new(copied).summary);
     Ok(Target {
         name: "QueueWorker, 4 KiB read from memory, beyond the copy".into(),
@@ -202,7 +202,8 @@ impl<'m> Driver<'m> {
     }
 
     /// Makes sure that all requests have been served, and told of.
-    fn check(&self, memory: &GuestMemoryMmap) -> Result<(), WorkerError> {
+    fn check(&self) -> Result<(), WorkerError> {
+        let memory = self.memory;
         let used_idx: u16 = memory.read_obj(GuestAddress(USED + RING_IDX))?;
         let rearmed: u16 = memory.read_obj(GuestAddress(USED + avail_event(QUEUE_SIZE)))?;
         let mut statuses = [0xff; DEPTH as usize];
@@ -230,46 +231,27 @@ fn put_request(memory: &GuestMemoryMmap, index: u16) -> Result<(), WorkerError> 
     memory.write_slice(&header.to_bytes(), header_at)?;
 
     let table = at(TABLES, 3 * DESC_SIZE as usize);
+    let (next, write) = (DescFlags::NEXT, DescFlags::WRITE);
     let parts = [
-        (header_at, HEADER_SIZE, DescFlags::NEXT),
-        (
-            data_at(index),
-            DATA_SIZE,
-            DescFlags::NEXT | DescFlags::WRITE,
-        ),
-        (at(STATUSES, 1), 1, DescFlags::WRITE),
+        (header_at, HEADER_SIZE, next),
+        (data_at(index), DATA_SIZE, next | write),
+        (at(STATUSES, 1), 1, write),
     ];
-    for (number, (addr, len, flags)) in (0..).zip(parts) {
-        put_descriptor(memory, table, number, addr, len, flags)?;
+    let put = |base: u64, number: u16, (addr, len, flags): (GuestAddress, usize, DescFlags)| {
+        let descriptor = Descriptor {
+            addr: addr.0,
+            len: len as u32,
+            flags,
+            next: number + 1,
+        };
+        let place = GuestAddress(base + DESC_SIZE * u64::from(number));
+        memory.write_slice(&descriptor.to_bytes(), place)
+    };
+    for (number, part) in (0..).zip(parts) {
+        put(table.0, number, part)?;
     }
     let len = parts.len() * DESC_SIZE as usize;
-    put_descriptor(
-        memory,
-        GuestAddress(DESC),
-        index,
-        table,
-        len,
-        DescFlags::INDIRECT,
-    )
-}
-
-/// Writes descriptor `number` of the table at `base`. Where there is a next one, it is the next.
-fn put_descriptor(
-    memory: &GuestMemoryMmap,
-    base: GuestAddress,
-    number: u16,
-    addr: GuestAddress,
-    len: usize,
-    flags: DescFlags,
-) -> Result<(), WorkerError> {
-    let descriptor = Descriptor {
-        addr: addr.0,
-        len: len as u32,
-        flags,
-        next: number + 1,
-    };
-    let at = GuestAddress(base.0 + DESC_SIZE * u64::from(number));
-    Ok(memory.write_slice(&descriptor.to_bytes(), at)?)
+    Ok(put(DESC, index, (table, len, DescFlags::INDIRECT))?)
 }
 
 fn data_at(index: u16) -> GuestAddress {
@@ -294,9 +276,9 @@ mod tests {
             .map(|n| (n / 7) as u8)
             .collect();
         let mut driver = Driver::new(&memory, MemoryBackend::new(bytes.clone())).unwrap();
-        assert!(driver.check(&memory).is_err());
+        assert!(driver.check().is_err());
         driver.drain().unwrap();
-        driver.check(&memory).unwrap();
+        driver.check().unwrap();
         let mut read = vec![0; bytes.len()];
         memory.read_slice(&mut read, GuestAddress(DATA)).unwrap();
         assert_eq!(read, bytes);

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use super::report::{ExitRow, QueueReport, Report, Times, VcpuReport};
+use crate::table::align;
 
 /// `report` as lines of text.
 pub(super) fn render(report: &Report) -> String {
@@ -37,27 +38,8 @@ impl Table {
         self.rows.push(words.chain(numbers).collect());
     }
 
-    /// Appends the rows to `out`, each column as wide as its widest cell.
     fn render(&self, out: &mut String) {
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column: usize| {
-            let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..columns).map(width).collect();
-        for row in &self.rows {
-            let mut line = String::new();
-            for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
-                line += "  ";
-                line += &if column < self.words {
-                    format!("{cell:<width$}")
-                } else {
-                    format!("{cell:>width$}")
-                };
-            }
-            *out += line.trim_end();
-            *out += "\n";
-        }
+        *out += &align(self.rows.iter(), self.words);
     }
 }
 

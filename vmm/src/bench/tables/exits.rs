@@ -40,16 +40,7 @@ pub(super) fn times(exits: &Exits) -> Table {
     );
     Table {
         title: "Exits: time of one operation, as the guest sees it".into(),
-        head: head(&[
-            "operation",
-            "median",
-            "min",
-            "p99",
-            "mean ± 95 %",
-            "floor",
-            "above",
-            "",
-        ]),
+        head: head("operation | median | min | p99 | mean ± 95 % | floor | above | "),
         rows: measured(exits).map(row).collect(),
         notes,
     }
@@ -74,16 +65,9 @@ pub(super) fn counts(exits: &Exits) -> Table {
         title:
             "Exits: where one is handled, and how many to user space this VMM and KVM count for it"
                 .into(),
-        head: head(&[
-            "operation",
-            "handled by",
-            "TSC cycles",
-            "--stats",
-            "CPU time",
-            "exits",
-            "by KVM",
-            "all by KVM",
-        ]),
+        head: head(
+            "operation | handled by | TSC cycles | --stats | CPU time | exits | by KVM | all by KVM",
+        ),
         rows: measured(exits).map(row).collect(),
         notes: count_notes(exits),
     }
