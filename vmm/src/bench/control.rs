@@ -64,29 +64,22 @@ pub struct Interval {
     cpu: Duration,
 }
 
-/// A moment on a thread.
-#[derive(Clone, Copy, Debug)]
-struct Moment {
-    clock: Instant,
-    cpu: Duration,
+impl Interval {
+    /// From a [`moment`] of this thread to this one.
+    fn since((clock, cpu): (Instant, Duration)) -> Self {
+        let now = moment();
+        Self {
+            wall: now.0 - clock,
+            cpu: now.1.saturating_sub(cpu),
+        }
+    }
 }
 
-impl Moment {
-    fn now() -> Self {
-        let cpu = clock_gettime(ClockId::ThreadCPUTime);
-        Self {
-            clock: Instant::now(),
-            // Neither is ever negative.
-            cpu: Duration::try_from(cpu).unwrap_or_default(),
-        }
-    }
-
-    fn until(self, end: Self) -> Interval {
-        Interval {
-            wall: end.clock - self.clock,
-            cpu: end.cpu.saturating_sub(self.cpu),
-        }
-    }
+/// This moment by the clock, and the CPU time of this thread up to it.
+fn moment() -> (Instant, Duration) {
+    let cpu = clock_gettime(ClockId::ThreadCPUTime);
+    // Neither part of it is ever negative.
+    (Instant::now(), Duration::try_from(cpu).unwrap_or_default())
 }
 
 /// The end of the vCPU's thread.
@@ -94,7 +87,7 @@ impl Moment {
 pub struct GuestEnd {
     page: Option<u32>,
     /// When the guest was given what it does.
-    started: Option<Moment>,
+    started: Option<(Instant, Duration)>,
     pin: Option<usize>,
     commands: Receiver<()>,
     events: Sender<Event>,
@@ -129,14 +122,13 @@ impl GuestEnd {
 
     /// The guest asks for a command: waits for one, or for the end.
     pub fn ask(&mut self) -> u32 {
-        let now = Moment::now();
-        let done = self.started.take().map(|started| started.until(now));
+        let done = self.started.take().map(Interval::since);
         let asked = self.events.send(Event::Asks(self.page, done));
         // Either fails where the other end is gone: the machine is to stop.
         if asked.is_err() || self.commands.recv().is_err() {
             return END;
         }
-        self.started = Some(Moment::now());
+        self.started = Some(moment());
         GO
     }
 

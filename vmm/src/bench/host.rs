@@ -167,15 +167,10 @@ impl System {
     }
 
     fn kvm(&self) -> Option<String> {
-        let modules = self.kvm_modules();
-        if modules.is_empty() {
-            return self
-                .root
-                .join("sys/module/kvm")
-                .exists()
-                .then(|| "kvm".into());
+        match self.kvm_modules().as_slice() {
+            [] => (self.root.join("sys/module/kvm").exists()).then(|| "kvm".into()),
+            modules => Some(modules.join(", ")),
         }
-        Some(modules.join(", "))
     }
 
     fn kvm_parameters(&self) -> Option<String> {
@@ -196,17 +191,15 @@ impl System {
             "tdp_mmu",
             "vgif",
         ];
-        let mut modules = vec!["kvm".to_owned()];
-        modules.extend(self.kvm_modules());
-        let mut parameters = Vec::new();
-        for module in modules {
-            for name in TELLING {
-                if let Some(value) = self.read(&format!("sys/module/{module}/parameters/{name}")) {
-                    parameters.push(format!("{module}.{name}={value}"));
-                }
-            }
-        }
-        (!parameters.is_empty()).then(|| parameters.join(" "))
+        let modules = [vec!["kvm".to_owned()], self.kvm_modules()].concat();
+        let all = modules
+            .iter()
+            .flat_map(|module| TELLING.map(|name| (module, name)));
+        let parameters = all.filter_map(|(module, name)| {
+            let value = self.read(&format!("sys/module/{module}/parameters/{name}"))?;
+            Some(format!("{module}.{name}={value}"))
+        });
+        some_joined(parameters.collect(), " ")
     }
 
     fn nested(&self) -> String {
@@ -218,12 +211,12 @@ impl System {
             "sys/class/dmi/id/product_name",
             "sys/hypervisor/type",
         ];
-        let product: Vec<String> = product.iter().filter_map(|path| self.read(path)).collect();
-        if product.is_empty() {
-            "yes: this is a virtual machine".into()
-        } else {
-            format!("yes: this is a virtual machine ({})", product.join(" "))
-        }
+        let product = product.iter().filter_map(|path| self.read(path)).collect();
+        let product = some_joined(product, " ").map(|product| format!(" ({product})"));
+        format!(
+            "yes: this is a virtual machine{}",
+            product.unwrap_or_default()
+        )
     }
 
     fn mitigations(&self) -> Option<String> {
@@ -242,14 +235,9 @@ impl System {
                 mitigated.push(format!("{name} ({how})"));
             }
         }
-        let mut parts = Vec::new();
-        if !mitigated.is_empty() {
-            parts.push(format!("against {}", mitigated.join(", ")));
-        }
-        if !vulnerable.is_empty() {
-            parts.push(format!("none against {}", vulnerable.join(", ")));
-        }
-        (!parts.is_empty()).then(|| parts.join("; "))
+        let mitigated = some_joined(mitigated, ", ").map(|names| format!("against {names}"));
+        let vulnerable = some_joined(vulnerable, ", ").map(|names| format!("none against {names}"));
+        some_joined(mitigated.into_iter().chain(vulnerable).collect(), "; ")
     }
 
     fn governor(&self) -> Option<String> {
@@ -267,14 +255,18 @@ impl System {
 
     fn tsc(&self) -> Option<String> {
         let flags = TSC_FLAGS.into_iter().filter(|flag| self.has_flag(flag));
-        let flags: Vec<&str> = flags.collect();
-        (!flags.is_empty()).then(|| flags.join(" "))
+        some_joined(flags.map(Into::into).collect(), " ")
     }
 
     fn load(&self) -> Option<f64> {
         let load = self.read("proc/loadavg")?;
         load.split_whitespace().next()?.parse().ok()
     }
+}
+
+/// `parts` as one text, if there are any.
+fn some_joined(parts: Vec<String>, separator: &str) -> Option<String> {
+    (!parts.is_empty()).then(|| parts.join(separator))
 }
 
 fn is_hardware(module: &str) -> bool {

@@ -14,7 +14,7 @@ use super::host::System;
 use super::html::page;
 use super::pin::{self, PinError};
 use super::plot::PlotError;
-use super::progress::{Bar, Progress};
+use super::progress::Bar;
 use super::report::{FORMAT, Report};
 use super::start::StartOptions;
 use super::text::text;
@@ -198,12 +198,14 @@ impl Measurement {
             report.host.facts.push(("Pinning".into(), fact));
         }
         let before = system.stolen();
-        let bar = &mut Bar::on_stderr();
-        let parts = [
-            self.measure_exits(pin, &mut report, bar),
-            self.measure_block(pin, &mut report, bar),
-            self.measure_start(&mut report, bar),
-        ];
+        let mut parts = Parts {
+            asked: self,
+            pin,
+            progress: Bar::on_stderr(),
+            report,
+        };
+        let results = [parts.exits(), parts.block(), parts.start()];
+        let mut report = parts.report;
         let stolen = system.stolen().saturating_sub(before);
         if !stolen.is_zero() {
             report.warnings.push(format!(
@@ -211,7 +213,7 @@ impl Measurement {
             ));
         }
         report.warnings.extend(slow_guest(&report));
-        Ok((report, parts.into_iter().find_map(Result::err)))
+        Ok((report, results.into_iter().find_map(Result::err)))
     }
 
     /// What makes the figures less trustworthy, of this program and what the user asks for.
@@ -225,59 +227,55 @@ impl Measurement {
         }
         warnings
     }
+}
 
-    fn measure_exits(
-        &self,
-        pin: Option<usize>,
-        report: &mut Report,
-        progress: &mut dyn Progress,
-    ) -> Result<(), RunError> {
-        if self.exits {
-            let quick = self.quick;
-            let measured =
-                exits::measure(&ExitsOptions { pin, quick }, progress).map_err(part("exits"))?;
-            report.warnings.extend(exits::warnings(&measured));
-            report.targets.extend(exits::targets(&measured));
-            report.exits = Some(measured);
+/// What is under way, and the report of what has been measured so far.
+struct Parts<'m> {
+    asked: &'m Measurement,
+    pin: Option<usize>,
+    progress: Bar,
+    report: Report,
+}
+
+impl Parts<'_> {
+    fn exits(&mut self) -> Result<(), RunError> {
+        if self.asked.exits {
+            let (pin, quick) = (self.pin, self.asked.quick);
+            let measured = exits::measure(&ExitsOptions { pin, quick }, &mut self.progress)
+                .map_err(part("exits"))?;
+            self.report.warnings.extend(exits::warnings(&measured));
+            self.report.targets.extend(exits::targets(&measured));
+            self.report.exits = Some(measured);
         }
         Ok(())
     }
 
-    fn measure_block(
-        &self,
-        pin: Option<usize>,
-        report: &mut Report,
-        progress: &mut dyn Progress,
-    ) -> Result<(), RunError> {
-        if let Some(options) = &self.block {
-            let options = if self.quick {
-                quick(options)
-            } else {
-                options.clone()
+    fn block(&mut self) -> Result<(), RunError> {
+        if let Some(options) = &self.asked.block {
+            let options = match self.asked.quick {
+                true => quick(options),
+                false => options.clone(),
             };
+            let pin = self.pin;
             let measured = options
                 .plan()
                 .map_err(|error| BenchError::Unsupported(error.to_string()))
-                .and_then(|plan| block::measure(&Plan { pin, ..plan }, progress))
+                .and_then(|plan| block::measure(&Plan { pin, ..plan }, &mut self.progress))
                 .map_err(part("block I/O"))?;
-            report.targets.extend(measured.targets);
-            report.block = Some(measured.block);
-            report.targets.push(worker::measure()?);
+            self.report.targets.extend(measured.targets);
+            self.report.block = Some(measured.block);
+            self.report.targets.push(worker::measure()?);
         }
         Ok(())
     }
 
-    fn measure_start(
-        &self,
-        report: &mut Report,
-        progress: &mut dyn Progress,
-    ) -> Result<(), RunError> {
-        if self.start {
-            let quick = self.quick;
-            let measured = start::measure(&StartOptions { quick }, progress)
+    fn start(&mut self) -> Result<(), RunError> {
+        if self.asked.start {
+            let quick = self.asked.quick;
+            let measured = start::measure(&StartOptions { quick }, &mut self.progress)
                 .map_err(part("the start of a machine"))?;
-            report.targets.extend(start::targets(&measured));
-            report.start = Some(measured);
+            self.report.targets.extend(start::targets(&measured));
+            self.report.start = Some(measured);
         }
         Ok(())
     }

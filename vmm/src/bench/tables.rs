@@ -104,25 +104,23 @@ impl Group<'_> {
     /// Why other cells and floors have not.
     fn reasons(&self) -> Vec<String> {
         let mut notes = Vec::new();
+        // The reason that a floor cannot be measured is the same in every cell.
+        let mut add = |note: String| {
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
+        };
         for cell in &self.cells {
-            let which = format!("notify={}, depth {}", cell.notify, cell.depth);
+            let (notify, depth) = (&cell.notify, cell.depth);
             if let Err(reason) = &cell.figures {
-                notes.push(format!("{which}: {reason}"));
+                add(format!("notify={notify}, depth {depth}: {reason}"));
             }
             for (name, floor) in &cell.floors {
                 if let Err(reason) = floor {
-                    notes.push(format!("{name}: {reason}"));
+                    add(format!("{name}: {reason}"));
                 }
             }
         }
-        // The reason that a floor cannot be measured is the same in every cell.
-        let mut seen = Vec::new();
-        notes.retain(|note| {
-            !seen.contains(note) && {
-                seen.push(note.clone());
-                true
-            }
-        });
         notes
     }
 }
