@@ -65,93 +65,68 @@ pub fn fill_data(data: &mut [u8]) {
     Rng::new(0).fill(data);
 }
 
-/// What the guest does again and again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u64)]
-pub enum Kind {
-    /// Nothing: the loop around all others.
-    Empty = 0,
-    /// Four instructions of integer arithmetic, each of which needs the result of the one before.
-    Alu = 1,
-    /// RDTSC.
-    Rdtsc = 2,
-    /// CPUID, leaf 0.
-    Cpuid = 3,
-    /// RDMSR of IA32_APIC_BASE.
-    Rdmsr = 4,
-    /// WRMSR of IA32_APIC_BASE, with the value that it has.
-    Wrmsr = 5,
-    /// OUT of four bytes to [`NOP_PORT`].
-    PioOut = 6,
-    /// IN of four bytes from [`NOP_PORT`].
-    PioIn = 7,
-    /// A write to [`NOP_ADDR`].
-    MmioWrite = 8,
-    /// A read of [`NOP_ADDR`].
-    MmioRead = 9,
-    /// OUT of [`MATCH`] to [`EVENT_PORT`].
-    PioEvent = 10,
-    /// OUT of [`MATCH`] to [`MATCH_PORT`].
-    PioMatch = 11,
-    /// A write of [`MATCH`] to [`EVENT_ADDR`].
-    MmioEvent = 12,
-    /// A write of [`MATCH`] to [`MATCH_ADDR`].
-    MmioMatch = 13,
-    /// VMCALL or VMMCALL, as the CPU's vendor has it: KVM_HC_VAPIC_POLL_IRQ, which does nothing.
-    Hypercall = 14,
-    /// An interrupt of the local APIC to its own CPU, up to and with its EOI.
-    SelfIpi = 15,
-    /// HLT until the timer of the local APIC fires, about 2^20 ticks. Latencies: from the moment
-    /// for which the timer was set to the handler; 0 where that is before it.
-    HltTimer = 16,
-    /// A write to [`DOORBELL_ADDR`]. Latencies: from before the write to the handler of [`GSI`].
-    Doorbell = 17,
-    /// Waits, halted, for [`GSI`], `iterations` times, after it has said that it is ready by
-    /// [`HANDLED_PORT`]. The VMM takes the times.
-    IrqHalted = 18,
-    /// The same with a CPU that is busy.
-    IrqRunning = 19,
-    /// An interrupt of the local APIC to another CPU, halted, and back. Latencies: of both ways
-    /// together.
-    Ipi = 20,
-    /// Block I/O on the first disk, as [`Command::block`] says. Latencies: from before a request is
-    /// submitted to when its completion has been seen.
-    Block = 21,
-    /// The same one request at a time, whatever [`BlockJob::depth`] and [`BlockJob::poll`] say,
-    /// each once the device wants to be notified: the interrupt is asked for before the request is
-    /// notified, and waited for halted. Latencies: from before the write to QueueNotify to the
-    /// handler of the disk's interrupt.
-    BlockNotify = 22,
+listed! {
+    /// What the guest does again and again.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[repr(u64)]
+    pub enum Kind {
+        /// Nothing: the loop around all others.
+        Empty = 0,
+        /// Four instructions of integer arithmetic, each of which needs the result of the one before.
+        Alu = 1,
+        /// RDTSC.
+        Rdtsc = 2,
+        /// CPUID, leaf 0.
+        Cpuid = 3,
+        /// RDMSR of IA32_APIC_BASE.
+        Rdmsr = 4,
+        /// WRMSR of IA32_APIC_BASE, with the value that it has.
+        Wrmsr = 5,
+        /// OUT of four bytes to [`NOP_PORT`].
+        PioOut = 6,
+        /// IN of four bytes from [`NOP_PORT`].
+        PioIn = 7,
+        /// A write to [`NOP_ADDR`].
+        MmioWrite = 8,
+        /// A read of [`NOP_ADDR`].
+        MmioRead = 9,
+        /// OUT of [`MATCH`] to [`EVENT_PORT`].
+        PioEvent = 10,
+        /// OUT of [`MATCH`] to [`MATCH_PORT`].
+        PioMatch = 11,
+        /// A write of [`MATCH`] to [`EVENT_ADDR`].
+        MmioEvent = 12,
+        /// A write of [`MATCH`] to [`MATCH_ADDR`].
+        MmioMatch = 13,
+        /// VMCALL or VMMCALL, as the CPU's vendor has it: KVM_HC_VAPIC_POLL_IRQ, which does nothing.
+        Hypercall = 14,
+        /// An interrupt of the local APIC to its own CPU, up to and with its EOI.
+        SelfIpi = 15,
+        /// HLT until the timer of the local APIC fires, about 2^20 ticks. Latencies: from the moment
+        /// for which the timer was set to the handler; 0 where that is before it.
+        HltTimer = 16,
+        /// A write to [`DOORBELL_ADDR`]. Latencies: from before the write to the handler of [`GSI`].
+        Doorbell = 17,
+        /// Waits, halted, for [`GSI`], `iterations` times, after it has said that it is ready by
+        /// [`HANDLED_PORT`]. The VMM takes the times.
+        IrqHalted = 18,
+        /// The same with a CPU that is busy.
+        IrqRunning = 19,
+        /// An interrupt of the local APIC to another CPU, halted, and back. Latencies: of both ways
+        /// together.
+        Ipi = 20,
+        /// Block I/O on the first disk, as [`Command::block`] says. Latencies: from before a request is
+        /// submitted to when its completion has been seen.
+        Block = 21,
+        /// The same one request at a time, whatever [`BlockJob::depth`] and [`BlockJob::poll`] say,
+        /// each once the device wants to be notified: the interrupt is asked for before the request is
+        /// notified, and waited for halted. Latencies: from before the write to QueueNotify to the
+        /// handler of the disk's interrupt.
+        BlockNotify = 22,
+    }
 }
 
 impl Kind {
-    /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 23] = [
-        Self::Empty,
-        Self::Alu,
-        Self::Rdtsc,
-        Self::Cpuid,
-        Self::Rdmsr,
-        Self::Wrmsr,
-        Self::PioOut,
-        Self::PioIn,
-        Self::MmioWrite,
-        Self::MmioRead,
-        Self::PioEvent,
-        Self::PioMatch,
-        Self::MmioEvent,
-        Self::MmioMatch,
-        Self::Hypercall,
-        Self::SelfIpi,
-        Self::HltTimer,
-        Self::Doorbell,
-        Self::IrqHalted,
-        Self::IrqRunning,
-        Self::Ipi,
-        Self::Block,
-        Self::BlockNotify,
-    ];
-
     /// The kind with this number, if there is one.
     #[must_use]
     pub fn from_number(number: u64) -> Option<Self> {

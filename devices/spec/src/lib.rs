@@ -6,6 +6,26 @@
 
 #![no_std]
 
+/// An enum of numbers, and the list of all its values: each is written once.
+macro_rules! listed {
+    (
+        $(#[$of_all:meta])*
+        pub enum $name:ident {
+            $($(#[$of_one:meta])* $value:ident = $number:literal,)+
+        }
+    ) => {
+        $(#[$of_all])*
+        pub enum $name {
+            $($(#[$of_one])* $value = $number,)+
+        }
+
+        impl $name {
+            /// All of them, in the order of their numbers.
+            pub const ALL: [Self; [$($number),+].len()] = [$(Self::$value),+];
+        }
+    };
+}
+
 pub mod bench;
 pub mod block;
 pub mod board;

@@ -12,104 +12,73 @@ pub const CONFIG_OFFSET: u64 = 0x100;
 /// Device type of a block device (section 5).
 pub const DEVICE_ID_BLOCK: u32 = 2;
 
-/// A register, by its offset from the start of the window. Each is 32 bits wide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u16)]
-pub enum Register {
-    /// R: [`MAGIC`].
-    MagicValue = 0x000,
-    /// R: [`VERSION`].
-    Version = 0x004,
-    /// R: the device type, 0 where there is no device.
-    DeviceID = 0x008,
-    /// R: the vendor.
-    VendorID = 0x00c,
-    /// R: the 32 offered feature bits that `DeviceFeaturesSel` selects.
-    DeviceFeatures = 0x010,
-    /// W: which 32 bits `DeviceFeatures` shows.
-    DeviceFeaturesSel = 0x014,
-    /// W: the 32 accepted feature bits that `DriverFeaturesSel` selects.
-    DriverFeatures = 0x020,
-    /// W: which 32 bits `DriverFeatures` sets.
-    DriverFeaturesSel = 0x024,
-    /// W: which queue the `Queue` registers speak of.
-    QueueSel = 0x030,
-    /// R: the largest size that the queue may have, 0 where there is no such queue.
-    QueueNumMax = 0x034,
-    /// W: the queue's size, in descriptors.
-    QueueNum = 0x038,
-    /// RW: whether the queue is in use.
-    QueueReady = 0x044,
-    /// W: the index of the queue that has new available buffers.
-    QueueNotify = 0x050,
-    /// R: why the device interrupts, see [`InterruptStatus`].
-    InterruptStatus = 0x060,
-    /// W: the bits of `InterruptStatus` that have been handled.
-    InterruptACK = 0x064,
-    /// RW: the device status, see [`DeviceStatus`]; writing 0 resets the device.
-    Status = 0x070,
-    /// W: guest-physical address of the Descriptor Area, bits 0 to 31.
-    QueueDescLow = 0x080,
-    /// W: guest-physical address of the Descriptor Area, bits 32 to 63.
-    QueueDescHigh = 0x084,
-    /// W: guest-physical address of the Driver Area, bits 0 to 31.
-    QueueDriverLow = 0x090,
-    /// W: guest-physical address of the Driver Area, bits 32 to 63.
-    QueueDriverHigh = 0x094,
-    /// W: guest-physical address of the Device Area, bits 0 to 31.
-    QueueDeviceLow = 0x0a0,
-    /// W: guest-physical address of the Device Area, bits 32 to 63.
-    QueueDeviceHigh = 0x0a4,
-    /// W: which shared memory region the `SHM` registers speak of.
-    SHMSel = 0x0ac,
-    /// R: length of the shared memory region, bits 0 to 31; all ones where there is none.
-    SHMLenLow = 0x0b0,
-    /// R: length of the shared memory region, bits 32 to 63.
-    SHMLenHigh = 0x0b4,
-    /// R: address of the shared memory region, bits 0 to 31.
-    SHMBaseLow = 0x0b8,
-    /// R: address of the shared memory region, bits 32 to 63.
-    SHMBaseHigh = 0x0bc,
-    /// RW: resets one queue, where VIRTIO_F_RING_RESET was negotiated.
-    QueueReset = 0x0c0,
-    /// R: changes whenever the configuration space may have changed.
-    ConfigGeneration = 0x0fc,
+listed! {
+    /// A register, by its offset from the start of the window. Each is 32 bits wide.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    #[repr(u16)]
+    pub enum Register {
+        /// R: [`MAGIC`].
+        MagicValue = 0x000,
+        /// R: [`VERSION`].
+        Version = 0x004,
+        /// R: the device type, 0 where there is no device.
+        DeviceID = 0x008,
+        /// R: the vendor.
+        VendorID = 0x00c,
+        /// R: the 32 offered feature bits that `DeviceFeaturesSel` selects.
+        DeviceFeatures = 0x010,
+        /// W: which 32 bits `DeviceFeatures` shows.
+        DeviceFeaturesSel = 0x014,
+        /// W: the 32 accepted feature bits that `DriverFeaturesSel` selects.
+        DriverFeatures = 0x020,
+        /// W: which 32 bits `DriverFeatures` sets.
+        DriverFeaturesSel = 0x024,
+        /// W: which queue the `Queue` registers speak of.
+        QueueSel = 0x030,
+        /// R: the largest size that the queue may have, 0 where there is no such queue.
+        QueueNumMax = 0x034,
+        /// W: the queue's size, in descriptors.
+        QueueNum = 0x038,
+        /// RW: whether the queue is in use.
+        QueueReady = 0x044,
+        /// W: the index of the queue that has new available buffers.
+        QueueNotify = 0x050,
+        /// R: why the device interrupts, see [`InterruptStatus`].
+        InterruptStatus = 0x060,
+        /// W: the bits of `InterruptStatus` that have been handled.
+        InterruptACK = 0x064,
+        /// RW: the device status, see [`DeviceStatus`]; writing 0 resets the device.
+        Status = 0x070,
+        /// W: guest-physical address of the Descriptor Area, bits 0 to 31.
+        QueueDescLow = 0x080,
+        /// W: guest-physical address of the Descriptor Area, bits 32 to 63.
+        QueueDescHigh = 0x084,
+        /// W: guest-physical address of the Driver Area, bits 0 to 31.
+        QueueDriverLow = 0x090,
+        /// W: guest-physical address of the Driver Area, bits 32 to 63.
+        QueueDriverHigh = 0x094,
+        /// W: guest-physical address of the Device Area, bits 0 to 31.
+        QueueDeviceLow = 0x0a0,
+        /// W: guest-physical address of the Device Area, bits 32 to 63.
+        QueueDeviceHigh = 0x0a4,
+        /// W: which shared memory region the `SHM` registers speak of.
+        SHMSel = 0x0ac,
+        /// R: length of the shared memory region, bits 0 to 31; all ones where there is none.
+        SHMLenLow = 0x0b0,
+        /// R: length of the shared memory region, bits 32 to 63.
+        SHMLenHigh = 0x0b4,
+        /// R: address of the shared memory region, bits 0 to 31.
+        SHMBaseLow = 0x0b8,
+        /// R: address of the shared memory region, bits 32 to 63.
+        SHMBaseHigh = 0x0bc,
+        /// RW: resets one queue, where VIRTIO_F_RING_RESET was negotiated.
+        QueueReset = 0x0c0,
+        /// R: changes whenever the configuration space may have changed.
+        ConfigGeneration = 0x0fc,
+    }
 }
 
 impl Register {
-    /// Every register, in the order of their offsets.
-    pub const ALL: [Self; 29] = [
-        Self::MagicValue,
-        Self::Version,
-        Self::DeviceID,
-        Self::VendorID,
-        Self::DeviceFeatures,
-        Self::DeviceFeaturesSel,
-        Self::DriverFeatures,
-        Self::DriverFeaturesSel,
-        Self::QueueSel,
-        Self::QueueNumMax,
-        Self::QueueNum,
-        Self::QueueReady,
-        Self::QueueNotify,
-        Self::InterruptStatus,
-        Self::InterruptACK,
-        Self::Status,
-        Self::QueueDescLow,
-        Self::QueueDescHigh,
-        Self::QueueDriverLow,
-        Self::QueueDriverHigh,
-        Self::QueueDeviceLow,
-        Self::QueueDeviceHigh,
-        Self::SHMSel,
-        Self::SHMLenLow,
-        Self::SHMLenHigh,
-        Self::SHMBaseLow,
-        Self::SHMBaseHigh,
-        Self::QueueReset,
-        Self::ConfigGeneration,
-    ];
-
     /// The register at `offset` from the start of the window, if there is one.
     #[must_use]
     pub fn at(offset: u64) -> Option<Self> {
