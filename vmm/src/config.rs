@@ -10,6 +10,7 @@ use thiserror::Error;
 use vm_memory::GuestAddress;
 
 use crate::layout;
+use crate::named::named;
 
 /// A machine to build.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,47 +57,22 @@ pub struct DiskConfig {
     pub notify: Notify,
 }
 
-/// How an available buffer notification, the guest's write to `QueueNotify`, reaches the device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Notify {
-    /// The write leaves KVM_RUN, and the vCPU's thread drains the queue.
-    #[default]
-    Trap,
-    /// KVM turns the write, whatever its width and value, into an event that wakes the queue's own
-    /// thread.
-    IoEventFd,
-    /// As [`IoEventFd`](Self::IoEventFd), for a write of four bytes with the index of the queue.
-    IoEventFdDatamatch,
-    /// The queue's own thread watches the queue, and the guest is asked not to write. After
-    /// [`POLL_IDLE_LIMIT`] with an empty queue it is as with [`IoEventFd`](Self::IoEventFd), up to
-    /// the next event.
-    Poll,
-}
-
-impl Notify {
-    /// Every mode, the default first.
-    pub const ALL: [Self; 4] = [
-        Self::Trap,
-        Self::IoEventFd,
-        Self::IoEventFdDatamatch,
-        Self::Poll,
-    ];
-
-    /// What the mode is called where a user chooses it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Trap => "trap",
-            Self::IoEventFd => "ioeventfd",
-            Self::IoEventFdDatamatch => "ioeventfd-datamatch",
-            Self::Poll => "poll",
-        }
-    }
-
-    /// The mode that is called `name`.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|mode| mode.name() == name)
+named! {
+    /// How an available buffer notification, the guest's write to `QueueNotify`, reaches the device.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub enum Notify {
+        /// The write leaves KVM_RUN, and the vCPU's thread drains the queue.
+        #[default]
+        Trap = "trap",
+        /// KVM turns the write, whatever its width and value, into an event that wakes the queue's own
+        /// thread.
+        IoEventFd = "ioeventfd",
+        /// As [`IoEventFd`](Self::IoEventFd), for a write of four bytes with the index of the queue.
+        IoEventFdDatamatch = "ioeventfd-datamatch",
+        /// The queue's own thread watches the queue, and the guest is asked not to write. After
+        /// [`POLL_IDLE_LIMIT`] with an empty queue it is as with [`IoEventFd`](Self::IoEventFd), up to
+        /// the next event.
+        Poll = "poll",
     }
 }
 

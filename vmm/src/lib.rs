@@ -19,6 +19,7 @@ pub mod kvm_stats;
 pub mod layout;
 pub mod logger;
 pub mod memory;
+mod named;
 pub mod signals;
 pub mod stats;
 pub mod stop;

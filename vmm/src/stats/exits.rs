@@ -8,61 +8,45 @@ use devices::Distribution;
 use kvm_ioctls::VcpuExit;
 
 use super::address::{AddressMap, Space};
+use crate::named::named;
 
 /// How many addresses of devices a vCPU has rows for.
 const MAX_MAPPED: usize = 192;
 /// How many addresses without a device a vCPU has rows for: the guest may touch any of 2^64.
 const MAX_UNMAPPED: usize = 64;
 
-/// Why KVM_RUN returned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ExitKind {
-    /// KVM_EXIT_IO, reading a port.
-    PioIn,
-    /// KVM_EXIT_IO, writing a port.
-    PioOut,
-    /// KVM_EXIT_MMIO, reading.
-    MmioRead,
-    /// KVM_EXIT_MMIO, writing.
-    MmioWrite,
-    /// KVM_EXIT_HLT.
-    Hlt,
-    /// KVM_EXIT_IRQ_WINDOW_OPEN.
-    IrqWindow,
-    /// KVM_EXIT_INTR: a signal to the vCPU's thread.
-    Signal,
-    /// EAGAIN: a vCPU that waits to be started was woken.
-    Wait,
-    /// KVM_EXIT_SHUTDOWN.
-    Shutdown,
-    /// KVM_EXIT_FAIL_ENTRY.
-    FailEntry,
-    /// KVM_EXIT_INTERNAL_ERROR.
-    InternalError,
-    /// Any other exit, or any other error of KVM_RUN.
-    Other,
+named! {
+    /// Why KVM_RUN returned.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum ExitKind {
+        /// KVM_EXIT_IO, reading a port.
+        PioIn = "pio in",
+        /// KVM_EXIT_IO, writing a port.
+        PioOut = "pio out",
+        /// KVM_EXIT_MMIO, reading.
+        MmioRead = "mmio read",
+        /// KVM_EXIT_MMIO, writing.
+        MmioWrite = "mmio write",
+        /// KVM_EXIT_HLT.
+        Hlt = "hlt",
+        /// KVM_EXIT_IRQ_WINDOW_OPEN.
+        IrqWindow = "irq window",
+        /// KVM_EXIT_INTR: a signal to the vCPU's thread.
+        Signal = "signal",
+        /// EAGAIN: a vCPU that waits to be started was woken.
+        Wait = "wait",
+        /// KVM_EXIT_SHUTDOWN.
+        Shutdown = "shutdown",
+        /// KVM_EXIT_FAIL_ENTRY.
+        FailEntry = "fail entry",
+        /// KVM_EXIT_INTERNAL_ERROR.
+        InternalError = "internal error",
+        /// Any other exit, or any other error of KVM_RUN.
+        Other = "other",
+    }
 }
 
 impl ExitKind {
-    /// A word or two for it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::PioIn => "pio in",
-            Self::PioOut => "pio out",
-            Self::MmioRead => "mmio read",
-            Self::MmioWrite => "mmio write",
-            Self::Hlt => "hlt",
-            Self::IrqWindow => "irq window",
-            Self::Signal => "signal",
-            Self::Wait => "wait",
-            Self::Shutdown => "shutdown",
-            Self::FailEntry => "fail entry",
-            Self::InternalError => "internal error",
-            Self::Other => "other",
-        }
-    }
-
     /// What kind of address goes with it.
     #[must_use]
     pub const fn space(self) -> Option<Space> {

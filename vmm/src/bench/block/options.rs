@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use super::super::host_io::Limit;
 use crate::config::Notify;
+use crate::named::named;
 
 /// The largest request, in bytes.
 pub const BLOCK_SIZE_MAX: u64 = 1 << 20;
@@ -27,41 +28,23 @@ const DEPTHS: [u32; 4] = [1, 4, 32, 128];
 /// How long a cell is measured where nothing is said, in seconds.
 const CELL_SECONDS: f64 = 0.9;
 
-/// Which way, and in which order, data go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Rw {
-    /// Reads at random.
-    #[default]
-    RandRead,
-    /// Writes at random.
-    RandWrite,
-    /// Reads in order.
-    Read,
-    /// Writes in order.
-    Write,
+named! {
+    /// Which way, and in which order, data go.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub enum Rw {
+        /// Reads at random.
+        #[default]
+        RandRead = "randread",
+        /// Writes at random.
+        RandWrite = "randwrite",
+        /// Reads in order.
+        Read = "read",
+        /// Writes in order.
+        Write = "write",
+    }
 }
 
 impl Rw {
-    /// Every way, the default first.
-    pub const ALL: [Self; 4] = [Self::RandRead, Self::RandWrite, Self::Read, Self::Write];
-
-    /// What it is called where a user chooses it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::RandRead => "randread",
-            Self::RandWrite => "randwrite",
-            Self::Read => "read",
-            Self::Write => "write",
-        }
-    }
-
-    /// The way that is called `name`.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|rw| rw.name() == name)
-    }
-
     /// Whether the disk is written.
     #[must_use]
     pub const fn writes(self) -> bool {
@@ -73,33 +56,15 @@ impl Rw {
     }
 }
 
-/// How the guest waits for completions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Wait {
-    /// Halted, for the interrupt.
-    #[default]
-    Irq,
-    /// By looking at the used ring again and again.
-    Poll,
-}
-
-impl Wait {
-    /// Every way, the default first.
-    pub const ALL: [Self; 2] = [Self::Irq, Self::Poll];
-
-    /// What it is called where a user chooses it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Irq => "irq",
-            Self::Poll => "poll",
-        }
-    }
-
-    /// The way that is called `name`.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|wait| wait.name() == name)
+named! {
+    /// How the guest waits for completions.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub enum Wait {
+        /// Halted, for the interrupt.
+        #[default]
+        Irq = "irq",
+        /// By looking at the used ring again and again.
+        Poll = "poll",
     }
 }
 
