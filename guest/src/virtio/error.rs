@@ -70,6 +70,8 @@ pub enum Error {
     UsedId(u32),
     /// The device set DEVICE_NEEDS_RESET.
     NeedsReset,
+    /// The device does not come to use what has been made available.
+    NotUsed,
     /// The device completed a request with this status, which is not OK.
     Status(u8),
     /// It is known that the interrupt which is waited for will not come.
@@ -128,6 +130,7 @@ impl fmt::Display for Error {
                 )
             }
             Self::UsedId(id) => write!(f, "the device returned chain {id}, which is not in flight"),
+            Self::NotUsed => f.write_str("the device does not use what has been made available"),
             Self::NeedsReset => f.write_str("the device has set DEVICE_NEEDS_RESET"),
             Self::Status(status::IOERR) => f.write_str("status IOERR"),
             Self::Status(status::UNSUPP) => f.write_str("status UNSUPP"),

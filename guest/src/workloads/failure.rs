@@ -5,6 +5,7 @@ use core::ops::RangeInclusive;
 
 use super::WORKLOADS;
 use super::bench::Unsupported;
+use super::hostile;
 use crate::cmdline::{BadDevice, Window};
 use crate::dma::OutOfMemory;
 use crate::virtio::Error;
@@ -111,6 +112,18 @@ pub enum Failure<'e> {
         name: &'static str,
         /// Why.
         reason: Reason,
+    },
+    /// There is no such case of the hostile guest.
+    UnknownCase {
+        /// What was given.
+        value: &'e str,
+    },
+    /// Cases of the hostile guest failed.
+    Cases {
+        /// How many.
+        failed: u32,
+        /// Of how many.
+        cases: u32,
     },
     /// Nobody has commands for a benchmark.
     NoControl {
@@ -219,6 +232,11 @@ impl fmt::Display for Failure<'_> {
             ),
             Self::OutOfMemory(error) => error.fmt(f),
             Self::Case { name, reason } => write!(f, "{name}: {reason}"),
+            Self::UnknownCase { value } => {
+                write!(f, "case={value} is none of all list")?;
+                hostile::names().try_for_each(|name| write!(f, " {name}"))
+            }
+            Self::Cases { failed, cases } => write!(f, "failed={failed} cases={cases}"),
             Self::NoControl { read } => write!(
                 f,
                 "port {CONTROL_PORT:#x} reads {read:#x}: there is no `vmm bench` that has commands"
