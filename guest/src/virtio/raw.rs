@@ -224,6 +224,23 @@ impl RawDriver<'_, '_> {
         self.transport.write(Register::QueueNotify, queue);
     }
 
+    /// Waits until the device has done what `is_done` looks for.
+    ///
+    /// # Errors
+    /// [`Error::NotUsed`] where it does not come to it.
+    pub fn wait_for(
+        &mut self,
+        mut is_done: impl FnMut(&RawQueue<'_>) -> bool,
+    ) -> Result<(), Error> {
+        for _ in 0..PATIENCE {
+            if is_done(&self.queue) {
+                return Ok(());
+            }
+            self.transport.pause();
+        }
+        Err(Error::NotUsed)
+    }
+
     /// Waits for the next entry of the used ring.
     ///
     /// # Errors

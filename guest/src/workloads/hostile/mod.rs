@@ -15,16 +15,20 @@ use crate::dma::{Arena, Region};
 use crate::rng::pattern;
 use crate::virtio::Error;
 
+mod buffers;
 mod chains;
 mod registers;
 mod requests;
 mod rings;
 mod scene;
 mod seen;
+mod setup;
+mod tap;
 mod yard;
 
 use scene::{Disk, QUEUE_SIZE, SECTOR, Scene};
 use seen::{Broken, Checks, Outcome};
+use tap::Title;
 
 /// How many of the first sectors of the disk the cases know, and may write.
 const KNOWN: usize = 16;
@@ -120,6 +124,8 @@ const DIRECT: &[Mode] = &[Mode::new(false, false)];
 const INDIRECT: &[Mode] = &[Mode::new(true, false)];
 /// Either.
 const CHAINS: &[Mode] = &[Mode::new(false, false), Mode::new(true, false)];
+/// The chains in the queue's own table, with event indices.
+const EVENT_IDX: &[Mode] = &[Mode::new(false, true)];
 /// Either, with and without event indices.
 const ALL: &[Mode] = &[
     Mode::new(false, false),
@@ -128,9 +134,11 @@ const ALL: &[Mode] = &[
     Mode::new(true, true),
 ];
 
-const CASES: [&[Case]; 4] = [
+const CASES: [&[Case]; 6] = [
     &rings::CASES,
+    &setup::CASES,
     &chains::CASES,
+    &buffers::CASES,
     &requests::CASES,
     &registers::CASES,
 ];
@@ -302,57 +310,5 @@ impl Stage<'_, '_> {
                 error: Error::Status(status::IOERR),
             },
         })
-    }
-}
-
-/// What a line says of a case, whatever became of it.
-struct Title {
-    number: u32,
-    case: &'static Case,
-    mode: Mode,
-}
-
-impl fmt::Display for Title {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { number, case, mode } = self;
-        write!(f, "{number} - {}, {mode}", case.name)
-    }
-}
-
-impl Title {
-    fn print(&self, out: &mut dyn Write, outcome: &Outcome, checks: Checks) -> fmt::Result {
-        let (required, Checks { count, last }) = (self.case.required, checks);
-        let broken = match outcome {
-            Ok(()) => {
-                let s = if count == 1 { "" } else { "s" };
-                return writeln!(
-                    out,
-                    "ok {self}: expected {required}; seen {last}, {count} check{s}"
-                );
-            }
-            Err(broken) => broken,
-        };
-        write!(out, "not ok {self}: expected {required}; seen ")?;
-        match broken {
-            Broken::Driver(error) => writeln!(out, "that {error}\n  ---")?,
-            Broken::Differs {
-                what,
-                of,
-                expected,
-                seen,
-            } => {
-                writeln!(out, "{seen}\n  ---")?;
-                writeln!(
-                    out,
-                    "  what: \"{what}, {of:#x}\"\n  expected: \"{expected}\""
-                )?;
-                writeln!(out, "  seen: \"{seen}\"")?;
-            }
-        }
-        writeln!(
-            out,
-            "  hazard: \"{}\"\n  check: {count}\n  ...",
-            self.case.hazard
-        )
     }
 }

@@ -1,11 +1,17 @@
 //! Requests that are not what they should be, in chains that are. Each is answered by its status
 //! byte, if it has one that can be written, and nothing is moved.
 
-use spec::block::{request_type, status};
+use spec::Features;
+use spec::block::{HEADER_SIZE, ID_SIZE, request_type, status};
 
 use super::scene::{SECTOR, Scene, readable, writable};
-use super::seen::{self, Outcome};
+use super::seen::{self, Outcome, REFUSED, Seen};
+use super::yard::{UNTOUCHED, copy, is_filled, is_same};
 use super::{CHAINS, Case, DiskKind, Run};
+
+const OK: Seen = seen::status(status::OK);
+const IOERR: Seen = seen::status(status::IOERR);
+const UNSUPP: Seen = seen::status(status::UNSUPP);
 
 const fn case(
     name: &'static str,
@@ -25,13 +31,62 @@ const fn case(
     }
 }
 
-pub(super) const CASES: [Case; 3] = [
+pub(super) const CASES: [Case; 16] = [
+    case(
+        "header-short",
+        "a header shorter than 16 bytes, or none",
+        "used.len 1, IOERR",
+        DiskKind::Any,
+        header_short,
+    ),
+    case(
+        "header-split",
+        "a header split over descriptors",
+        "the data and OK",
+        DiskKind::Any,
+        header_split,
+    ),
+    case(
+        "header-writable",
+        "a header that is not device-readable",
+        "used.len 1, IOERR",
+        DiskKind::Any,
+        header_writable,
+    ),
+    case(
+        "header-overwritten",
+        "a header that its own read overwrites after the check",
+        "the data and OK",
+        DiskKind::Any,
+        header_overwritten,
+    ),
+    case(
+        "status-missing",
+        "no status byte, a read-only one, or one in the middle",
+        "used.len 0",
+        DiskKind::Any,
+        status_missing,
+    ),
+    case(
+        "status-wide",
+        "a status descriptor of several bytes, or one with data before the status",
+        "one byte, the last",
+        DiskKind::Any,
+        status_wide,
+    ),
     case(
         "partial-sector",
         "data length not a multiple of 512",
         "used.len 1, IOERR",
-        DiskKind::Writable,
+        DiskKind::Any,
         partial_sector,
+    ),
+    case(
+        "sector-out-of-range",
+        "`sector * 512` overflow, sector past the end, range across the end",
+        "used.len 1, IOERR",
+        DiskKind::Any,
+        sector_out_of_range,
     ),
     case(
         "unknown-type",
@@ -41,13 +96,181 @@ pub(super) const CASES: [Case; 3] = [
         unknown_type,
     ),
     case(
+        "type-not-offered",
+        "a request type that goes with a feature that is not offered",
+        "used.len 1, UNSUPP",
+        DiskKind::Writable,
+        type_not_offered,
+    ),
+    case(
         "write-read-only",
         "write, discard or write-zeroes on a read-only disk",
         "used.len 1, IOERR",
         DiskKind::ReadOnly,
         write_read_only,
     ),
+    case(
+        "flush-read-only",
+        "FLUSH and GET_ID on a read-only disk",
+        "OK",
+        DiskKind::ReadOnly,
+        flush_read_only,
+    ),
+    case(
+        "get-id-short",
+        "GET_ID with a buffer of less than 20 bytes, or more",
+        "what fits and OK",
+        DiskKind::Any,
+        get_id_short,
+    ),
+    case(
+        "flush-with-data",
+        "FLUSH, with data of either direction",
+        "used.len 1, OK",
+        DiskKind::Any,
+        flush_with_data,
+    ),
+    case(
+        "used-len-read",
+        "used.len of a read",
+        "data + 1",
+        DiskKind::Any,
+        used_len_read,
+    ),
+    case(
+        "used-len-write",
+        "used.len of a write",
+        "1",
+        DiskKind::Writable,
+        used_len_write,
+    ),
 ];
+
+/// What a read of `len` bytes of data comes back with.
+fn read_of(len: usize) -> Seen {
+    Seen::Answer {
+        len: len as u32 + 1,
+        status: status::OK,
+    }
+}
+
+fn header_short(scene: &mut Scene<'_>) -> Outcome {
+    scene.set_header(request_type::IN, 0);
+    let [_, data, status] = scene.read_chain();
+    for len in [1, 8, HEADER_SIZE - 1] {
+        let header = readable(scene.header.part(0, len));
+        let answer = scene.submit(&[header, data, status])?;
+        scene.check("length", len as u64, answer, IOERR)?;
+        let halves = [(0, len.div_ceil(2)), (len.div_ceil(2), len / 2)];
+        let [first, second] = halves.map(|(from, len)| readable(scene.header.part(from, len)));
+        if len > 1 {
+            let answer = scene.submit(&[first, second, data, status])?;
+            scene.check("length in two", len as u64, answer, IOERR)?;
+        }
+    }
+    for chain in [&[data, status][..], &[status]] {
+        let answer = scene.submit(chain)?;
+        scene.check("length", 0, answer, IOERR)?;
+    }
+    scene.check_data_untouched(0)
+}
+
+fn header_split(scene: &mut Scene<'_>) -> Outcome {
+    scene.set_header(request_type::IN, 1);
+    let [_, data, status] = scene.read_chain();
+    for (first, second) in [(1, 8), (4, 4), (8, 7)] {
+        let pieces = [
+            (0, first),
+            (first, second),
+            (first + second, HEADER_SIZE - first - second),
+        ];
+        let [a, b, c] = pieces.map(|(from, len)| readable(scene.header.part(from, len)));
+        let answer = scene.submit(&[a, b, c, data, status])?;
+        scene.check("the first piece", first as u64, answer, read_of(SECTOR))?;
+        check_sector(scene, 1)?;
+    }
+    Ok(())
+}
+
+/// Sees that the data begin with what is in `sector`.
+fn check_sector(scene: &mut Scene<'_>, sector: usize) -> Outcome {
+    let expected = scene.disk.contents.part(sector * SECTOR, SECTOR);
+    let same = is_same(scene.data.part(0, SECTOR), expected);
+    scene.check_words("the data", sector as u64, same, "right", "wrong")
+}
+
+fn header_writable(scene: &mut Scene<'_>) -> Outcome {
+    scene.set_header(request_type::IN, 0);
+    let [_, data, status] = scene.read_chain();
+    let answer = scene.submit(&[writable(scene.header), data, status])?;
+    scene.check("the header", 0, answer, IOERR)?;
+    scene.check_data_untouched(0)
+}
+
+fn header_overwritten(scene: &mut Scene<'_>) -> Outcome {
+    let rest = scene.data.part(0, SECTOR - HEADER_SIZE);
+    for sector in [0, 5] {
+        let data = [writable(scene.header), writable(rest)];
+        let answer = scene.request(request_type::IN, sector, &data)?;
+        scene.check("sector", sector, answer, read_of(SECTOR))?;
+        let expected = scene.disk.contents.part(sector as usize * SECTOR, SECTOR);
+        let same = is_same(scene.header, expected.part(0, HEADER_SIZE))
+            && is_same(rest, expected.part(HEADER_SIZE, rest.len()));
+        scene.check_words("the data", sector, same, "right", "wrong")?;
+    }
+    Ok(())
+}
+
+fn status_missing(scene: &mut Scene<'_>) -> Outcome {
+    let data = scene.data.part(0, SECTOR);
+    for kind in [request_type::IN, request_type::OUT, request_type::FLUSH] {
+        scene.set_header(kind, 0);
+        let header = readable(scene.header);
+        for (of, chain) in [
+            (0, &[header][..]),
+            (1, &[header, readable(data)]),
+            (2, &[header, writable(data), readable(scene.status)]),
+            (3, &[header, readable(data), readable(scene.status)]),
+            (4, &[header, writable(scene.status), readable(data)]),
+        ] {
+            let answer = scene.submit(chain)?;
+            scene.check("the chain", of, answer, REFUSED)?;
+        }
+    }
+    scene.check_data_untouched(0)
+}
+
+fn status_wide(scene: &mut Scene<'_>) -> Outcome {
+    let (before, last) = (scene.data.part(0, 6), scene.data.part(6, 1));
+    scene.set_header(request_type::FLUSH, 0);
+    let header = readable(scene.header);
+    let answer = scene.submit(&[header, writable(scene.data.part(0, 7))])?;
+    // The usual status byte has no part in this one.
+    let alone = Seen::Answer {
+        len: 1,
+        status: UNTOUCHED,
+    };
+    scene.check("a status of 7 bytes", 7, answer, alone)?;
+    let written = is_filled(before, UNTOUCHED) && is_filled(last, status::OK);
+    scene.check_words("the status", 7, written, "in the last byte", "elsewhere")?;
+    let rest = scene.data.part(7, scene.data.len() - 7);
+    let untouched = is_filled(rest, UNTOUCHED);
+    scene.check_words("the rest", 7, untouched, "untouched", "written")?;
+
+    scene.set_header(request_type::IN, 1);
+    let header = readable(scene.header);
+    scene.data.fill(UNTOUCHED);
+    let both = scene.data.part(0, SECTOR + 1);
+    let answer = scene.submit(&[header, writable(both)])?;
+    let expected = Seen::Answer {
+        len: SECTOR as u32 + 1,
+        status: UNTOUCHED,
+    };
+    scene.check("data and status in one", 1, answer, expected)?;
+    let written = is_filled(both.part(SECTOR, 1), status::OK);
+    scene.check_words("the status", 1, written, "in the last byte", "elsewhere")?;
+    check_sector(scene, 1)
+}
 
 fn partial_sector(scene: &mut Scene<'_>) -> Outcome {
     for len in [1, SECTOR - 1, SECTOR + 1, 2 * SECTOR - 1] {
@@ -57,11 +280,52 @@ fn partial_sector(scene: &mut Scene<'_>) -> Outcome {
             (request_type::OUT, readable(data)),
         ] {
             let answer = scene.request(kind, 0, &[data])?;
-            scene.check("length", len as u64, answer, seen::status(status::IOERR))?;
+            scene.check("length", len as u64, answer, IOERR)?;
         }
         scene.check_data_untouched(len as u64)?;
     }
     Ok(())
+}
+
+fn sector_out_of_range(scene: &mut Scene<'_>) -> Outcome {
+    let capacity = scene.disk.capacity;
+    let (before, after) = (scene.yard.alloc(SECTOR)?, scene.yard.alloc(SECTOR)?);
+    let answer = scene.request(request_type::IN, capacity - 1, &[writable(before)])?;
+    scene.check("the last sector", capacity - 1, answer, read_of(SECTOR))?;
+
+    let data = scene.data.part(0, 2 * SECTOR);
+    for sector in [
+        capacity - 1,
+        capacity,
+        capacity + 1,
+        1 << 40,
+        (1 << 55) - 1,
+        1 << 55,
+        (1 << 55) + 1,
+        1 << 63,
+        u64::MAX / SECTOR as u64,
+        u64::MAX - 1,
+        u64::MAX,
+    ] {
+        for (kind, data) in [
+            (request_type::IN, writable(data)),
+            (request_type::OUT, readable(data)),
+        ] {
+            let answer = scene.request(kind, sector, &[data])?;
+            scene.check("sector", sector, answer, IOERR)?;
+        }
+        scene.check_data_untouched(sector)?;
+    }
+    let answer = scene.request(request_type::IN, capacity - 1, &[writable(after)])?;
+    scene.check("the last sector", capacity - 1, answer, read_of(SECTOR))?;
+    let same = is_same(before, after);
+    scene.check_words(
+        "the last sector",
+        capacity - 1,
+        same,
+        "unchanged",
+        "changed",
+    )
 }
 
 fn unknown_type(scene: &mut Scene<'_>) -> Outcome {
@@ -69,9 +333,34 @@ fn unknown_type(scene: &mut Scene<'_>) -> Outcome {
     for kind in [2, 3, 5, 6, 7, 9, 12, 15, 0x100, 0x8000_0000, u32::MAX] {
         for data in [&[][..], &[writable(sector)], &[readable(sector)]] {
             let answer = scene.request(kind, 0, data)?;
-            scene.check("type", kind.into(), answer, seen::status(status::UNSUPP))?;
+            scene.check("type", kind.into(), answer, UNSUPP)?;
         }
         scene.check_data_untouched(kind.into())?;
+    }
+    Ok(())
+}
+
+fn type_not_offered(scene: &mut Scene<'_>) -> Outcome {
+    let segment = scene.yard.alloc(16)?;
+    for (kind, feature) in [
+        (request_type::GET_LIFETIME, Features::VIRTIO_BLK_F_LIFETIME),
+        (request_type::DISCARD, Features::VIRTIO_BLK_F_DISCARD),
+        (
+            request_type::WRITE_ZEROES,
+            Features::VIRTIO_BLK_F_WRITE_ZEROES,
+        ),
+        (
+            request_type::SECURE_ERASE,
+            Features::VIRTIO_BLK_F_SECURE_ERASE,
+        ),
+    ] {
+        if scene.disk.offered.contains(feature) {
+            continue;
+        }
+        // The first sector, in the form that such a request has.
+        segment.write(0, &[0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+        let answer = scene.request(kind, 0, &[readable(segment)])?;
+        scene.check("type", kind.into(), answer, UNSUPP)?;
     }
     Ok(())
 }
@@ -85,7 +374,73 @@ fn write_read_only(scene: &mut Scene<'_>) -> Outcome {
         request_type::SECURE_ERASE,
     ] {
         let answer = scene.request(kind, 0, &data)?;
-        scene.check("type", kind.into(), answer, seen::status(status::IOERR))?;
+        scene.check("type", kind.into(), answer, IOERR)?;
+    }
+    Ok(())
+}
+
+fn flush_read_only(scene: &mut Scene<'_>) -> Outcome {
+    let answer = scene.request(request_type::FLUSH, 0, &[])?;
+    scene.check("FLUSH", 0, answer, OK)?;
+    let id = writable(scene.data.part(0, ID_SIZE));
+    let answer = scene.request(request_type::GET_ID, 0, &[id])?;
+    scene.check("GET_ID", 0, answer, read_of(ID_SIZE))
+}
+
+/// What is written is the beginning of the whole identity, and never past its buffer.
+fn get_id_short(scene: &mut Scene<'_>) -> Outcome {
+    let whole = scene.yard.alloc(ID_SIZE)?;
+    let answer = scene.request(request_type::GET_ID, 0, &[writable(whole)])?;
+    scene.check("length", ID_SIZE as u64, answer, read_of(ID_SIZE))?;
+    for len in [1, 4, ID_SIZE - 1, ID_SIZE + 1, SECTOR] {
+        scene.data.fill(UNTOUCHED);
+        let buffer = writable(scene.data.part(0, len));
+        let answer = scene.request(request_type::GET_ID, 0, &[buffer])?;
+        let fits = len.min(ID_SIZE);
+        scene.check("length", len as u64, answer, read_of(fits))?;
+        let rest = scene.data.part(fits, scene.data.len() - fits);
+        let right =
+            is_same(scene.data.part(0, fits), whole.part(0, fits)) && is_filled(rest, UNTOUCHED);
+        scene.check_words(
+            "the identity",
+            len as u64,
+            right,
+            "what fits",
+            "more, or less",
+        )?;
+    }
+    let answer = scene.request(request_type::GET_ID, 0, &[])?;
+    scene.check("length", 0, answer, OK)
+}
+
+fn flush_with_data(scene: &mut Scene<'_>) -> Outcome {
+    let sector = scene.data.part(0, SECTOR);
+    for data in [&[][..], &[writable(sector)], &[readable(sector)]] {
+        let answer = scene.request(request_type::FLUSH, 0, data)?;
+        scene.check("buffers", data.len() as u64, answer, OK)?;
+    }
+    scene.check_data_untouched(0)
+}
+
+fn used_len_read(scene: &mut Scene<'_>) -> Outcome {
+    for sectors in 0..=4 {
+        let data = writable(scene.data.part(0, sectors * SECTOR));
+        let data = if sectors == 0 { &[][..] } else { &[data] };
+        let answer = scene.request(request_type::IN, 0, data)?;
+        let expected = read_of(sectors * SECTOR);
+        scene.check("sectors", sectors as u64, answer, expected)?;
+    }
+    Ok(())
+}
+
+/// Of what is there already.
+fn used_len_write(scene: &mut Scene<'_>) -> Outcome {
+    copy(scene.disk.contents.part(0, scene.data.len()), scene.data);
+    for sectors in 0..=4 {
+        let data = readable(scene.data.part(0, sectors * SECTOR));
+        let data = if sectors == 0 { &[][..] } else { &[data] };
+        let answer = scene.request(request_type::OUT, 0, data)?;
+        scene.check("sectors", sectors as u64, answer, OK)?;
     }
     Ok(())
 }

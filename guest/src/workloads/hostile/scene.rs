@@ -119,6 +119,15 @@ impl<'s> Scene<'s> {
         self.driver.bring_up(self.features)
     }
 
+    /// Has a queue of `size` descriptors in place of the usual one, and brings the device up anew.
+    ///
+    /// # Errors
+    /// There is no memory for it, or the device does not go along.
+    pub fn resize(&mut self, size: u16) -> Result<(), Error> {
+        self.driver.queue = RawQueue::new(size, areas(&mut self.yard, size)?);
+        self.bring_up()
+    }
+
     // Chains
 
     /// Writes the header.
@@ -148,18 +157,17 @@ impl<'s> Scene<'s> {
     /// Writes a chain of `descriptors`, each with NEXT to the one after it: to the queue's table
     /// from `head` on, or to the indirect table that the descriptor `head` refers to.
     pub fn set_chain(&self, head: u16, descriptors: &[Descriptor]) {
-        for (i, descriptor) in (0..).zip(descriptors) {
-            let mut descriptor = *descriptor;
-            if usize::from(i) + 1 < descriptors.len() {
-                descriptor.flags |= DescFlags::NEXT;
-                descriptor.next = self.index(head, i + 1);
-            }
-            self.set_desc(head, i, descriptor);
-        }
+        let (queue, count) = (self.driver.queue, descriptors.len());
         if self.mode.indirect {
-            let len = descriptors.len() as u32 * DESC_SIZE as u32;
-            let refer = indirect(self.table(head).addr(), len);
-            self.driver.queue.set_desc(head, refer);
+            let table = self.table(head);
+            set_table(table, descriptors);
+            let len = count as u32 * DESC_SIZE as u32;
+            return queue.set_desc(head, indirect(table.addr(), len));
+        }
+        for (i, descriptor) in descriptors.iter().enumerate() {
+            let index = head + i as u16;
+            let more = i + 1 < count;
+            queue.set_desc(index, linked(*descriptor, more.then_some(index + 1)));
         }
     }
 
@@ -315,8 +323,11 @@ impl<'s> Scene<'s> {
         Ok(())
     }
 
-    /// Puts what must be there on the disk, whatever cases have made of it.
-    fn restore(&mut self) -> Outcome {
+    /// Puts what must be there on the disk, whatever the case has made of it.
+    ///
+    /// # Errors
+    /// The device does not answer.
+    pub fn restore(&mut self) -> Outcome {
         copy(self.disk.contents, self.room);
         let answer = self.request(request_type::OUT, 0, &[readable(self.room)])?;
         self.check("a write", 0, answer, super::seen::status(status::OK))
@@ -353,6 +364,25 @@ fn areas<'m>(yard: &mut Yard<'m>, size: u16) -> Result<[Region<'m>; 3], Error> {
         yard.alloc(queue::avail_ring_size(size) as usize)?,
         yard.alloc(queue::used_ring_size(size) as usize)?,
     ])
+}
+
+/// Writes a chain of `descriptors` to an indirect table, each with NEXT to the one after it.
+pub fn set_table(table: Region<'_>, descriptors: &[Descriptor]) {
+    for (i, descriptor) in descriptors.iter().enumerate() {
+        let more = i + 1 < descriptors.len();
+        let descriptor = linked(*descriptor, more.then_some(i as u16 + 1));
+        table.write(i * DESC_SIZE as usize, &descriptor.to_bytes());
+    }
+}
+
+/// `descriptor` with this next one, if there is one.
+fn linked(descriptor: Descriptor, next: Option<u16>) -> Descriptor {
+    let mut descriptor = descriptor;
+    if let Some(next) = next {
+        descriptor.flags |= DescFlags::NEXT;
+        descriptor.next = next;
+    }
+    descriptor
 }
 
 /// The descriptor of a buffer that the device reads from.
