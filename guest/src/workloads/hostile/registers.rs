@@ -258,7 +258,7 @@ fn queue_sel(scene: &mut Scene<'_>) -> Outcome {
     }
     scene.driver.transport.write(Register::QueueSel, 0);
     let ready = scene.driver.transport.read(Register::QueueReady);
-    scene.check("QueueReady", 0, Seen::Value(ready.into()), Seen::Value(1))
+    scene.check_also("QueueReady", 0, Seen::Value(ready.into()), Seen::Value(1))
 }
 
 fn device_features_sel(scene: &mut Scene<'_>) -> Outcome {

@@ -174,7 +174,7 @@ fn avail_idx_jump(scene: &mut Scene<'_>) -> Outcome {
         scene.driver.kick(0);
         scene.driver.transport.reset()?;
         let entries = Seen::Value(scene.driver.queue.used_idx().into());
-        scene.check("used.idx", jump.into(), entries, Seen::Value(used.into()))?;
+        scene.check_also("used.idx", jump.into(), entries, Seen::Value(used.into()))?;
         scene.bring_up()?;
     }
     Ok(())
@@ -331,6 +331,8 @@ fn event_idx_wrap(scene: &mut Scene<'_>) -> Outcome {
         let before = scene.driver.transport.interrupts();
         use_chains(scene, chains, ahead)?;
         let new = old.wrapping_add(chains);
+        // It wants to be notified of the next one exactly.
+        scene.driver.wait_for(|queue| queue.avail_event() == new)?;
         let due = need_event(old.wrapping_add(ahead), new, old);
         if due {
             scene.driver.wait_events(InterruptStatus::USED_BUFFER)?;
@@ -345,7 +347,7 @@ fn event_idx_wrap(scene: &mut Scene<'_>) -> Outcome {
 }
 
 /// Has the device use the next `chains` chains of the ring, with `used_event` that far `ahead` of
-/// `used.idx`, and waits until it wants to be notified of the next one exactly.
+/// `used.idx`.
 fn use_chains(scene: &mut Scene<'_>, chains: u16, ahead: u16) -> Outcome {
     let queue = &mut scene.driver.queue;
     queue.set_used_event(queue.used_seen.wrapping_add(ahead));
@@ -354,8 +356,7 @@ fn use_chains(scene: &mut Scene<'_>, chains: u16, ahead: u16) -> Outcome {
     let idx = queue.avail_idx;
     queue.used_seen = idx;
     scene.driver.kick(0);
-    scene.driver.wait_for(|queue| queue.used_idx() == idx)?;
-    Ok(scene.driver.wait_for(|queue| queue.avail_event() == idx)?)
+    Ok(scene.driver.wait_for(|queue| queue.used_idx() == idx)?)
 }
 
 /// That there has been none is certain after the next reset, which waits for the device.

@@ -256,6 +256,23 @@ impl<'s> Scene<'s> {
         self.checks.check(what, of, seen, expected)
     }
 
+    /// The same for what is so on any device, and need not be told of.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn check_also(
+        &mut self,
+        what: &'static str,
+        of: u64,
+        seen: Seen,
+        expected: Seen,
+    ) -> Outcome {
+        let last = self.checks.last;
+        self.check(what, of, seen, expected)?;
+        self.checks.last = last;
+        Ok(())
+    }
+
     /// Sees that the data buffer is untouched.
     ///
     /// # Errors
@@ -294,20 +311,19 @@ impl<'s> Scene<'s> {
     /// # Errors
     /// It does not.
     pub fn finish(&mut self, resets: bool) -> Outcome {
-        let last = self.checks.last;
         self.room.fill(!UNTOUCHED);
         let answer = self.request(request_type::IN, 0, &[writable(self.room)])?;
         let expected = Seen::Answer {
             len: self.room.len() as u32 + 1,
             status: status::OK,
         };
-        self.check("the next read", 0, answer, expected)?;
+        self.check_also("the next read", 0, answer, expected)?;
         let same = is_same(self.room, self.disk.contents);
         self.check_words("the disk", 0, same, "unchanged", "changed")?;
 
         let queue = self.driver.queue;
         let (used, seen) = (queue.used_idx().into(), queue.used_seen.into());
-        self.check("used.idx", 0, Seen::Value(used), Seen::Value(seen))?;
+        self.check_also("used.idx", 0, Seen::Value(used), Seen::Value(seen))?;
         let size = queue.size;
         let none = u32::from_ne_bytes([UNTOUCHED; 4]);
         let rest = queue.used_seen.min(size)..size;
@@ -319,7 +335,6 @@ impl<'s> Scene<'s> {
         self.check_words("the guards", 0, intact, "untouched", "written")?;
         let once = resets || self.brought_up == 1;
         self.check_words("the device", 0, once, "goes on", "was reset")?;
-        self.checks.last = last;
         Ok(())
     }
 
@@ -330,7 +345,7 @@ impl<'s> Scene<'s> {
     pub fn restore(&mut self) -> Outcome {
         copy(self.disk.contents, self.room);
         let answer = self.request(request_type::OUT, 0, &[readable(self.room)])?;
-        self.check("a write", 0, answer, super::seen::status(status::OK))
+        self.check_also("a write", 0, answer, super::seen::status(status::OK))
     }
 
     /// Makes it known what is on the disk: what is to be there, or what a read-only disk has.
