@@ -17,6 +17,9 @@ use crate::virtio::Error;
 
 mod buffers;
 mod chains;
+mod descriptors;
+mod framing;
+mod notifications;
 mod registers;
 mod requests;
 mod rings;
@@ -134,11 +137,13 @@ const ALL: &[Mode] = &[
     Mode::new(true, true),
 ];
 
-const CASES: [&[Case]; 6] = [
+const CASES: [&[Case]; 8] = [
     &rings::CASES,
+    &notifications::CASES,
     &setup::CASES,
     &chains::CASES,
     &buffers::CASES,
+    &framing::CASES,
     &requests::CASES,
     &registers::CASES,
 ];

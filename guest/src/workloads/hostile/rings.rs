@@ -1,16 +1,14 @@
 //! What a hostile guest does to the rings: to their indices, to what they hold, to the memory that
-//! they are, and to the notifications that go with them.
+//! they are, and to a device that works in them.
 
 use spec::block::{HEADER_SIZE, RequestHeader, request_type, status};
 use spec::mmio::{DeviceStatus, InterruptStatus};
-use spec::queue::{
-    self, AVAIL_F_NO_INTERRUPT, DescFlags, Descriptor, RING_IDX, avail_entry, need_event,
-};
+use spec::queue::{self, RING_IDX, avail_entry};
 
 use super::scene::{QUEUE_SIZE, SECTOR, Scene, readable, set_table, writable};
 use super::seen::{Outcome, Seen};
 use super::yard::{UNTOUCHED, is_filled};
-use super::{ALL, CHAINS, Case, DiskKind, EVENT_IDX, INDIRECT, Mode, Run};
+use super::{ALL, CHAINS, Case, DiskKind, INDIRECT, Mode, Run};
 
 const fn case(
     name: &'static str,
@@ -37,7 +35,7 @@ const fn with_reset(case: Case) -> Case {
     }
 }
 
-pub(super) const CASES: [Case; 8] = [
+pub(super) const CASES: [Case; 6] = [
     case(
         "head-out-of-range",
         "a head index beyond the queue",
@@ -75,20 +73,6 @@ pub(super) const CASES: [Case; 8] = [
         "a device that a reset brings back",
         CHAINS,
         buffer_over_rings,
-    )),
-    with_reset(case(
-        "event-idx-wrap",
-        "event indices across the wrap from 65535 to 0",
-        "an interrupt exactly where one is due",
-        EVENT_IDX,
-        event_idx_wrap,
-    )),
-    with_reset(case(
-        "no-interrupt",
-        "NO_INTERRUPT is set, and EVENT_IDX not negotiated",
-        "no interrupt",
-        CHAINS,
-        no_interrupt,
     )),
     with_reset(case(
         "reset-in-flight",
@@ -144,7 +128,7 @@ fn head_twice(scene: &mut Scene<'_>) -> Outcome {
 }
 
 /// What a read of one sector comes back with.
-const fn read_of_a_sector() -> Seen {
+pub(super) const fn read_of_a_sector() -> Seen {
     Seen::Answer {
         len: SECTOR as u32 + 1,
         status: status::OK,
@@ -280,107 +264,6 @@ fn buffer_over_rings(scene: &mut Scene<'_>) -> Outcome {
         scene.check_words("the area", of, read, "overwritten", "not overwritten")?;
         scene.bring_up()?;
         scene.finish(true)?;
-        scene.bring_up()?;
-    }
-    Ok(())
-}
-
-/// The ring goes around with 128 chains for a notification, and one by one where it matters.
-fn event_idx_wrap(scene: &mut Scene<'_>) -> Outcome {
-    const SIZE: u16 = 256;
-    const BATCH: u16 = 128;
-    if scene.disk.queue_num_max < SIZE.into() {
-        return scene.check_words("QueueNumMax", SIZE.into(), false, "256 or more", "less");
-    }
-    scene.resize(SIZE)?;
-    scene.set_header(request_type::IN, 0);
-    // They share their descriptors but the first: a read of no data.
-    let queue = scene.driver.queue;
-    let header = Descriptor {
-        flags: DescFlags::NEXT,
-        next: BATCH,
-        ..readable(scene.header)
-    };
-    (0..BATCH).for_each(|head| queue.set_desc(head, header));
-    queue.set_desc(BATCH, writable(scene.status));
-    (0..SIZE).for_each(|slot| queue.set_avail_entry(slot, slot % BATCH));
-
-    // Up to eight before the wrap, without an interrupt that is asked for.
-    let batches = (0..u16::MAX / BATCH).map(|_| BATCH);
-    for batch in batches.chain([BATCH - 8]) {
-        use_chains(scene, batch, u16::MAX)?;
-    }
-    scene.driver.transport.take_events();
-    let begun = Seen::Value(scene.driver.queue.used_idx().into());
-    scene.check("used.idx", 0, begun, Seen::Value(0xfff8))?;
-
-    // How many chains at once, and how far ahead of them the event.
-    for (chains, ahead) in [
-        (1, 1),
-        (1, 0),
-        (4, 4),
-        (1, 0),
-        (4, 2), // 65535 to 3, event 1
-        (1, 0),
-        (1, 1),
-        (1, 0x8000),
-        (1, 0),
-        (3, 2),
-    ] {
-        let old = scene.driver.queue.used_idx();
-        let before = scene.driver.transport.interrupts();
-        use_chains(scene, chains, ahead)?;
-        let new = old.wrapping_add(chains);
-        // It wants to be notified of the next one exactly.
-        scene.driver.wait_for(|queue| queue.avail_event() == new)?;
-        let due = need_event(old.wrapping_add(ahead), new, old);
-        if due {
-            scene.driver.wait_events(InterruptStatus::USED_BUFFER)?;
-        } else {
-            scene.driver.transport.take_events();
-        }
-        let interrupts = scene.driver.transport.interrupts() - before;
-        let (seen, expected) = (Seen::Value(interrupts), Seen::Value(due.into()));
-        scene.check("interrupts from used.idx", old.into(), seen, expected)?;
-    }
-    Ok(scene.resize(QUEUE_SIZE)?)
-}
-
-/// Has the device use the next `chains` chains of the ring, with `used_event` that far `ahead` of
-/// `used.idx`.
-fn use_chains(scene: &mut Scene<'_>, chains: u16, ahead: u16) -> Outcome {
-    let queue = &mut scene.driver.queue;
-    queue.set_used_event(queue.used_seen.wrapping_add(ahead));
-    queue.avail_idx = queue.avail_idx.wrapping_add(chains);
-    queue.set_avail_idx(queue.avail_idx);
-    let idx = queue.avail_idx;
-    queue.used_seen = idx;
-    scene.driver.kick(0);
-    Ok(scene.driver.wait_for(|queue| queue.used_idx() == idx)?)
-}
-
-/// That there has been none is certain after the next reset, which waits for the device.
-fn no_interrupt(scene: &mut Scene<'_>) -> Outcome {
-    for flags in [0, AVAIL_F_NO_INTERRUPT] {
-        scene.driver.transport.take_events();
-        let before = scene.driver.transport.interrupts();
-        scene.driver.queue.set_avail_flags(flags);
-        let data = writable(scene.data.part(0, SECTOR));
-        let answer = scene.request(request_type::IN, 0, &[data])?;
-        scene.check("flags", flags.into(), answer, read_of_a_sector())?;
-        if flags == 0 {
-            scene.driver.wait_events(InterruptStatus::USED_BUFFER)?;
-        }
-        scene.driver.transport.reset()?;
-        scene.driver.transport.take_events();
-        let interrupts = scene.driver.transport.interrupts() - before;
-        let expected = Seen::Value(u64::from(flags ^ AVAIL_F_NO_INTERRUPT));
-        scene.check(
-            "interrupts",
-            flags.into(),
-            Seen::Value(interrupts),
-            expected,
-        )?;
         scene.bring_up()?;
     }
     Ok(())

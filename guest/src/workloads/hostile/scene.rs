@@ -5,8 +5,10 @@
 use spec::Features;
 use spec::block::{HEADER_SIZE, RequestHeader, SECTOR_SIZE, request_type, status};
 use spec::mmio::DEVICE_ID_BLOCK;
-use spec::queue::{self, DESC_SIZE, DescFlags, Descriptor};
+use spec::queue::{self, DESC_SIZE, Descriptor};
 
+use super::descriptors::linked;
+pub use super::descriptors::{descriptor, indirect, readable, set_table, writable};
 use super::seen::{Broken, Checks, Outcome, Seen};
 use super::yard::{UNTOUCHED, Yard, copy, is_filled, is_same};
 use super::{Mode, Stage};
@@ -379,48 +381,4 @@ fn areas<'m>(yard: &mut Yard<'m>, size: u16) -> Result<[Region<'m>; 3], Error> {
         yard.alloc(queue::avail_ring_size(size) as usize)?,
         yard.alloc(queue::used_ring_size(size) as usize)?,
     ])
-}
-
-/// Writes a chain of `descriptors` to an indirect table, each with NEXT to the one after it.
-pub fn set_table(table: Region<'_>, descriptors: &[Descriptor]) {
-    for (i, descriptor) in descriptors.iter().enumerate() {
-        let more = i + 1 < descriptors.len();
-        let descriptor = linked(*descriptor, more.then_some(i as u16 + 1));
-        table.write(i * DESC_SIZE as usize, &descriptor.to_bytes());
-    }
-}
-
-/// `descriptor` with this next one, if there is one.
-fn linked(descriptor: Descriptor, next: Option<u16>) -> Descriptor {
-    let mut descriptor = descriptor;
-    if let Some(next) = next {
-        descriptor.flags |= DescFlags::NEXT;
-        descriptor.next = next;
-    }
-    descriptor
-}
-
-/// The descriptor of a buffer that the device reads from.
-pub fn readable(memory: Region<'_>) -> Descriptor {
-    descriptor(memory.addr(), memory.len() as u32, DescFlags::empty())
-}
-
-/// The descriptor of a buffer that the device writes to.
-pub fn writable(memory: Region<'_>) -> Descriptor {
-    descriptor(memory.addr(), memory.len() as u32, DescFlags::WRITE)
-}
-
-/// A descriptor that refers to an indirect table of `len` bytes.
-pub const fn indirect(addr: u64, len: u32) -> Descriptor {
-    descriptor(addr, len, DescFlags::INDIRECT)
-}
-
-/// A descriptor with no next one.
-pub const fn descriptor(addr: u64, len: u32, flags: DescFlags) -> Descriptor {
-    Descriptor {
-        addr,
-        len,
-        flags,
-        next: 0,
-    }
 }
