@@ -175,16 +175,20 @@ fn indirect_not_negotiated(scene: &mut Scene<'_>) -> Outcome {
     refuse(scene, 0, indirect(scene.table(0).addr(), READ_LEN))
 }
 
-/// To itself, and to one that holds a sound chain.
+/// To one that holds a sound chain, as the first descriptor and as a later one; and to itself.
 fn indirect_nested(scene: &mut Scene<'_>) -> Outcome {
     scene.set_header(request_type::IN, 0);
-    set_table(scene.table(1), &scene.read_chain());
-    for table in [0, 1] {
-        let refer = indirect(scene.table(table).addr(), READ_LEN);
-        scene.set_chain(0, &[refer]);
+    let (outer, inner) = (scene.table(0), scene.table(1));
+    set_table(inner, &scene.read_chain());
+    let header = readable(scene.header);
+    let refer = indirect(inner.addr(), READ_LEN);
+    let itself = indirect(outer.addr(), READ_LEN);
+    for (of, chain) in (0..).zip([&[refer][..], &[header, refer], &[itself]]) {
+        set_table(outer, chain);
+        scene.driver.queue.set_desc(0, itself);
         let answer = scene.submit_head(0)?;
-        scene.check("the inner table", table.into(), answer, REFUSED)?;
-        scene.check_data_untouched(table.into())?;
+        scene.check("the chain", of, answer, REFUSED)?;
+        scene.check_data_untouched(of)?;
     }
     Ok(())
 }
