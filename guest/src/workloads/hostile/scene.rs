@@ -375,7 +375,10 @@ impl<'s> Scene<'s> {
 }
 
 /// The three areas of a queue of `size` descriptors. The entries of the rings are untouched.
-fn areas<'m>(yard: &mut Yard<'m>, size: u16) -> Result<[Region<'m>; 3], Error> {
+///
+/// # Errors
+/// There is no memory for them.
+pub fn areas<'m>(yard: &mut Yard<'m>, size: u16) -> Result<[Region<'m>; 3], Error> {
     Ok([
         yard.alloc(queue::desc_table_size(size) as usize)?,
         yard.alloc(queue::avail_ring_size(size) as usize)?,

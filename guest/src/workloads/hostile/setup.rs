@@ -7,10 +7,11 @@ use spec::board::HOLE_START;
 use spec::mmio::{DeviceStatus, Register};
 use spec::queue::{DESC_SIZE, avail_ring_size, desc_table_size, used_ring_size};
 
-use super::scene::{QUEUE_SIZE, SECTOR, Scene, indirect, set_table};
+use super::scene::{QUEUE_SIZE, SECTOR, Scene, areas, indirect, set_table};
 use super::seen::{Outcome, REFUSED, Seen};
 use super::yard::{UNTOUCHED, is_filled};
 use super::{Case, DIRECT, DiskKind, Run};
+use crate::dma::Region;
 
 const fn case(
     name: &'static str,
@@ -110,10 +111,13 @@ pub(super) const CASES: [Case; 11] = [
     ),
 ];
 
-/// After a size that is sound, which must not stand.
+/// After a size that is sound, which must not stand. There is memory for the largest that is a power
+/// of two.
 fn queue_size(scene: &mut Scene<'_>) -> Outcome {
     let max = scene.disk.queue_num_max;
-    let (sound, areas) = (scene.driver.queue.size, scene.driver.queue.areas());
+    let sound = scene.driver.queue.size;
+    let large = u16::try_from(2 * max).unwrap_or(sound);
+    let areas = areas(&mut scene.yard, large)?.map(Region::addr);
     scene.driver.negotiate(scene.features)?;
     for size in [
         0,
