@@ -134,6 +134,23 @@ fn a_case_that_fails_says_what_was_expected_and_what_was_seen() {
     assert_eq!((ok, &console[..]), (false, expected));
 }
 
+#[test]
+fn a_device_that_does_not_come_back_ends_the_run() {
+    let mut ram = Ram::new();
+    let mut hosts = [Host::new(&ram, &disk(), Notify::Trap, false)];
+    // Once there has been something that needs a reset, the device stays as it is.
+    let mut stuck = false;
+    let events = hosts[0].edges.clone();
+    hosts[0].forge = Some(Box::new(move |read| {
+        stuck |= read == Read::Register(Register::InterruptStatus) && events.count() > 9;
+        (stuck && read == Read::Register(Register::Status)).then_some(0x4f)
+    }));
+    let (ok, console) = run(&mut ram, &mut hosts, "run=hostile case=avail-idx-jump");
+    let reason = "device at 0xd0000000: the device does not complete its reset";
+    let end = format!("Bail out! {reason}\nhostile case=avail-idx-jump FAILED: {reason}\n");
+    assert!(!ok && console.ends_with(&end), "{console}");
+}
+
 /// A disk that does something else, too, whenever it is read.
 #[derive(Clone)]
 struct Meddling {

@@ -212,31 +212,25 @@ pub(super) fn run<'e>(
 
     let plan: usize = cases().map(|case| case.modes.len()).sum();
     writeln!(console, "TAP version 14\n1..{plan}")?;
-    let (mut number, mut failed, mut skipped) = (0, 0, 0);
-    for (case, mode) in cases().flat_map(|case| case.modes.iter().map(move |mode| (case, *mode))) {
-        number += 1;
-        (stage.mode, stage.checks) = (mode, Checks::NONE);
-        let title = Title { number, case, mode };
-        if let Some(reason) = case.skip(mode, &stage.disk) {
-            writeln!(console, "ok {title} # SKIP {reason}")?;
-            skipped += 1;
-            continue;
-        }
-        let outcome = stage.play(case)?;
-        title.print(&mut **console, &outcome, stage.checks)?;
-        if outcome.is_err() {
-            failed += 1;
-            stage.prepare()?;
-        }
+    let in_modes = |case: &'static Case| case.modes.iter().map(move |mode| (case, *mode));
+    let tally = stage.play_all(cases().flat_map(in_modes), &mut **console);
+    if let Err(failure) = &tally {
+        writeln!(console, "Bail out! {failure}")?;
     }
+    let Tally { failed, skipped } = tally?;
     if failed > 0 {
-        return Err(Failure::Cases {
-            failed,
-            cases: number,
-        });
+        let cases = plan as u32;
+        return Err(Failure::Cases { failed, cases });
     }
-    writeln!(console, "# hostile cases={number} skipped={skipped} ok")?;
+    writeln!(console, "# hostile cases={plan} skipped={skipped} ok")?;
     Ok(())
+}
+
+/// How many of the cases were not as they should be.
+#[derive(Default)]
+struct Tally {
+    failed: u32,
+    skipped: u32,
 }
 
 /// Prints the names of all cases, and what each stands for.
@@ -286,6 +280,31 @@ impl Case {
 }
 
 impl Stage<'_, '_> {
+    /// Runs `cases`, each in its mode, and tells of them.
+    fn play_all<'e>(
+        &mut self,
+        cases: impl Iterator<Item = (&'static Case, Mode)>,
+        console: &mut dyn Write,
+    ) -> Result<Tally, Failure<'e>> {
+        let mut tally = Tally::default();
+        for ((case, mode), number) in cases.zip(1..) {
+            (self.mode, self.checks) = (mode, Checks::NONE);
+            let title = Title { number, case, mode };
+            if let Some(reason) = case.skip(mode, &self.disk) {
+                writeln!(console, "ok {title} # SKIP {reason}")?;
+                tally.skipped += 1;
+                continue;
+            }
+            let outcome = self.play(case)?;
+            title.print(console, &outcome, self.checks)?;
+            if outcome.is_err() {
+                tally.failed += 1;
+                self.prepare()?;
+            }
+        }
+        Ok(tally)
+    }
+
     /// Runs `case`, and sees that the device goes on.
     fn play<'e>(&mut self, case: &Case) -> Result<Outcome, Failure<'e>> {
         let before = match case.run {
