@@ -21,9 +21,10 @@ const MOST_LINES: usize = 12;
 
 pub fn tests() -> Vec<Trial> {
     let test = |name, body| crate::harness::test(name, Needs::Kvm, body);
+    let own_kvm = |name, body| crate::harness::test(name, Needs::OwnKvm, body);
     vec![
         test("hostile_guest_is_survived_in_every_mode", writable),
-        test("hostile_guest_is_survived_by_a_read_only_disk", read_only),
+        own_kvm("hostile_guest_is_survived_by_a_read_only_disk", read_only),
         test("hostile_guest_lists_its_cases_and_refuses_others", choices),
     ]
 }

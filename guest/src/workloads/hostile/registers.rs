@@ -192,8 +192,8 @@ fn register_direction(scene: &mut Scene<'_>) -> Outcome {
     scene.check_words("the registers", 0, same, "unchanged", "changed")
 }
 
-/// How much of the configuration space is looked at, in bytes: more than any block device has.
-const CONFIG_SIZE: usize = 128;
+/// How much of the configuration space is looked at, in bytes: as much as a block device may have.
+const CONFIG_SIZE: usize = 96;
 
 fn config_bytes(transport: &mut dyn Transport) -> [u8; CONFIG_SIZE] {
     core::array::from_fn(|i| transport.read_at(CONFIG_OFFSET + i as u64, Width::One) as u8)
@@ -229,13 +229,18 @@ fn config_width(scene: &mut Scene<'_>) -> Outcome {
 }
 
 fn config_written(scene: &mut Scene<'_>) -> Outcome {
-    let before = config_bytes(scene.driver.transport);
+    let words = |transport: &mut dyn Transport| {
+        let words: [u32; CONFIG_SIZE / 4] =
+            core::array::from_fn(|i| transport.read_config(4 * i as u64));
+        words
+    };
+    let before = words(scene.driver.transport);
     for width in Width::ALL {
-        for offset in 0..64 {
+        for offset in 0..CONFIG_SIZE as u64 / 2 {
             let transport = &mut *scene.driver.transport;
             transport.write_at(CONFIG_OFFSET + offset, width, 0x5a5a_5a5a_5a5a_5a5a);
         }
-        let same = config_bytes(scene.driver.transport) == before;
+        let same = words(scene.driver.transport) == before;
         let of = width.bytes() as u64;
         scene.check_words("the configuration", of, same, "unchanged", "changed")?;
     }
