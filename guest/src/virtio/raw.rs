@@ -13,7 +13,7 @@ use super::{Error, Transport};
 use crate::dma::Region;
 
 /// How many moments the device has for what is waited for: some seconds.
-const PATIENCE: u32 = 400_000;
+const PATIENCE: u32 = 200_000;
 
 /// An entry of the used ring, as it is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
