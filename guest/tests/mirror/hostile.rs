@@ -1,13 +1,15 @@
 //! `run=hostile`, against the device, in every notify mode: that the device survives each case on
 //! a disk and on a read-only one, and that what the cases say can be relied on.
 
-use std::io;
+use std::sync::{Arc, Mutex};
+use std::{fs, io};
 
 use devices::virtio::block::BlockBackend;
-use devices::virtio::block::backend::{MemoryBackend, TransferError};
+use devices::virtio::block::backend::{FileBackend, MemoryBackend, TransferError};
 use guest::rng::pattern;
 use spec::mmio::Register;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, VolatileSlice};
+use vmm_sys_util::tempfile::TempFile;
 
 use crate::host::{Host, Notify, Ram, Read, run};
 
@@ -67,6 +69,47 @@ fn the_device_survives_every_case_and_the_disk_holds_what_was_rightly_written() 
             );
         }
         assert!(*disk.bytes() == expected, "{notify:?}, {read_only}");
+    }
+}
+
+/// A disk in a file, that can be handed to a device and kept.
+#[derive(Clone)]
+struct OnFile(Arc<Mutex<FileBackend>>);
+
+impl BlockBackend for OnFile {
+    fn capacity(&self) -> u64 {
+        self.0.lock().unwrap().capacity()
+    }
+
+    fn read_at(&mut self, to: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
+        self.0.lock().unwrap().read_at(to, position)
+    }
+
+    fn write_at(&mut self, from: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
+        self.0.lock().unwrap().write_at(from, position)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.lock().unwrap().flush()
+    }
+}
+
+/// A file does not end where a disk does: what is past the end could be moved in part.
+#[test]
+fn a_disk_in_a_file_is_survived_too() {
+    for (notify, read_only) in NOTIFY.into_iter().flat_map(|n| [(n, false), (n, true)]) {
+        let file = TempFile::new().unwrap();
+        let before = disk().bytes().clone();
+        fs::write(file.as_path(), &before).unwrap();
+        let backend = FileBackend::open(file.as_path(), read_only).unwrap();
+        let mut ram = Ram::new();
+        let disk = OnFile(Arc::new(Mutex::new(backend)));
+        let mut hosts = [Host::new(&ram, &disk, notify, read_only)];
+        let (ok, console) = run(&mut ram, &mut hosts, "run=hostile case=all");
+        assert!(ok, "{notify:?}, {read_only}: {console}");
+        let expected = if read_only { before } else { left() };
+        let after = fs::read(file.as_path()).unwrap();
+        assert!(after == expected, "{notify:?}, {read_only}");
     }
 }
 
