@@ -127,8 +127,8 @@ const DIRECT: &[Mode] = &[Mode::new(false, false)];
 const INDIRECT: &[Mode] = &[Mode::new(true, false)];
 /// Either.
 const CHAINS: &[Mode] = &[Mode::new(false, false), Mode::new(true, false)];
-/// The chains in the queue's own table, with event indices.
-const EVENT_IDX: &[Mode] = &[Mode::new(false, true)];
+/// The chains in indirect tables, with event indices.
+const EVENT_IDX: &[Mode] = &[Mode::new(true, true)];
 /// Either, with and without event indices.
 const ALL: &[Mode] = &[
     Mode::new(false, false),

@@ -3,10 +3,10 @@
 
 use spec::block::request_type;
 use spec::mmio::InterruptStatus;
-use spec::queue::{AVAIL_F_NO_INTERRUPT, DescFlags, Descriptor};
+use spec::queue::{AVAIL_F_NO_INTERRUPT, DESC_SIZE};
 
 use super::rings::read_of_a_sector;
-use super::scene::{QUEUE_SIZE, SECTOR, Scene, readable, writable};
+use super::scene::{QUEUE_SIZE, SECTOR, Scene, indirect, readable, set_table, writable};
 use super::seen::{Outcome, Seen};
 use super::{CHAINS, Case, DiskKind, EVENT_IDX, Mode, Run};
 
@@ -28,6 +28,9 @@ const fn case(
     }
 }
 
+/// The largest queue that is of use here, in descriptors.
+const MAX_SIZE: u32 = 1024;
+
 pub(super) const CASES: [Case; 2] = [
     case(
         "event-idx-wrap",
@@ -45,31 +48,26 @@ pub(super) const CASES: [Case; 2] = [
     ),
 ];
 
-/// The ring goes around with 128 chains for a notification, and one by one where it matters.
+/// A turn of the ring for each notification, and few chains at once where it matters.
 fn event_idx_wrap(scene: &mut Scene<'_>) -> Outcome {
-    const SIZE: u16 = 256;
-    const BATCH: u16 = 128;
-    if scene.disk.queue_num_max < SIZE.into() {
-        return scene.check_words("QueueNumMax", SIZE.into(), false, "256 or more", "less");
-    }
-    scene.resize(SIZE)?;
+    let size = MAX_SIZE.min(1 << scene.disk.queue_num_max.ilog2()) as u16;
+    scene.resize(size)?;
+    // All refer to one table: a read of no data.
     scene.set_header(request_type::IN, 0);
-    // They share their descriptors but the first: a read of no data.
+    let table = scene.table(0);
+    set_table(table, &[readable(scene.header), writable(scene.status)]);
+    let refer = indirect(table.addr(), 2 * DESC_SIZE as u32);
     let queue = scene.driver.queue;
-    let header = Descriptor {
-        flags: DescFlags::NEXT,
-        next: BATCH,
-        ..readable(scene.header)
-    };
-    (0..BATCH).for_each(|head| queue.set_desc(head, header));
-    queue.set_desc(BATCH, writable(scene.status));
-    (0..SIZE).for_each(|slot| queue.set_avail_entry(slot, slot % BATCH));
+    for head in 0..size {
+        queue.set_desc(head, refer);
+        queue.set_avail_entry(head, head);
+    }
 
     // Up to eight before the wrap, without an interrupt that is asked for.
-    let batches = (0..u16::MAX / BATCH).map(|_| BATCH);
-    for batch in batches.chain([BATCH - 8]) {
-        use_chains(scene, batch, u16::MAX)?;
+    for _ in 0..u16::MAX / size {
+        use_chains(scene, size, u16::MAX)?;
     }
+    use_chains(scene, size - 8, u16::MAX)?;
     scene.driver.transport.take_events();
     let begun = Seen::Value(scene.driver.queue.used_idx().into());
     scene.check("used.idx", 0, begun, Seen::Value(0xfff8))?;
