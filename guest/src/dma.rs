@@ -64,6 +64,16 @@ impl<'m> Arena<'m> {
             }),
         }
     }
+
+    /// Hands out all that is left, in one piece.
+    pub fn rest(&mut self) -> Region<'m> {
+        let start = core::mem::replace(&mut self.next, self.end);
+        Region {
+            start,
+            len: self.end - start,
+            memory: PhantomData,
+        }
+    }
 }
 
 /// More memory was asked for than an [`Arena`] has left.

@@ -1,11 +1,13 @@
 //! A virtio-mmio device on bare metal: its registers as memory, its interrupt as a handler that
 //! wakes who waits. What the registers mean is the library's matter.
 
+use core::arch::asm;
+use core::hint;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use guest::cmdline::Window;
-use guest::virtio::{Error, Transport};
+use guest::virtio::{Error, Transport, Width};
 use spec::block::config;
 use spec::board::{HOLE_END, HOLE_START};
 use spec::mmio::{CONFIG_OFFSET, InterruptStatus, Register};
@@ -15,6 +17,9 @@ use super::{apic, bench, cpu};
 
 /// The least size of a window: the registers, and what is used of the configuration space.
 const MIN_SIZE: u64 = CONFIG_OFFSET + config::SIZE as u64;
+
+/// How long a moment is, in ticks of the time stamp counter.
+const MOMENT: u64 = 50_000;
 
 /// What the interrupt handler of a GSI and who waits for it share.
 struct Line {
@@ -68,6 +73,15 @@ impl Device {
             timed: false,
         })
     }
+
+    /// The address at `offset` from the start of the window. One that is no device's to have is a
+    /// mistake in this program and panics.
+    fn address(&self, offset: u64) -> u64 {
+        let address = self.base.wrapping_add(offset);
+        let end = address.checked_add(Width::Eight.bytes() as u64);
+        assert!(address >= HOLE_START && end.is_some_and(|end| end <= HOLE_END));
+        address
+    }
 }
 
 impl Transport for Device {
@@ -81,6 +95,66 @@ impl Transport for Device {
 
     fn read_config(&mut self, offset: u64) -> u32 {
         read(self.base + CONFIG_OFFSET + offset)
+    }
+
+    fn read_at(&mut self, offset: u64, width: Width) -> u64 {
+        let address = self.address(offset);
+        let value: u64;
+        // SAFETY: `address` saw that no memory is there; that part of the address space is mapped,
+        // uncached.
+        unsafe {
+            match width {
+                Width::One => {
+                    asm!("movzx {:e}, byte ptr [{}]", out(reg) value, in(reg) address, options(nostack));
+                }
+                Width::Two => {
+                    asm!("movzx {:e}, word ptr [{}]", out(reg) value, in(reg) address, options(nostack));
+                }
+                Width::Four => {
+                    asm!("mov {:e}, [{}]", out(reg) value, in(reg) address, options(nostack));
+                }
+                Width::Eight => {
+                    asm!("mov {}, [{}]", out(reg) value, in(reg) address, options(nostack));
+                }
+            }
+        }
+        value
+    }
+
+    fn write_at(&mut self, offset: u64, width: Width, value: u64) {
+        let address = self.address(offset);
+        // SAFETY: as for `read_at`. What a device does about it can change memory, but only memory
+        // that is shared with devices.
+        unsafe {
+            match width {
+                Width::One => {
+                    asm!("mov [{}], {}", in(reg) address, in(reg_byte) value as u8, options(nostack));
+                }
+                Width::Two => {
+                    asm!("mov [{}], {:x}", in(reg) address, in(reg) value, options(nostack));
+                }
+                Width::Four => {
+                    asm!("mov [{}], {:e}", in(reg) address, in(reg) value, options(nostack));
+                }
+                Width::Eight => {
+                    asm!("mov [{}], {}", in(reg) address, in(reg) value, options(nostack));
+                }
+            }
+        }
+    }
+
+    fn take_events(&mut self) -> InterruptStatus {
+        let pending = self
+            .line
+            .map_or(0, |(_, line)| line.pending.swap(0, Ordering::Relaxed));
+        InterruptStatus::from_bits_retain(pending)
+    }
+
+    fn pause(&mut self) {
+        let begin = cpu::ticks();
+        while cpu::ticks().wrapping_sub(begin) < MOMENT {
+            hint::spin_loop();
+        }
     }
 
     fn wait(&mut self) -> Result<InterruptStatus, Error> {

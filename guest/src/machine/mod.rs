@@ -5,7 +5,7 @@ use core::arch::global_asm;
 use core::fmt::{self, Write};
 
 use guest::cmdline::Window;
-use guest::virtio::{Error, Transport};
+use guest::virtio::{Error, Transport, Width};
 use guest::workloads::bench::Probes;
 use guest::workloads::{Crash, Machine};
 
@@ -63,6 +63,22 @@ impl Machine for BareMetal {
         // A benchmark may have held off what the driver waits for.
         cpu::enable_interrupts();
         Ok(self.device.insert(device))
+    }
+
+    fn read_port(&mut self, port: u16, width: Width) -> u32 {
+        match width {
+            Width::One => port::in8(port).into(),
+            Width::Two => port::in16(port).into(),
+            Width::Four | Width::Eight => port::in32(port),
+        }
+    }
+
+    fn write_port(&mut self, port: u16, width: Width, value: u32) {
+        match width {
+            Width::One => port::out8(port, value as u8),
+            Width::Two => port::out16(port, value as u16),
+            Width::Four | Width::Eight => port::out32(port, value),
+        }
     }
 
     fn probes(&mut self) -> &mut dyn Probes {

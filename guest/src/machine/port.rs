@@ -9,6 +9,12 @@ pub fn out8(port: u16, value: u8) {
     unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack)) }
 }
 
+/// Writes two bytes to `port`.
+pub fn out16(port: u16, value: u16) {
+    // SAFETY: as for `out8`.
+    unsafe { asm!("out dx, ax", in("dx") port, in("ax") value, options(nomem, nostack)) }
+}
+
 /// Writes four bytes to `port`.
 pub fn out32(port: u16, value: u32) {
     // SAFETY: as for `out8`.
@@ -45,5 +51,13 @@ pub fn in8(port: u16) -> u8 {
     let value;
     // SAFETY: as for `out8`.
     unsafe { asm!("in al, dx", in("dx") port, out("al") value, options(nomem, nostack)) }
+    value
+}
+
+/// Reads two bytes from `port`.
+pub fn in16(port: u16) -> u16 {
+    let value;
+    // SAFETY: as for `out8`.
+    unsafe { asm!("in ax, dx", in("dx") port, out("ax") value, options(nomem, nostack)) }
     value
 }

@@ -90,6 +90,9 @@ pub enum Error {
     /// The device set DEVICE_NEEDS_RESET.
     #[error("the device has set DEVICE_NEEDS_RESET")]
     NeedsReset,
+    /// The device does not come to use what has been made available.
+    #[error("the device does not use what has been made available")]
+    NotUsed,
     /// The device completed a request with this status, which is not OK.
     #[error(fmt = other_status)]
     Status(u8),

@@ -8,10 +8,11 @@ pub mod error;
 mod execute;
 mod frames;
 pub mod queue;
+pub mod raw;
 pub mod transport;
 
 pub use block::Block;
 pub use bring_up::{Info, Options};
 pub use error::Error;
 pub use queue::VirtQueue;
-pub use transport::Transport;
+pub use transport::{Transport, Width};

@@ -11,6 +11,36 @@ use super::Error;
 /// How often the status is read before a reset counts as failed.
 const RESET_TRIES: u32 = 1_000_000;
 
+/// How many bytes an access has at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Width {
+    /// One byte.
+    One,
+    /// Two bytes.
+    Two,
+    /// Four bytes: what registers have.
+    Four,
+    /// Eight bytes, which no port has.
+    Eight,
+}
+
+impl Width {
+    /// All of them, in ascending order.
+    pub const ALL: [Self; 4] = [Self::One, Self::Two, Self::Four, Self::Eight];
+
+    /// How many bytes.
+    #[must_use]
+    pub const fn bytes(self) -> usize {
+        1 << self as usize
+    }
+
+    /// The number that is all ones in this width.
+    #[must_use]
+    pub const fn ones(self) -> u64 {
+        u64::MAX >> (64 - 8 * self.bytes())
+    }
+}
+
 /// One virtio-mmio device. What must be provided is the access; what VIRTIO does with it is here.
 pub trait Transport {
     /// Reads a register.
@@ -21,6 +51,20 @@ pub trait Transport {
 
     /// Reads four bytes of the configuration space; `offset`, from its start, is a multiple of 4.
     fn read_config(&mut self, offset: u64) -> u32;
+
+    /// Reads as no driver does: in any width, at any `offset` from the start of the window, be it in
+    /// the window or, modulo 2^64, elsewhere among the addresses of devices. There need be none.
+    fn read_at(&mut self, offset: u64, width: Width) -> u64;
+
+    /// Writes as [`read_at`](Self::read_at) reads.
+    fn write_at(&mut self, offset: u64, width: Width, value: u64);
+
+    /// What the interrupt handler of the device has read from InterruptStatus, and acknowledged,
+    /// since this or [`wait`](Self::wait) was last called. Does not wait.
+    fn take_events(&mut self) -> InterruptStatus;
+
+    /// Lets a moment pass, some ten microseconds, in which the device may do something.
+    fn pause(&mut self);
 
     /// Waits until the device has interrupted since the last call, and returns what its interrupt
     /// handler read from InterruptStatus, and acknowledged, since then.

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::WORKLOADS;
 use super::bench::Unsupported;
+use super::hostile;
 use crate::cmdline::{BadDevice, Window};
 use crate::dma::OutOfMemory;
 use crate::virtio::Error;
@@ -130,6 +131,20 @@ pub enum Failure<'e> {
         /// Why.
         reason: Reason,
     },
+    /// There is no such case of the hostile guest.
+    #[error(fmt = no_case)]
+    UnknownCase {
+        /// What was given.
+        value: &'e str,
+    },
+    /// Cases of the hostile guest failed.
+    #[error("failed={failed} cases={cases}")]
+    Cases {
+        /// How many.
+        failed: u32,
+        /// Of how many.
+        cases: u32,
+    },
     /// Nobody has commands for a benchmark.
     #[error("port {CONTROL_PORT:#x} reads {read:#x}: there is no `vmm bench` that has commands")]
     NoControl {
@@ -182,6 +197,11 @@ fn no_workload(f: &mut Formatter<'_>) -> fmt::Result {
     f.write_str("no such workload; there are")?;
     let mut workloads = WORKLOADS.iter();
     workloads.try_for_each(|workload| write!(f, " {}", workload.name))
+}
+
+fn no_case(value: &str, f: &mut Formatter<'_>) -> fmt::Result {
+    write!(f, "case={value} is none of all list")?;
+    hostile::names().try_for_each(|name| write!(f, " {name}"))
 }
 
 fn bad_number(

@@ -8,13 +8,14 @@ use spec::mmio::{DEVICE_ID_BLOCK, Register};
 
 use crate::cmdline::{CommandLine, Window};
 use crate::dma::Arena;
-use crate::virtio::{Block, Error, Options, Transport};
+use crate::virtio::{Block, Error, Options, Transport, Width};
 
 pub mod bench;
 mod crash;
 mod extent;
 mod failure;
 mod fill;
+mod hostile;
 mod info;
 mod params;
 mod read;
@@ -32,6 +33,12 @@ pub trait Machine {
     /// # Errors
     /// [`Error::NoWindow`] where the machine can have no device there.
     fn device(&mut self, window: Window) -> Result<&mut dyn Transport, Error>;
+
+    /// Reads from an I/O port: 1, 2 or 4 bytes. There need be no device behind it.
+    fn read_port(&mut self, port: u16, width: Width) -> u32;
+
+    /// Writes to an I/O port as [`read_port`](Self::read_port) reads.
+    fn write_port(&mut self, port: u16, width: Width, value: u32);
 
     /// What measures the machine itself.
     fn probes(&mut self) -> &mut dyn Probes;
@@ -86,7 +93,7 @@ struct Workload {
 }
 
 /// All workloads, the default first.
-const WORKLOADS: [Workload; 7] = [
+const WORKLOADS: [Workload; 8] = [
     Workload {
         name: "info",
         parameters: &["queue_size"],
@@ -116,6 +123,12 @@ const WORKLOADS: [Workload; 7] = [
         parameters: &[],
         common: &params::DRIVER,
         run: selftest::run,
+    },
+    Workload {
+        name: "hostile",
+        parameters: &["case", "disk"],
+        common: &[],
+        run: hostile::run,
     },
     Workload {
         name: "bench",

@@ -68,6 +68,11 @@ impl<'e> Parameters<'e> {
         self.0.value(key).is_some()
     }
 
+    /// What a parameter is, as it was given.
+    pub(super) fn value(&self, key: &str) -> Option<&'e str> {
+        self.0.value(key)
+    }
+
     /// A number; `default` where it is not given.
     pub(super) fn number(
         &self,

@@ -4,15 +4,16 @@
 
 use std::io;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, LazyLock, Mutex};
+use std::thread;
 use std::time::Duration;
 
-use devices::bus::{BusDevice, Response};
+use devices::bus::{Bus, Response};
 use devices::virtio::block::{Block, BlockBackend, BlockOptions, FailureHandler, NotifyMode};
 use devices::virtio::{Interrupt, MmioTransport};
 use guest::cmdline::{CommandLine, Window};
 use guest::dma::Arena;
-use guest::virtio::{Error, Transport};
+use guest::virtio::{Error, Transport, Width};
 use guest::workloads::bench::Probes;
 use guest::workloads::{self, Crash, Environment, Machine};
 use spec::mmio::{CONFIG_OFFSET, InterruptStatus, Register};
@@ -140,9 +141,13 @@ pub enum Read {
 /// What is read instead of what the device says, if anything.
 pub type Forge = Box<dyn FnMut(Read) -> Option<u32>>;
 
+/// A moment, as [`Transport::pause`] has it.
+const MOMENT: Duration = Duration::from_micros(10);
+
 /// A disk in its device, as the guest's transport.
 pub struct Host {
-    device: MmioTransport,
+    /// Where the device is alone, at `BASE`.
+    bus: Bus,
     memory: GuestMemoryMmap,
     /// The eventfd that KVM would write, for the device that has one.
     kick: Option<EventFd>,
@@ -188,8 +193,12 @@ impl Host {
             },
         };
         let block = Block::new(Box::new(disk.clone()), options).unwrap();
+        let device = MmioTransport::new(ram.memory.clone(), Box::new(block), edges.clone());
+        let mut bus = Bus::new();
+        bus.insert(BASE, SIZE, Arc::new(Mutex::new(device)))
+            .unwrap();
         Self {
-            device: MmioTransport::new(ram.memory.clone(), Box::new(block), edges.clone()),
+            bus,
             memory: ram.memory.clone(),
             kick: (notify != Notify::Trap).then_some(event),
             edges,
@@ -211,6 +220,14 @@ impl Host {
 
     fn forged(&mut self, read: Read) -> Option<u32> {
         self.forge.as_mut()?(read)
+    }
+
+    /// What the handler of an interrupt does.
+    fn handle(&mut self) -> InterruptStatus {
+        let status = self.read(Register::InterruptStatus);
+        self.write(Register::InterruptACK, status);
+        self.interrupts += 1;
+        InterruptStatus::from_bits_retain(status)
     }
 
     /// Moves every chain that is available to the used ring, and does nothing else.
@@ -237,9 +254,7 @@ impl Transport for Host {
         if let Some(value) = self.forged(Read::Register(register)) {
             return value;
         }
-        let mut data = [0; 4];
-        self.device.read(register.offset(), &mut data);
-        u32::from_le_bytes(data)
+        self.read_at(register.offset(), Width::Four) as u32
     }
 
     fn write(&mut self, register: Register, value: u32) {
@@ -249,9 +264,6 @@ impl Transport for Host {
                 if self.careless {
                     return self.complete_all();
                 }
-                if let Some(kick) = &self.kick {
-                    return kick.write(1).unwrap();
-                }
             }
             Register::QueueDriverLow => self.driver_area[0] = value,
             Register::QueueDriverHigh => self.driver_area[1] = value,
@@ -260,22 +272,52 @@ impl Transport for Host {
             Register::QueueNum => self.queue_num = value as u16,
             _ => (),
         }
-        loop {
-            match self.device.write(register.offset(), &value.to_le_bytes()) {
-                Response::Done => return,
-                Response::Again => (),
-                other => panic!("{register:?} = {value:#x}: {other:?}"),
-            }
-        }
+        self.write_at(register.offset(), Width::Four, value.into());
     }
 
     fn read_config(&mut self, offset: u64) -> u32 {
         if let Some(value) = self.forged(Read::Config(offset)) {
             return value;
         }
-        let mut data = [0; 4];
-        self.device.read(CONFIG_OFFSET + offset, &mut data);
-        u32::from_le_bytes(data)
+        self.read_at(CONFIG_OFFSET + offset, Width::Four) as u32
+    }
+
+    fn read_at(&mut self, offset: u64, width: Width) -> u64 {
+        let mut data = [0; 8];
+        let address = BASE.wrapping_add(offset);
+        self.bus.read(address, &mut data[..width.bytes()]);
+        u64::from_le_bytes(data)
+    }
+
+    fn write_at(&mut self, offset: u64, width: Width, value: u64) {
+        // KVM takes what is written to an eventfd's address in any width.
+        if let Some(kick) = &self.kick
+            && offset == Register::QueueNotify.offset()
+        {
+            return kick.write(1).unwrap();
+        }
+        let address = BASE.wrapping_add(offset);
+        let data = &value.to_le_bytes()[..width.bytes()];
+        loop {
+            match self.bus.write(address, data) {
+                Response::Done => return,
+                Response::Again => (),
+                other => panic!("{offset:#x} = {value:#x}: {other:?}"),
+            }
+        }
+    }
+
+    fn take_events(&mut self) -> InterruptStatus {
+        let raised = self.edges.take();
+        if raised {
+            self.handle()
+        } else {
+            InterruptStatus::empty()
+        }
+    }
+
+    fn pause(&mut self) {
+        thread::sleep(MOMENT);
     }
 
     fn time_notify(&mut self, queue: u16, submit: &mut dyn FnMut()) -> Result<u64, Error> {
@@ -298,10 +340,7 @@ impl Transport for Host {
         if !raised {
             return Err(Error::NoInterrupt);
         }
-        let status = self.read(Register::InterruptStatus);
-        self.write(Register::InterruptACK, status);
-        self.interrupts += 1;
-        Ok(InterruptStatus::from_bits_retain(status))
+        Ok(self.handle())
     }
 
     fn interrupts(&self) -> u64 {
@@ -315,6 +354,9 @@ struct Disks<'h>(&'h mut [Host], &'h mut Control);
 const BASE: u64 = 0xd000_0000;
 const SIZE: u64 = 0x1000;
 
+/// Ports with nothing behind them.
+static NO_PORTS: LazyLock<Bus> = LazyLock::new(Bus::new);
+
 impl Machine for Disks<'_> {
     fn device(&mut self, window: Window) -> Result<&mut dyn Transport, Error> {
         let index = window.base.checked_sub(BASE).ok_or(Error::NoWindow)? / SIZE;
@@ -322,6 +364,18 @@ impl Machine for Disks<'_> {
             Some(host) => Ok(host),
             None => Err(Error::NoWindow),
         }
+    }
+
+    fn read_port(&mut self, port: u16, width: Width) -> u32 {
+        let mut data = [0; 4];
+        NO_PORTS.read(port.into(), &mut data[..width.bytes()]);
+        u32::from_le_bytes(data)
+    }
+
+    fn write_port(&mut self, port: u16, width: Width, value: u32) {
+        let data = &value.to_le_bytes()[..width.bytes()];
+        let response = NO_PORTS.write(port.into(), data);
+        assert!(matches!(response, Response::Done), "{response:?}");
     }
 
     fn probes(&mut self) -> &mut dyn Probes {

@@ -7,5 +7,6 @@ mod bench;
 mod bench_block;
 mod driver;
 mod host;
+mod hostile;
 mod model;
 mod workloads;

@@ -277,7 +277,8 @@ fn what_is_wrong_with_a_parameter_is_told() {
     for (line, expected) in [
         (
             "run=sleep",
-            "sleep FAILED: no such workload; there are info read fill verify selftest bench crash"
+            "sleep FAILED: no such workload; there are info read fill verify selftest hostile \
+             bench crash"
                 .to_owned(),
         ),
         (

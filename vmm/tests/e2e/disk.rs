@@ -221,7 +221,7 @@ fn failures() {
         (
             "run=nothing",
             "nothing FAILED: no such workload",
-            "selftest bench crash",
+            "hostile bench crash",
         ),
     ] {
         run_on(None, &disks, cmdline).assert_failed(begin, end);

@@ -16,6 +16,7 @@ mod disk;
 mod exits;
 mod guests;
 mod harness;
+mod hostile;
 mod kernels;
 mod kvm;
 mod linux;
@@ -48,6 +49,7 @@ fn main() {
         block_io::tests(),
         #[cfg(feature = "bench")]
         exits::tests(),
+        hostile::tests(),
         kvm::tests(),
         linux::tests(),
         linux_disk::tests(),
