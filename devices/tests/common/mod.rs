@@ -183,6 +183,15 @@ impl Driver {
         assert_eq!(self.read(Register::Status), 0, "not reset");
     }
 
+    /// The features that the device offers.
+    pub fn offered(&mut self) -> Features {
+        let words = [0, 1].map(|sel| {
+            self.write(Register::DeviceFeaturesSel, sel);
+            u64::from(self.read(Register::DeviceFeatures))
+        });
+        Features::from_bits_retain(words[0] | words[1] << 32)
+    }
+
     /// The initialization sequence up to and with FEATURES_OK; returns the status.
     pub fn negotiate(&mut self, features: Features) -> u32 {
         self.reset();

@@ -2,10 +2,12 @@
 //! it, and writes the status byte. It knows nothing of rings and interrupts.
 
 use log::warn;
+use spec::Features;
 use spec::block::{ID_SIZE, status};
 use vm_memory::{GuestMemoryMmap, VolatileSlice};
 
 use super::backend::{BlockBackend, TransferError};
+use super::extents::Extent;
 use super::request::{Buffers, Geometry, Operation, Request};
 use super::stats::RequestKind;
 use crate::virtio::ram;
@@ -30,7 +32,7 @@ pub(super) struct Answer {
     pub(super) failed: bool,
     /// How many of the device-writable bytes of the chain have been written.
     pub(super) written: u32,
-    /// How many bytes of data the backend was asked to move.
+    /// How many bytes of the disk the backend was asked to move or clear.
     pub(super) moved: u64,
     /// Whether it was to bring data to stable storage.
     pub(super) flushed: bool,
@@ -56,6 +58,7 @@ impl Disk {
         let geometry = Geometry {
             capacity: backend.capacity(),
             read_only,
+            ..Geometry::default()
         };
         Self {
             backend,
@@ -66,9 +69,11 @@ impl Disk {
         }
     }
 
-    /// Whether every write is to be on stable storage before it completes.
-    pub(super) fn set_write_through(&mut self, write_through: bool) {
-        self.write_through = write_through;
+    /// The driver has accepted these `features`, which decide what it may ask for.
+    pub(super) fn negotiated(&mut self, features: Features) {
+        self.write_through = !features.contains(Features::VIRTIO_BLK_F_FLUSH);
+        self.geometry.discard = features.contains(Features::VIRTIO_BLK_F_DISCARD);
+        self.geometry.write_zeroes = features.contains(Features::VIRTIO_BLK_F_WRITE_ZEROES);
     }
 
     /// Logs `message`, if it is the first of its kind for this disk.
@@ -90,11 +95,11 @@ impl Disk {
         let kind = RequestKind::of(&parsed);
         let (address, (written, status)) = match parsed {
             Ok(request) => {
-                moved = request.operation.transfer_len();
+                moved = request.operation.byte_count();
                 flushed = match request.operation {
                     Operation::Flush => true,
-                    Operation::Out { .. } => self.write_through,
-                    Operation::In { .. } | Operation::GetId { .. } => false,
+                    Operation::Out { .. } | Operation::WriteZeroes(_) => self.write_through,
+                    Operation::In { .. } | Operation::GetId { .. } | Operation::Discard(_) => false,
                 };
                 match self.execute(memory, request.operation, slices) {
                     Ok(written) => (request.status, (written, status::OK)),
@@ -159,6 +164,26 @@ impl Disk {
                 Ok(0)
             }
             Operation::GetId { data } => Ok(data.write(memory, &self.id)? as u64),
+            Operation::Discard(extents) => {
+                for Extent { position, len, .. } in extents.iter() {
+                    self.backend.discard(position, len)?;
+                }
+                Ok(0)
+            }
+            Operation::WriteZeroes(extents) => {
+                for extent in extents.iter() {
+                    let Extent {
+                        position,
+                        len,
+                        unmap,
+                    } = extent;
+                    self.backend.write_zeroes(position, len, unmap)?;
+                }
+                if self.write_through {
+                    self.backend.flush()?;
+                }
+                Ok(0)
+            }
         }
     }
 }

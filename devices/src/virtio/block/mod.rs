@@ -3,6 +3,7 @@
 
 pub mod backend;
 pub mod disk;
+pub mod extents;
 pub mod request;
 pub mod stats;
 mod thread;
@@ -38,6 +39,11 @@ pub const SEG_MAX: u32 = QUEUE_SIZE as u32 - 2;
 /// be able to wait for one. The requests of Linux end at a few MiB, and need at most 32 of these
 /// for 4 MiB that lie together.
 pub const SIZE_MAX: u32 = 128 << 10;
+/// The most segments of a discard or write-zeroes request.
+pub const CLEAR_SEG_MAX: u32 = 4;
+/// The most sectors of a segment of a discard or write-zeroes request: 16 MiB. The largest request
+/// clears as much as the largest write writes, since writing may be the only way to do it.
+pub const CLEAR_SECTORS_MAX: u32 = (16 << 20) / SECTOR_SIZE as u32;
 
 /// How the device learns of available buffers.
 #[derive(Debug)]
@@ -181,7 +187,6 @@ impl Block {
             None => return Err(BlockError::IdTooLong(id)),
         }
 
-        let capacity = backend.capacity();
         let mut features = Features::VIRTIO_F_VERSION_1
             | Features::VIRTIO_F_EVENT_IDX
             | Features::VIRTIO_F_INDIRECT_DESC
@@ -190,9 +195,12 @@ impl Block {
             | Features::VIRTIO_BLK_F_SIZE_MAX
             | Features::VIRTIO_BLK_F_BLK_SIZE;
         features.set(Features::VIRTIO_BLK_F_RO, read_only);
+        features.set(Features::VIRTIO_BLK_F_WRITE_ZEROES, !read_only);
+        let discards = !read_only && backend.discard_granularity().is_some();
+        features.set(Features::VIRTIO_BLK_F_DISCARD, discards);
         Ok(Self {
             features,
-            config: config_space(capacity),
+            config: config_space(&*backend, features),
             server: notify.into(),
             id,
             stats: None,
@@ -327,20 +335,33 @@ fn thread_name(id: &str) -> String {
     }
 }
 
-/// The configuration space of a disk of `capacity` sectors. Fields of features that are not
+/// The configuration space of a disk with these `features`. Fields of features that are not
 /// offered are 0.
-fn config_space(capacity: u64) -> [u8; config::SIZE] {
-    let fields = [
-        (config::CAPACITY, &capacity.to_le_bytes()[..]),
-        (config::SIZE_MAX, &SIZE_MAX.to_le_bytes()[..]),
-        (config::SEG_MAX, &SEG_MAX.to_le_bytes()[..]),
-        (config::BLK_SIZE, &(SECTOR_SIZE as u32).to_le_bytes()[..]),
-    ];
+fn config_space(backend: &dyn BlockBackend, features: Features) -> [u8; config::SIZE] {
     let mut space = [0; config::SIZE];
-    for (offset, bytes) in fields {
+    let mut put = |offset: u64, bytes: &[u8]| {
         for (to, from) in space.iter_mut().skip(offset as usize).zip(bytes) {
             *to = *from;
         }
+    };
+    put(config::CAPACITY, &backend.capacity().to_le_bytes());
+    put(config::SIZE_MAX, &SIZE_MAX.to_le_bytes());
+    put(config::SEG_MAX, &SEG_MAX.to_le_bytes());
+    put(config::BLK_SIZE, &(SECTOR_SIZE as u32).to_le_bytes());
+
+    let discards = features.contains(Features::VIRTIO_BLK_F_DISCARD);
+    let (sectors, segments) = (CLEAR_SECTORS_MAX.to_le_bytes(), CLEAR_SEG_MAX.to_le_bytes());
+    if discards {
+        let granularity = backend.discard_granularity().unwrap_or_default();
+        let alignment = granularity.div_ceil(SECTOR_SIZE as u32).max(1);
+        put(config::MAX_DISCARD_SECTORS, &sectors);
+        put(config::MAX_DISCARD_SEG, &segments);
+        put(config::DISCARD_SECTOR_ALIGNMENT, &alignment.to_le_bytes());
+    }
+    if features.contains(Features::VIRTIO_BLK_F_WRITE_ZEROES) {
+        put(config::MAX_WRITE_ZEROES_SECTORS, &sectors);
+        put(config::MAX_WRITE_ZEROES_SEG, &segments);
+        put(config::WRITE_ZEROES_MAY_UNMAP, &[discards.into()]);
     }
     space
 }

@@ -4,14 +4,15 @@
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use spec::block::SECTOR_SIZE;
 use vm_memory::VolatileSlice;
+use vmm_sys_util::fallocate::{FallocateMode, fallocate};
 
 use super::lock::{LockError, lock};
-use super::{BlockBackend, TransferError};
+use super::{BlockBackend, TransferError, write_zeros};
 
 /// The most segments that one call takes (IOV_MAX).
 const SEGMENTS_MAX: usize = 1024;
@@ -76,6 +77,8 @@ pub enum FileBackendError {
 pub struct FileBackend {
     file: File,
     capacity: u64,
+    /// The unit in which the file system makes holes, in bytes, where it does.
+    hole_unit: Option<u32>,
     segments: Segments,
 }
 
@@ -110,9 +113,11 @@ impl FileBackend {
             let path = path.into();
             return Err(FileBackendError::PartialSector { path, size });
         }
+        let has_holes = !read_only && can_punch_holes(&file, size);
         Ok(Self {
             file,
             capacity: size / SECTOR_SIZE,
+            hole_unit: has_holes.then(|| hole_unit(&metadata)),
             segments: Segments::default(),
         })
     }
@@ -177,6 +182,57 @@ impl BlockBackend for FileBackend {
     fn flush(&mut self) -> io::Result<()> {
         self.file.sync_data()
     }
+
+    fn discard_granularity(&self) -> Option<u32> {
+        self.hole_unit
+    }
+
+    fn discard(&mut self, position: u64, len: u64) -> io::Result<()> {
+        clear(&self.file, || FallocateMode::PunchHole, position, len)
+    }
+
+    /// A hole, where there may be one; else blocks that stay allocated, without their being
+    /// written where the file system can do that.
+    fn write_zeroes(&mut self, position: u64, len: u64, unmap: bool) -> io::Result<()> {
+        let mode = || match unmap {
+            true => FallocateMode::PunchHole,
+            false => FallocateMode::ZeroRange,
+        };
+        match clear(&self.file, mode, position, len) {
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                write_zeros(self, position, len)
+            }
+            result => result,
+        }
+    }
+}
+
+/// Makes `len` bytes of the file from `position` on read as zeros, by a call to fallocate with
+/// `mode` that leaves its size as it is.
+fn clear(file: &File, mode: impl Fn() -> FallocateMode, position: u64, len: u64) -> io::Result<()> {
+    // The call refuses to do nothing.
+    if len == 0 {
+        return Ok(());
+    }
+    loop {
+        match fallocate(file, mode(), true, position, len) {
+            Err(error) if error.errno() == libc::EINTR => {}
+            result => return result.map_err(io::Error::from),
+        }
+    }
+}
+
+/// Whether holes can be made in the file, which has `size` bytes. What is tried is one past its
+/// end: neither the content of the file, nor its size, nor what is allocated to it changes.
+fn can_punch_holes(file: &File, size: u64) -> bool {
+    clear(file, || FallocateMode::PunchHole, size, 1).is_ok()
+}
+
+/// The unit in which the file system of this file allocates, in bytes.
+fn hole_unit(metadata: &Metadata) -> u32 {
+    let unit = u32::try_from(metadata.blksize()).unwrap_or_default();
+    unit.next_multiple_of(SECTOR_SIZE as u32)
+        .max(SECTOR_SIZE as u32)
 }
 
 /// preadv, pwritev, or what may be called wherever these may.
