@@ -17,6 +17,8 @@ const WANTED: Features = Features::VIRTIO_BLK_F_SIZE_MAX
     .union(Features::VIRTIO_BLK_F_RO)
     .union(Features::VIRTIO_BLK_F_BLK_SIZE)
     .union(Features::VIRTIO_BLK_F_FLUSH)
+    .union(Features::VIRTIO_BLK_F_DISCARD)
+    .union(Features::VIRTIO_BLK_F_WRITE_ZEROES)
     .union(Features::VIRTIO_F_INDIRECT_DESC)
     .union(Features::VIRTIO_F_EVENT_IDX)
     .union(Features::VIRTIO_F_VERSION_1);
@@ -62,6 +64,23 @@ pub struct Info {
     pub seg_max: Option<u32>,
     /// Block size for optimal performance, in bytes, where the device tells.
     pub blk_size: Option<u32>,
+    /// What a discard request may have, where the device takes such.
+    pub discard: Option<ClearLimits>,
+    /// To what discards are best aligned, in sectors, where the device tells.
+    pub discard_sector_alignment: Option<u32>,
+    /// What a write-zeroes request may have, where the device takes such.
+    pub write_zeroes: Option<ClearLimits>,
+    /// Whether a write-zeroes request can deallocate sectors, where the device tells.
+    pub write_zeroes_may_unmap: Option<bool>,
+}
+
+/// What a request may have that clears sectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClearLimits {
+    /// Most segments.
+    pub max_seg: u32,
+    /// Most sectors in each of them.
+    pub max_sectors: u32,
 }
 
 /// Steps 2 to 7 of section 3.1.1.
@@ -99,6 +118,23 @@ pub(super) fn bring_up<'m>(
     let size_max = config(Features::VIRTIO_BLK_F_SIZE_MAX, config::SIZE_MAX);
     let seg_max = config(Features::VIRTIO_BLK_F_SEG_MAX, config::SEG_MAX);
     let blk_size = config(Features::VIRTIO_BLK_F_BLK_SIZE, config::BLK_SIZE);
+    let mut limits = |feature, max_seg, max_sectors| {
+        Some(ClearLimits {
+            max_seg: config(feature, max_seg)?,
+            max_sectors: config(feature, max_sectors)?,
+        })
+    };
+    let (max_seg, max_sectors) = (config::MAX_DISCARD_SEG, config::MAX_DISCARD_SECTORS);
+    let discard = limits(Features::VIRTIO_BLK_F_DISCARD, max_seg, max_sectors);
+    let (max_seg, max_sectors) = (
+        config::MAX_WRITE_ZEROES_SEG,
+        config::MAX_WRITE_ZEROES_SECTORS,
+    );
+    let write_zeroes = limits(Features::VIRTIO_BLK_F_WRITE_ZEROES, max_seg, max_sectors);
+    let alignment = config::DISCARD_SECTOR_ALIGNMENT;
+    let discard_sector_alignment = config(Features::VIRTIO_BLK_F_DISCARD, alignment);
+    let write_zeroes_may_unmap =
+        write_zeroes.map(|_| transport.read_config_byte(config::WRITE_ZEROES_MAY_UNMAP) != 0);
     let capacity = transport.read_config_64(config::CAPACITY);
     let (queue, queue_num_max) = set_up_queue(transport, accepted, options, arena)?;
     let frames = Frames::new(queue.size(), arena)?;
@@ -110,6 +146,10 @@ pub(super) fn bring_up<'m>(
         size_max,
         seg_max,
         blk_size,
+        discard,
+        discard_sector_alignment,
+        write_zeroes,
+        write_zeroes_may_unmap,
     };
     Ok((queue, frames, info))
 }

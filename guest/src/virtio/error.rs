@@ -55,6 +55,10 @@ pub enum Error {
     ChainLength(usize),
     /// A buffer has no bytes, or more than a segment may have.
     SegmentLength(usize),
+    /// A request to clear sectors has no segments, or more than it may have.
+    Segments(usize),
+    /// A segment has more sectors than it may have.
+    SegmentSectors(u32),
     /// Nothing is in flight that could be waited for.
     NothingInFlight,
     /// Other requests are in flight where there must be none.
@@ -121,6 +125,10 @@ impl fmt::Display for Error {
                 write!(f, "a chain of {len} buffers cannot be made available")
             }
             Self::SegmentLength(len) => write!(f, "a segment of {len} bytes is not allowed"),
+            Self::Segments(count) => write!(f, "a request of {count} segments is not allowed"),
+            Self::SegmentSectors(count) => {
+                write!(f, "a segment of {count} sectors is not allowed")
+            }
             Self::NothingInFlight => f.write_str("no request is in flight"),
             Self::Busy => f.write_str("other requests are in flight"),
             Self::UsedIndex { idx, seen } => {

@@ -12,7 +12,7 @@ use super::{Environment, Failure, find};
 use crate::cmdline::Window;
 use crate::dma::Arena;
 use crate::hexdump::Hexdump;
-use crate::virtio::{Block, Error, Transport};
+use crate::virtio::{Block, ClearLimits, Error, Transport};
 
 pub(super) fn run<'e>(
     environment: &mut Environment<'e, '_>,
@@ -138,6 +138,16 @@ fn print_disk(out: &mut dyn Write, block: &Block<'_, '_>) -> fmt::Result {
             writeln!(out, "  {name}{value} {unit}")?;
         }
     }
+    if let Some(limits) = info.discard {
+        print_clear_limits(out, "discard       ", limits)?;
+        let alignment = info.discard_sector_alignment.unwrap_or(1);
+        writeln!(out, ", best aligned to {alignment}")?;
+    }
+    if let Some(limits) = info.write_zeroes {
+        print_clear_limits(out, "write zeroes  ", limits)?;
+        let may_unmap = info.write_zeroes_may_unmap == Some(true);
+        writeln!(out, "{}", if may_unmap { ", may unmap" } else { "" })?;
+    }
     writeln!(
         out,
         "  queue 0       {} descriptors of at most {}",
@@ -146,6 +156,14 @@ fn print_disk(out: &mut dyn Write, block: &Block<'_, '_>) -> fmt::Result {
     )?;
     print_features(out, "  accepted      ", info.accepted)?;
     print_features(out, "  not accepted  ", info.offered - info.accepted)
+}
+
+fn print_clear_limits(out: &mut dyn Write, name: &str, limits: ClearLimits) -> fmt::Result {
+    let ClearLimits {
+        max_seg,
+        max_sectors,
+    } = limits;
+    write!(out, "  {name}{max_seg} segments of {max_sectors} sectors")
 }
 
 /// The features, one to a line, the first behind `title`.

@@ -214,7 +214,7 @@ fn workloads_make_no_segment_longer_than_the_device_takes() {
 
 #[test]
 fn the_self_test_passes_on_a_disk_and_on_a_read_only_one() {
-    let disks = [(false, 57), (true, 37)];
+    let disks = [(false, 79), (true, 37)];
     for (notify, (read_only, cases)) in NOTIFY.into_iter().flat_map(|n| disks.map(|d| (n, d))) {
         let disk = disk();
         let mut ram = Ram::new();
@@ -229,12 +229,12 @@ fn the_self_test_passes_on_a_disk_and_on_a_read_only_one() {
 #[test]
 fn an_option_of_the_self_test_fixes_its_mode_and_leaves_out_no_case() {
     for (option, cases) in [
-        ("", 57),
-        ("wait=irq", 45),
-        ("wait=poll", 45),
-        ("event_idx=off", 45),
-        ("indirect=off", 32),
-        ("wait=poll event_idx=off indirect=off", 23),
+        ("", 79),
+        ("wait=irq", 59),
+        ("wait=poll", 59),
+        ("event_idx=off", 59),
+        ("indirect=off", 46),
+        ("wait=poll event_idx=off indirect=off", 31),
     ] {
         let (ok, line) = verdict(&disk(), Notify::Trap, &format!("run=selftest {option}"));
         assert!(ok, "{option}: {line}");
