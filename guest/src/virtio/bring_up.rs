@@ -74,6 +74,26 @@ pub struct Info {
     pub write_zeroes_may_unmap: Option<bool>,
 }
 
+impl Info {
+    /// What a discard request may have.
+    ///
+    /// # Errors
+    /// [`Error::MissingFeatures`] where the device takes no such request.
+    pub fn discard_limits(&self) -> Result<ClearLimits, Error> {
+        let missing = Error::MissingFeatures(Features::VIRTIO_BLK_F_DISCARD);
+        self.discard.ok_or(missing)
+    }
+
+    /// What a write-zeroes request may have.
+    ///
+    /// # Errors
+    /// As for [`Info::discard_limits`].
+    pub fn write_zeroes_limits(&self) -> Result<ClearLimits, Error> {
+        let missing = Error::MissingFeatures(Features::VIRTIO_BLK_F_WRITE_ZEROES);
+        self.write_zeroes.ok_or(missing)
+    }
+}
+
 /// What a request may have that clears sectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClearLimits {

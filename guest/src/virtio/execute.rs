@@ -95,8 +95,7 @@ impl<'m> Block<'_, 'm> {
     /// [`Error::MissingFeatures`] where the device takes no such request; [`Error::Segments`] and
     /// [`Error::SegmentSectors`] where it takes none like this; else as for [`Block::read`].
     pub fn discard(&mut self, segments: &[Segment], memory: Region<'m>) -> Result<(), Error> {
-        let missing = Error::MissingFeatures(Features::VIRTIO_BLK_F_DISCARD);
-        let limits = self.info().discard.ok_or(missing)?;
+        let limits = self.info().discard_limits()?;
         self.clear(request_type::DISCARD, limits, segments, memory)
     }
 
@@ -106,8 +105,7 @@ impl<'m> Block<'_, 'm> {
     /// # Errors
     /// As for [`Block::discard`].
     pub fn write_zeroes(&mut self, segments: &[Segment], memory: Region<'m>) -> Result<(), Error> {
-        let missing = Error::MissingFeatures(Features::VIRTIO_BLK_F_WRITE_ZEROES);
-        let limits = self.info().write_zeroes.ok_or(missing)?;
+        let limits = self.info().write_zeroes_limits()?;
         self.clear(request_type::WRITE_ZEROES, limits, segments, memory)
     }
 

@@ -4,9 +4,7 @@
 use core::hint;
 
 use spec::Features;
-use spec::mmio::{
-    CONFIG_OFFSET, DeviceStatus, InterruptStatus, MAGIC, Register, VERSION,
-};
+use spec::mmio::{CONFIG_OFFSET, DeviceStatus, InterruptStatus, MAGIC, Register, VERSION};
 
 use super::Error;
 

@@ -127,6 +127,50 @@ fn verify_leaves_the_pattern_on_the_disk_in_every_mode() {
     }
 }
 
+#[test]
+fn clear_clears_its_sectors_and_no_other() {
+    for (how, byte) in [
+        ("zeroes", 0),
+        ("unmap", 0),
+        ("discard", MemoryBackend::DISCARDED),
+    ] {
+        for notify in NOTIFY {
+            let disk = disk();
+            let mut expected = disk.bytes().clone();
+            expected[3 * 512..303 * 512].fill(byte);
+            let parameters = format!("lba=3 count=300 how={how}");
+            let done = verdict(&disk, notify, &format!("run=clear {parameters}"));
+            assert_eq!(done, (true, format!("clear {parameters} ok")));
+            assert!(*disk.bytes() == expected, "{how}");
+        }
+    }
+}
+
+#[test]
+fn clear_makes_no_segment_longer_than_the_device_takes() {
+    let disk = disk();
+    let mut ram = Ram::new();
+    let mut hosts = [Host::new(&ram, &disk, Notify::Trap, false)];
+    hosts[0].forge(Read::Config(config::MAX_DISCARD_SECTORS), 7);
+    let (ok, console) = run(&mut ram, &mut hosts, "run=clear count=20 how=discard");
+    assert!(ok, "{console}");
+    assert_eq!(
+        disk.bytes()[..20 * 512],
+        [MemoryBackend::DISCARDED; 20 * 512]
+    );
+    assert_eq!(hosts[0].notifications, 4);
+}
+
+#[test]
+fn clear_says_what_the_device_does_not_offer() {
+    let mut ram = Ram::new();
+    let mut hosts = [Host::new(&ram, &Decaying(disk()), Notify::Trap, false)];
+    let (ok, console) = run(&mut ram, &mut hosts, "run=clear how=discard");
+    let verdict = "clear how=discard FAILED: discard at lba=0: the device does not offer \
+         VIRTIO_BLK_F_DISCARD\n";
+    assert_eq!((ok, &console[..]), (false, verdict));
+}
+
 /// A disk that has changed a byte by the time of a flush.
 #[derive(Clone)]
 struct Decaying(MemoryBackend);
@@ -277,7 +321,7 @@ fn what_is_wrong_with_a_parameter_is_told() {
     for (line, expected) in [
         (
             "run=sleep",
-            "sleep FAILED: no such workload; there are info read fill verify selftest hostile \
+            "sleep FAILED: no such workload; there are info read fill clear verify selftest hostile \
              bench crash"
                 .to_owned(),
         ),
@@ -366,7 +410,7 @@ fn words_for_kernels_in_general_are_not_parameters() {
 
 #[test]
 fn workloads_that_write_refuse_a_read_only_disk() {
-    for workload in ["fill", "verify"] {
+    for workload in ["fill", "clear", "verify"] {
         let disk = disk();
         let mut ram = Ram::new();
         let mut hosts = [Host::new(&ram, &disk, Notify::Trap, true)];
