@@ -47,7 +47,7 @@ pub fn tests() -> Vec<Trial> {
 
 /// Runs a tool of e2fsprogs, and returns what it prints.
 #[track_caller]
-fn e2fs(name: &str, args: &[&str], image: &Path) -> String {
+pub fn e2fs(name: &str, args: &[&str], image: &Path) -> String {
     let output = tool(name).args(args).arg(image).output().unwrap();
     assert!(output.status.success(), "{name}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
@@ -124,7 +124,7 @@ fn disks() {
 }
 
 /// An image of `len` bytes, all zero.
-fn empty_image(len: u64) -> (TempDir, PathBuf) {
+pub fn empty_image(len: u64) -> (TempDir, PathBuf) {
     let (dir, path) = file("disk.img", &[]);
     let image = fs::File::options().write(true).open(&path).unwrap();
     image.set_len(len).unwrap();
@@ -132,14 +132,14 @@ fn empty_image(len: u64) -> (TempDir, PathBuf) {
 }
 
 /// Mounts the tools, on /dev/vda, where they can be run by chroot.
-const TOOLS: &str = "
+pub const TOOLS: &str = "
     mkdir /tools
     mount -r /dev/vda /tools
     for fs in dev proc sys; do mount --bind /$fs /tools/$fs; done
 ";
 
 /// The disk with the tools, and these.
-fn with_tools(disks: &[String]) -> Vec<String> {
+pub fn with_tools(disks: &[String]) -> Vec<String> {
     let tools = format!("{},readonly=on", linux("tools.img").display());
     [&[tools], disks].concat()
 }

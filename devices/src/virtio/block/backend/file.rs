@@ -113,7 +113,7 @@ impl FileBackend {
             let path = path.into();
             return Err(FileBackendError::PartialSector { path, size });
         }
-        let has_holes = !read_only && can_punch_holes(&file, size);
+        let has_holes = !read_only && can_punch_holes(path, &file, &metadata);
         Ok(Self {
             file,
             capacity: size / SECTOR_SIZE,
@@ -222,10 +222,32 @@ fn clear(file: &File, mode: impl Fn() -> FallocateMode, position: u64, len: u64)
     }
 }
 
-/// Whether holes can be made in the file, which has `size` bytes. What is tried is one past its
-/// end: neither the content of the file, nor its size, nor what is allocated to it changes.
-fn can_punch_holes(file: &File, size: u64) -> bool {
-    clear(file, || FallocateMode::PunchHole, size, 1).is_ok()
+/// Whether holes can be made in the `file` at `path`. That is tried out on a nameless file beside
+/// it; where there can be none, past the end of the file itself, whose time of modification alone
+/// changes by that.
+fn can_punch_holes(path: &Path, file: &File, metadata: &Metadata) -> bool {
+    let try_out = |file: &File, position| {
+        let hole = clear(file, || FallocateMode::PunchHole, position, 1);
+        hole.is_ok()
+    };
+    match nameless_beside(path) {
+        Ok((nameless, device)) if device == metadata.dev() => try_out(&nameless, 0),
+        _ => try_out(file, metadata.len()),
+    }
+}
+
+/// A file without a name in the directory of the file at `path`, and the device that it is on.
+fn nameless_beside(path: &Path) -> io::Result<(File, u64)> {
+    let path = path.canonicalize()?;
+    let directory = path.parent().ok_or(io::ErrorKind::NotFound)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_TMPFILE)
+        .mode(0o600)
+        .open(directory)?;
+    let device = file.metadata()?.dev();
+    Ok((file, device))
 }
 
 /// The unit in which the file system of this file allocates, in bytes.

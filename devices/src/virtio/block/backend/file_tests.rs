@@ -192,6 +192,12 @@ fn allocated(path: &Path) -> u64 {
     fs::metadata(path).unwrap().blocks()
 }
 
+/// Allocates `len` bytes to a file that is shorter; false where its file system cannot.
+fn preallocate(file: &File, len: libc::off_t) -> bool {
+    // SAFETY: a system call on an open file.
+    unsafe { libc::fallocate(file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, 0, len) == 0 }
+}
+
 /// What is done to a part of an image.
 type Clear = fn(&mut FileBackend, u64, u64) -> io::Result<()>;
 
@@ -257,23 +263,48 @@ fn zeros_stay_allocated_unless_they_may_be_deallocated() {
 }
 
 #[test]
-fn opening_an_image_changes_neither_its_content_nor_its_size_nor_what_is_allocated_to_it() {
+fn opening_an_image_changes_nothing() {
     // One that ends within a block, and one with blocks past its end.
     for (len, more) in [(5 * 512, 0), (8192, 1 << 20)] {
         let (_dir, path) = image(&vec![7; len]);
         let file = OpenOptions::new().write(true).open(&path).unwrap();
-        if more > 0 {
-            // SAFETY: a system call on an open file.
-            let result =
-                unsafe { libc::fallocate(file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, 0, more) };
-            if result != 0 {
-                continue;
-            }
+        if more > 0 && !preallocate(&file, more) {
+            continue;
         }
         file.sync_all().unwrap();
-        let before = allocated(&path);
+        let state = || {
+            let metadata = fs::metadata(&path).unwrap();
+            (
+                metadata.blocks(),
+                metadata.len(),
+                metadata.modified().unwrap(),
+            )
+        };
+        let before = state();
         FileBackend::open(&path, false).unwrap();
-        assert_eq!(allocated(&path), before);
+        assert_eq!(state(), before);
+        assert_eq!(fs::read(&path).unwrap(), vec![7; len]);
+    }
+}
+
+#[test]
+fn holes_are_tried_out_past_the_end_of_an_image_that_has_no_file_beside_it() {
+    for (len, more) in [(5 * 512, 0), (8192, 1 << 20)] {
+        let (_dir, path) = image(&vec![7; len]);
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        if more > 0 && !preallocate(&file, more) {
+            continue;
+        }
+        file.sync_all().unwrap();
+        let before = (allocated(&path), fs::metadata(&path).unwrap().len());
+        // /proc has no room for files, and is another file system.
+        for elsewhere in ["/proc/self/maps", "/nothing"] {
+            let metadata = file.metadata().unwrap();
+            let holes = can_punch_holes(Path::new(elsewhere), &file, &metadata);
+            assert_eq!(holes, can_punch_holes(&path, &file, &metadata));
+        }
+        let after = (allocated(&path), fs::metadata(&path).unwrap().len());
+        assert_eq!(after, before);
         assert_eq!(fs::read(&path).unwrap(), vec![7; len]);
     }
 }
