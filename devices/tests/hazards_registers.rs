@@ -81,6 +81,7 @@ fn the_features_offered_are_those_that_work() {
         | Features::VIRTIO_F_EVENT_IDX
         | Features::VIRTIO_F_INDIRECT_DESC
         | Features::VIRTIO_BLK_F_FLUSH
+        | Features::VIRTIO_BLK_F_CONFIG_WCE
         | Features::VIRTIO_BLK_F_SEG_MAX
         | Features::VIRTIO_BLK_F_SIZE_MAX
         | Features::VIRTIO_BLK_F_BLK_SIZE;
@@ -162,6 +163,7 @@ fn the_configuration_space_reads_the_same_at_any_width_and_0_past_its_end() {
     space[8..12].copy_from_slice(&(128_u32 << 10).to_le_bytes());
     space[12..16].copy_from_slice(&510_u32.to_le_bytes());
     space[20..24].copy_from_slice(&512_u32.to_le_bytes());
+    space[32] = 1;
     let clears = [32768, 4, 1, 32768, 4, 1_u32];
     let clears: Vec<u8> = clears.into_iter().flat_map(u32::to_le_bytes).collect();
     space[36..60].copy_from_slice(&clears);

@@ -50,10 +50,11 @@ struct Args {
     /// readonly=on; ID (default diskN) is what GET_ID answers; MODE is how the guest notifies the
     /// device: trap (the default, served by the vCPU's thread), ioeventfd or ioeventfd-datamatch
     /// (KVM wakes the queue's own thread), or poll (that thread watches the queue, and sleeps when
-    /// it stays empty)
+    /// it stays empty); with cache=writethrough each write is on stable storage when it completes,
+    /// else (writeback) when the guest flushes
     #[arg(
         long = "disk",
-        value_name = "PATH[,readonly=on|off][,id=ID][,notify=MODE]",
+        value_name = "PATH[,readonly=on|off][,id=ID][,notify=MODE][,cache=writeback|writethrough]",
         value_parser = OsStringValueParser::new().try_map(|value| parse_disk(&value))
     )]
     disks: Vec<DiskArg>,
@@ -185,6 +186,7 @@ fn config(args: Args) -> Result<VmConfig, ConfigError> {
                 readonly: disk.readonly,
                 id: disk.id.unwrap_or_else(|| format!("disk{index}")),
                 notify: disk.notify,
+                writeback: disk.writeback,
             })
             .collect(),
     })
@@ -197,6 +199,7 @@ struct DiskArg {
     readonly: bool,
     id: Option<String>,
     notify: Notify,
+    writeback: bool,
 }
 
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -205,7 +208,7 @@ enum DiskError {
     NoPath,
     #[error("'{0}' is no KEY=VALUE (a path cannot hold a comma)")]
     NoValue(String),
-    #[error("unknown key '{0}': readonly, id and notify are known")]
+    #[error("unknown key '{0}': readonly, id, notify and cache are known")]
     UnknownKey(String),
     #[error("key '{0}' is given twice")]
     Twice(String),
@@ -213,6 +216,8 @@ enum DiskError {
     ReadOnly(String),
     #[error("notify is 'trap', 'ioeventfd', 'ioeventfd-datamatch' or 'poll', not '{0}'")]
     Notify(String),
+    #[error("cache is 'writeback' or 'writethrough', not '{0}'")]
+    Cache(String),
     #[error("the id is empty")]
     EmptyId,
     #[error("the id '{id}' is {len} bytes long, and no more than {ID_SIZE} fit", len = id.len())]
@@ -227,7 +232,7 @@ fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
     if path.is_empty() {
         return Err(DiskError::NoPath);
     }
-    let (mut readonly, mut id, mut notify) = (None, None, None);
+    let (mut readonly, mut id, mut notify, mut writeback) = (None, None, None, None);
     for part in parts {
         let part = String::from_utf8_lossy(part);
         let Some((key, value)) = part.split_once('=') else {
@@ -237,6 +242,7 @@ fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
             "readonly" => readonly.replace(parse_switch(value)?).is_some(),
             "id" => id.replace(parse_id(value)?).is_some(),
             "notify" => notify.replace(parse_notify(value)?).is_some(),
+            "cache" => writeback.replace(parse_cache(value)?).is_some(),
             _ => return Err(DiskError::UnknownKey(key.into())),
         };
         if twice {
@@ -248,6 +254,7 @@ fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
         readonly: readonly.unwrap_or(false),
         id,
         notify: notify.unwrap_or_default(),
+        writeback: writeback.unwrap_or(true),
     })
 }
 
@@ -261,6 +268,14 @@ fn parse_switch(value: &str) -> Result<bool, DiskError> {
 
 fn parse_notify(value: &str) -> Result<Notify, DiskError> {
     Notify::from_name(value).ok_or_else(|| DiskError::Notify(value.into()))
+}
+
+fn parse_cache(value: &str) -> Result<bool, DiskError> {
+    match value {
+        "writeback" => Ok(true),
+        "writethrough" => Ok(false),
+        _ => Err(DiskError::Cache(value.into())),
+    }
 }
 
 fn parse_id(value: &str) -> Result<String, DiskError> {

@@ -54,6 +54,9 @@ pub struct DiskConfig {
     pub id: String,
     /// How available buffer notifications reach the device.
     pub notify: Notify,
+    /// Whether what the guest writes may stay in the host's cache until the guest flushes; if not,
+    /// it is on stable storage when the write completes. A guest may change it.
+    pub writeback: bool,
 }
 
 /// How an available buffer notification, the guest's write to `QueueNotify`, reaches the device.

@@ -319,7 +319,7 @@ fn block_device(
         id: disk.id.clone(),
         notify: notify_mode(vm, layout::virtio_mmio(index).base, disk.notify, reasons)?,
     };
-    Ok(Block::new(Box::new(backend), options)?)
+    Ok(Block::new(Box::new(backend), options)?.with_writeback(disk.writeback))
 }
 
 /// Puts `device` on the bus, with the name `name`, as the virtio device number `index`.

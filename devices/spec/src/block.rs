@@ -122,6 +122,9 @@ pub mod config {
     pub const SEG_MAX: u64 = 12;
     /// u32: block size for optimal performance, in bytes (VIRTIO_BLK_F_BLK_SIZE).
     pub const BLK_SIZE: u64 = 20;
+    /// u8: 1 while writes are volatile until a flush, 0 while each is stable when it completes
+    /// (VIRTIO_BLK_F_CONFIG_WCE). The driver may write it.
+    pub const WRITEBACK: u64 = 32;
     /// u32: most sectors in a segment of a discard request (VIRTIO_BLK_F_DISCARD).
     pub const MAX_DISCARD_SECTORS: u64 = 36;
     /// u32: most segments in a discard request (VIRTIO_BLK_F_DISCARD).

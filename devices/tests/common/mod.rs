@@ -128,6 +128,17 @@ impl Driver {
         disk: MemoryBackend,
         backend: Box<dyn BlockBackend>,
     ) -> Self {
+        Self::with_block(mode, read_only, disk, backend, |block| block)
+    }
+
+    /// The same with a device that `change` has changed.
+    pub fn with_block(
+        mode: Mode,
+        read_only: bool,
+        disk: MemoryBackend,
+        backend: Box<dyn BlockBackend>,
+        change: impl FnOnce(Block) -> Block,
+    ) -> Self {
         let (failed, failures) = channel();
         let (notify, kick) = mode.notify_mode(failed);
         let options = BlockOptions {
@@ -135,7 +146,7 @@ impl Driver {
             id: "test disk".to_owned(),
             notify,
         };
-        let mut block = Block::new(backend, options).unwrap();
+        let mut block = change(Block::new(backend, options).unwrap());
         let stats = block.record_stats();
         let memory = memory();
         let edges = Arc::new(Edges::default());

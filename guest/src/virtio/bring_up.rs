@@ -17,6 +17,7 @@ const WANTED: Features = Features::VIRTIO_BLK_F_SIZE_MAX
     .union(Features::VIRTIO_BLK_F_RO)
     .union(Features::VIRTIO_BLK_F_BLK_SIZE)
     .union(Features::VIRTIO_BLK_F_FLUSH)
+    .union(Features::VIRTIO_BLK_F_CONFIG_WCE)
     .union(Features::VIRTIO_BLK_F_DISCARD)
     .union(Features::VIRTIO_BLK_F_WRITE_ZEROES)
     .union(Features::VIRTIO_F_INDIRECT_DESC)

@@ -154,6 +154,11 @@ pub trait Transport {
         self.read_at(CONFIG_OFFSET + offset, Width::One) as u8
     }
 
+    /// Writes one byte of the configuration space.
+    fn write_config_byte(&mut self, offset: u64, value: u8) {
+        self.write_at(CONFIG_OFFSET + offset, Width::One, value.into());
+    }
+
     /// Reads eight bytes of the configuration space: in two halves, and again if the device
     /// changed it between them (section 2.5.1).
     fn read_config_64(&mut self, offset: u64) -> u64 {

@@ -55,7 +55,7 @@ pub(super) fn run<'e>(
                 let mut arena = arena.scope();
                 let mut block =
                     Block::new(transport, &options, &mut arena).map_err(cannot_be_driven)?;
-                print_disk(&mut **console, &block)?;
+                print_disk(&mut **console, &mut block)?;
                 print_contents(&mut **console, &mut block, &mut arena)?;
             }
         }
@@ -118,7 +118,8 @@ fn print_device(out: &mut dyn Write, transport: &mut dyn Transport, window: Wind
 }
 
 /// What a disk tells.
-fn print_disk(out: &mut dyn Write, block: &Block<'_, '_>) -> fmt::Result {
+fn print_disk(out: &mut dyn Write, block: &mut Block<'_, '_>) -> fmt::Result {
+    let writeback = block.writeback();
     let info = block.info();
     let sectors_per_mib = (1 << 20) / SECTOR_SIZE;
     let hundredths = info.capacity % sectors_per_mib * 100 / sectors_per_mib;
@@ -137,6 +138,10 @@ fn print_disk(out: &mut dyn Write, block: &Block<'_, '_>) -> fmt::Result {
         if let Some(value) = value {
             writeln!(out, "  {name}{value} {unit}")?;
         }
+    }
+    if let Some(writeback) = writeback {
+        let mode = if writeback { "back" } else { "through" };
+        writeln!(out, "  cache         write {mode}")?;
     }
     if let Some(limits) = info.discard {
         print_clear_limits(out, "discard       ", limits)?;

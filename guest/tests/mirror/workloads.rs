@@ -258,7 +258,7 @@ fn workloads_make_no_segment_longer_than_the_device_takes() {
 
 #[test]
 fn the_self_test_passes_on_a_disk_and_on_a_read_only_one() {
-    let disks = [(false, 79), (true, 37)];
+    let disks = [(false, 87), (true, 37)];
     for (notify, (read_only, cases)) in NOTIFY.into_iter().flat_map(|n| disks.map(|d| (n, d))) {
         let disk = disk();
         let mut ram = Ram::new();
@@ -273,12 +273,12 @@ fn the_self_test_passes_on_a_disk_and_on_a_read_only_one() {
 #[test]
 fn an_option_of_the_self_test_fixes_its_mode_and_leaves_out_no_case() {
     for (option, cases) in [
-        ("", 79),
-        ("wait=irq", 59),
-        ("wait=poll", 59),
-        ("event_idx=off", 59),
-        ("indirect=off", 46),
-        ("wait=poll event_idx=off indirect=off", 31),
+        ("", 87),
+        ("wait=irq", 63),
+        ("wait=poll", 63),
+        ("event_idx=off", 63),
+        ("indirect=off", 50),
+        ("wait=poll event_idx=off indirect=off", 32),
     ] {
         let (ok, line) = verdict(&disk(), Notify::Trap, &format!("run=selftest {option}"));
         assert!(ok, "{option}: {line}");

@@ -11,6 +11,8 @@ use crate::linux::Script;
 use crate::linux_disk::{TOOLS, e2fs, empty_image, with_tools};
 use crate::needs::Needs;
 
+// By their paths: the initrd has commands of these names that can do less.
+
 const MIB: usize = 1 << 20;
 
 pub fn tests() -> Vec<Trial> {
@@ -45,10 +47,10 @@ fn blkdiscard() {
         };
         let printed = linux.succeed(&format!(
             "{TOOLS}
-            echo limits $(chroot /tools lsblk -D -d -n -o DISC-ALN,DISC-GRAN,DISC-MAX /dev/vdb) \
+            echo limits $(chroot /tools /bin/lsblk -D -d -n -o DISC-ALN,DISC-GRAN,DISC-MAX /dev/vdb) \
                 $(cat /sys/block/vdb/queue/write_zeroes_max_bytes)
-            chroot /tools blkdiscard -o 8M -l 20M /dev/vdb
-            chroot /tools blkdiscard -z -o 32M -l 20M /dev/vdb
+            chroot /tools /bin/blkdiscard -o 8M -l 20M /dev/vdb
+            chroot /tools /bin/blkdiscard -z -o 32M -l 20M /dev/vdb
             sync
             echo zeros $(dd if=/dev/vdb bs=1M skip=32 count=20 | tr -d '\\0' | wc -c)"
         ));
@@ -76,14 +78,14 @@ fn fstrim() {
         linux.succeed(&format!("{TOOLS}\n{script}\numount /tools/tmp"));
         allocated(&image)
     };
-    let full = run("chroot /tools mkfs.ext4 -q /dev/vdb
+    let full = run("chroot /tools /bin/mkfs.ext4 -q /dev/vdb
         mount /dev/vdb /tools/tmp
         dd if=/dev/zero of=/tools/tmp/file bs=1M count=30");
     assert!(full >= 30, "{full} MiB for a file of 30 MiB");
     let trimmed = run("mount /dev/vdb /tools/tmp
         rm /tools/tmp/file
         sync
-        chroot /tools fstrim /tmp");
+        chroot /tools /bin/fstrim /tmp");
     assert!(trimmed <= full - 29, "{trimmed} of {full} MiB are left");
     e2fs("e2fsck", &["-fn"], &image);
 }

@@ -7,6 +7,7 @@ use spec::block::{ID_SIZE, status};
 use vm_memory::{GuestMemoryMmap, VolatileSlice};
 
 use super::backend::{BlockBackend, TransferError};
+use super::cache::Writeback;
 use super::extents::Extent;
 use super::request::{Buffers, Geometry, Operation, Request};
 use super::stats::RequestKind;
@@ -43,9 +44,9 @@ pub struct Disk {
     backend: Box<dyn BlockBackend>,
     geometry: Geometry,
     id: [u8; ID_SIZE],
-    /// Whether a write is on stable storage before it completes: the driver cannot ask for it
-    /// (section 5.2.6.2).
-    write_through: bool,
+    /// Whether the driver can say when writes are to be stable.
+    can_flush: bool,
+    writeback: Writeback,
     /// Kept here for all who serve the disk, one after the other: a guest that resets the device
     /// in order to make its mistake again is not warned of again.
     warned: WarnOnce,
@@ -55,6 +56,16 @@ impl Disk {
     /// A disk that is `backend`, and that GET_ID calls `id`.
     #[must_use]
     pub fn new(backend: Box<dyn BlockBackend>, read_only: bool, id: [u8; ID_SIZE]) -> Self {
+        Self::with_cache(backend, read_only, id, Writeback::default())
+    }
+
+    /// The same with a cache in the mode that is, at any time, in `writeback`.
+    pub(super) fn with_cache(
+        backend: Box<dyn BlockBackend>,
+        read_only: bool,
+        id: [u8; ID_SIZE],
+        writeback: Writeback,
+    ) -> Self {
         let geometry = Geometry {
             capacity: backend.capacity(),
             read_only,
@@ -64,16 +75,23 @@ impl Disk {
             backend,
             geometry,
             id,
-            write_through: true,
+            can_flush: false,
+            writeback,
             warned: WarnOnce::default(),
         }
     }
 
     /// The driver has accepted these `features`, which decide what it may ask for.
     pub(super) fn negotiated(&mut self, features: Features) {
-        self.write_through = !features.contains(Features::VIRTIO_BLK_F_FLUSH);
+        let can_flush = Features::VIRTIO_BLK_F_FLUSH | Features::VIRTIO_BLK_F_CONFIG_WCE;
+        self.can_flush = features.intersects(can_flush);
         self.geometry.discard = features.contains(Features::VIRTIO_BLK_F_DISCARD);
         self.geometry.write_zeroes = features.contains(Features::VIRTIO_BLK_F_WRITE_ZEROES);
+    }
+
+    /// Whether what is written is on stable storage before it completes (section 5.2.6.2).
+    fn is_write_through(&self) -> bool {
+        !self.can_flush || !self.writeback.get()
     }
 
     /// Logs `message`, if it is the first of its kind for this disk.
@@ -96,12 +114,14 @@ impl Disk {
         let (address, (written, status)) = match parsed {
             Ok(request) => {
                 moved = request.operation.byte_count();
+                // The driver may change its mind at any time: this is what it wants for this one.
+                let write_through = self.is_write_through();
                 flushed = match request.operation {
                     Operation::Flush => true,
-                    Operation::Out { .. } | Operation::WriteZeroes(_) => self.write_through,
+                    Operation::Out { .. } | Operation::WriteZeroes(_) => write_through,
                     Operation::In { .. } | Operation::GetId { .. } | Operation::Discard(_) => false,
                 };
-                match self.execute(memory, request.operation, slices) {
+                match self.execute(memory, request.operation, write_through, slices) {
                     Ok(written) => (request.status, (written, status::OK)),
                     Err(error) => {
                         failed = true;
@@ -141,6 +161,7 @@ impl Disk {
         &mut self,
         memory: &'m GuestMemoryMmap,
         operation: Operation<'_>,
+        write_through: bool,
         slices: &mut Vec<VolatileSlice<'m>>,
     ) -> Result<u64, TransferError> {
         slices.clear();
@@ -154,7 +175,7 @@ impl Disk {
                 data.slices(memory, slices)?;
                 let result = self.backend.write_at(slices, position);
                 result.map_err(|error| error.source)?;
-                if self.write_through {
+                if write_through {
                     self.backend.flush()?;
                 }
                 Ok(0)
@@ -179,7 +200,7 @@ impl Disk {
                     } = extent;
                     self.backend.write_zeroes(position, len, unmap)?;
                 }
-                if self.write_through {
+                if write_through {
                     self.backend.flush()?;
                 }
                 Ok(0)

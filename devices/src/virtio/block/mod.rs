@@ -2,6 +2,7 @@
 //! its queue. It does no I/O and reads no request; that is the worker's.
 
 pub mod backend;
+mod cache;
 pub mod disk;
 pub mod extents;
 pub mod request;
@@ -24,6 +25,7 @@ pub use backend::{BlockBackend, TransferError};
 use super::queue::SplitQueue;
 use super::{Activation, Drain, VirtioDevice};
 use crate::error::DeviceError;
+use cache::Writeback;
 use disk::Disk;
 use stats::{DrainCause, QueueRecorder, SharedQueueStats};
 use thread::WorkerThread;
@@ -117,6 +119,11 @@ pub enum BlockError {
 pub struct Block {
     features: Features,
     config: [u8; config::SIZE],
+    /// What the driver has accepted of the features.
+    accepted: Features,
+    writeback: Writeback,
+    /// What `writeback` is after a reset.
+    initial_writeback: bool,
     server: Server,
     id: String,
     stats: Option<SharedQueueStats>,
@@ -191,6 +198,7 @@ impl Block {
             | Features::VIRTIO_F_EVENT_IDX
             | Features::VIRTIO_F_INDIRECT_DESC
             | Features::VIRTIO_BLK_F_FLUSH
+            | Features::VIRTIO_BLK_F_CONFIG_WCE
             | Features::VIRTIO_BLK_F_SEG_MAX
             | Features::VIRTIO_BLK_F_SIZE_MAX
             | Features::VIRTIO_BLK_F_BLK_SIZE;
@@ -198,14 +206,30 @@ impl Block {
         features.set(Features::VIRTIO_BLK_F_WRITE_ZEROES, !read_only);
         let discards = !read_only && backend.discard_granularity().is_some();
         features.set(Features::VIRTIO_BLK_F_DISCARD, discards);
+        let writeback = Writeback::default();
+        let initial_writeback = writeback.get();
+        let config = config_space(&*backend, features);
+        let disk = Disk::with_cache(backend, read_only, id_bytes, writeback.clone());
         Ok(Self {
             features,
-            config: config_space(&*backend, features),
+            config,
+            accepted: Features::empty(),
+            writeback,
+            initial_writeback,
             server: notify.into(),
             id,
             stats: None,
-            state: State::Idle(Disk::new(backend, read_only, id_bytes)),
+            state: State::Idle(disk),
         })
+    }
+
+    /// Has the cache begin, after each reset, in write-back mode or not: it does if this is not
+    /// called. In write-through mode a write is on stable storage when it completes.
+    #[must_use]
+    pub fn with_writeback(mut self, writeback: bool) -> Self {
+        self.initial_writeback = writeback;
+        self.writeback.set(writeback);
+        self
     }
 
     /// Keeps statistics of the queue from the next activation on, and returns where.
@@ -240,9 +264,32 @@ impl VirtioDevice for Block {
     fn read_config(&self, offset: u64, data: &mut [u8]) {
         data.fill(0);
         let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-        let from = self.config.get(offset..).unwrap_or_default();
+        let mut config = self.config;
+        if let Some(writeback) = config.get_mut(config::WRITEBACK as usize) {
+            *writeback = self.writeback.get().into();
+        }
+        let from = config.get(offset..).unwrap_or_default();
         for (to, from) in data.iter_mut().zip(from) {
             *to = *from;
+        }
+    }
+
+    fn write_config(&mut self, offset: u64, data: &[u8]) {
+        let can_switch = self.accepted.contains(Features::VIRTIO_BLK_F_CONFIG_WCE);
+        if let &[value] = data
+            && offset == config::WRITEBACK
+            && can_switch
+        {
+            self.writeback.set(value != 0);
+        }
+    }
+
+    fn negotiated(&mut self, features: Features) {
+        self.accepted = features;
+        // A driver that cannot flush begins in write-through mode (section 5.2.5.2).
+        let cannot_flush = !features.contains(Features::VIRTIO_BLK_F_FLUSH);
+        if features.contains(Features::VIRTIO_BLK_F_CONFIG_WCE) && cannot_flush {
+            self.writeback.set(false);
         }
     }
 
@@ -305,7 +352,10 @@ impl VirtioDevice for Block {
     }
 
     fn reset(&mut self) -> Result<(), DeviceError> {
-        self.stop()
+        self.stop()?;
+        self.accepted = Features::empty();
+        self.writeback.set(self.initial_writeback);
+        Ok(())
     }
 }
 

@@ -47,6 +47,8 @@ enum DiskKind {
     Any,
     Writable,
     ReadOnly,
+    /// One that can be written and whose cache can be switched.
+    Switches,
     /// One that takes discard requests.
     Discards,
     /// One that takes write-zeroes requests.
@@ -110,6 +112,9 @@ pub(super) fn run<'e>(
                 DiskKind::Any => false,
                 DiskKind::Writable => read_only,
                 DiskKind::ReadOnly => !read_only,
+                DiskKind::Switches => {
+                    read_only || !accepted.contains(Features::VIRTIO_BLK_F_CONFIG_WCE)
+                }
                 DiskKind::Discards => !accepted.contains(Features::VIRTIO_BLK_F_DISCARD),
                 DiskKind::WritesZeroes => !accepted.contains(Features::VIRTIO_BLK_F_WRITE_ZEROES),
             };

@@ -132,6 +132,7 @@ impl Disk {
             readonly: !self.writes,
             id: "bench".into(),
             notify,
+            writeback: true,
         }
     }
 
