@@ -51,10 +51,11 @@ struct Args {
     /// device: trap (the default, served by the vCPU's thread), ioeventfd or ioeventfd-datamatch
     /// (KVM wakes the queue's own thread), or poll (that thread watches the queue, and sleeps when
     /// it stays empty); with cache=writethrough each write is on stable storage when it completes,
-    /// else (writeback) when the guest flushes
+    /// else (writeback) when the guest flushes; block_size is that of the blocks which the
+    /// guest is to read and write
     #[arg(
         long = "disk",
-        value_name = "PATH[,readonly=on|off][,id=ID][,notify=MODE][,cache=writeback|writethrough]",
+        value_name = "PATH[,readonly=on|off][,id=ID][,notify=MODE][,cache=writeback|writethrough][,block_size=512|4096]",
         value_parser = OsStringValueParser::new().try_map(|value| parse_disk(&value))
     )]
     disks: Vec<DiskArg>,
@@ -187,6 +188,7 @@ fn config(args: Args) -> Result<VmConfig, ConfigError> {
                 id: disk.id.unwrap_or_else(|| format!("disk{index}")),
                 notify: disk.notify,
                 writeback: disk.writeback,
+                block_size: disk.block_size,
             })
             .collect(),
     })
@@ -200,6 +202,7 @@ struct DiskArg {
     id: Option<String>,
     notify: Notify,
     writeback: bool,
+    block_size: u32,
 }
 
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -208,7 +211,7 @@ enum DiskError {
     NoPath,
     #[error("'{0}' is no KEY=VALUE (a path cannot hold a comma)")]
     NoValue(String),
-    #[error("unknown key '{0}': readonly, id, notify and cache are known")]
+    #[error("unknown key '{0}': readonly, id, notify, cache and block_size are known")]
     UnknownKey(String),
     #[error("key '{0}' is given twice")]
     Twice(String),
@@ -218,6 +221,8 @@ enum DiskError {
     Notify(String),
     #[error("cache is 'writeback' or 'writethrough', not '{0}'")]
     Cache(String),
+    #[error("block_size is 512 or 4096, not '{0}'")]
+    BlockSize(String),
     #[error("the id is empty")]
     EmptyId,
     #[error("the id '{id}' is {len} bytes long, and no more than {ID_SIZE} fit", len = id.len())]
@@ -232,7 +237,8 @@ fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
     if path.is_empty() {
         return Err(DiskError::NoPath);
     }
-    let (mut readonly, mut id, mut notify, mut writeback) = (None, None, None, None);
+    let (mut readonly, mut id, mut notify) = (None, None, None);
+    let (mut writeback, mut block_size) = (None, None);
     for part in parts {
         let part = String::from_utf8_lossy(part);
         let Some((key, value)) = part.split_once('=') else {
@@ -243,6 +249,7 @@ fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
             "id" => id.replace(parse_id(value)?).is_some(),
             "notify" => notify.replace(parse_notify(value)?).is_some(),
             "cache" => writeback.replace(parse_cache(value)?).is_some(),
+            "block_size" => block_size.replace(parse_block_size(value)?).is_some(),
             _ => return Err(DiskError::UnknownKey(key.into())),
         };
         if twice {
@@ -255,6 +262,7 @@ fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
         id,
         notify: notify.unwrap_or_default(),
         writeback: writeback.unwrap_or(true),
+        block_size: block_size.unwrap_or(512),
     })
 }
 
@@ -275,6 +283,14 @@ fn parse_cache(value: &str) -> Result<bool, DiskError> {
         "writeback" => Ok(true),
         "writethrough" => Ok(false),
         _ => Err(DiskError::Cache(value.into())),
+    }
+}
+
+fn parse_block_size(value: &str) -> Result<u32, DiskError> {
+    match value {
+        "512" => Ok(512),
+        "4096" => Ok(4096),
+        _ => Err(DiskError::BlockSize(value.into())),
     }
 }
 

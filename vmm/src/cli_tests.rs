@@ -113,6 +113,7 @@ fn every_option_reaches_the_machine() {
         id: id.into(),
         notify,
         writeback: true,
+        block_size: 512,
     };
     assert_eq!(
         config.disks,
@@ -133,6 +134,18 @@ fn the_mode_of_the_cache_can_be_chosen() {
     ] {
         let config = config(&["--disk", &format!("a{options}")]);
         assert_eq!(config.disks[0].writeback, writeback, "{options}");
+    }
+}
+
+#[test]
+fn the_size_of_blocks_can_be_chosen() {
+    for (options, size) in [
+        ("", 512),
+        (",block_size=512", 512),
+        (",block_size=4096", 4096),
+    ] {
+        let config = config(&["--disk", &format!("a{options}")]);
+        assert_eq!(config.disks[0].block_size, size, "{options}");
     }
 }
 
@@ -292,11 +305,11 @@ fn wrong_disks_are_refused_with_the_reason() {
         ),
         (
             "a,format=raw",
-            "unknown key 'format': readonly, id, notify and cache are known",
+            "unknown key 'format': readonly, id, notify, cache and block_size are known",
         ),
         (
             "a,=on",
-            "unknown key '': readonly, id, notify and cache are known",
+            "unknown key '': readonly, id, notify, cache and block_size are known",
         ),
         ("a,readonly=on,readonly=on", "key 'readonly' is given twice"),
         ("a,id=x,notify=trap,id=y", "key 'id' is given twice"),
@@ -307,6 +320,7 @@ fn wrong_disks_are_refused_with_the_reason() {
             "a,notify=irq",
             "notify is 'trap', 'ioeventfd', 'ioeventfd-datamatch' or 'poll', not 'irq'",
         ),
+        ("a,block_size=1024", "block_size is 512 or 4096, not '1024'"),
         (
             "a,cache=none",
             "cache is 'writeback' or 'writethrough', not 'none'",

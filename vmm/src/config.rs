@@ -57,6 +57,8 @@ pub struct DiskConfig {
     /// Whether what the guest writes may stay in the host's cache until the guest flushes; if not,
     /// it is on stable storage when the write completes. A guest may change it.
     pub writeback: bool,
+    /// Size of a logical block, in bytes: 512 or 4096.
+    pub block_size: u32,
 }
 
 /// How an available buffer notification, the guest's write to `QueueNotify`, reaches the device.

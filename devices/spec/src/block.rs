@@ -120,8 +120,18 @@ pub mod config {
     pub const SIZE_MAX: u64 = 8;
     /// u32: most data segments in a request (VIRTIO_BLK_F_SEG_MAX).
     pub const SEG_MAX: u64 = 12;
-    /// u32: block size for optimal performance, in bytes (VIRTIO_BLK_F_BLK_SIZE).
+    /// u32: size of a logical block, in bytes, which positions and lengths are best multiples of
+    /// (VIRTIO_BLK_F_BLK_SIZE).
     pub const BLK_SIZE: u64 = 20;
+    /// u8: how many logical blocks, as a power of two, are a physical one (VIRTIO_BLK_F_TOPOLOGY).
+    pub const PHYSICAL_BLOCK_EXP: u64 = 24;
+    /// u8: which logical block is the first that begins a physical one (VIRTIO_BLK_F_TOPOLOGY).
+    pub const ALIGNMENT_OFFSET: u64 = 25;
+    /// u16: the least that is best asked for at once, in logical blocks (VIRTIO_BLK_F_TOPOLOGY).
+    pub const MIN_IO_SIZE: u64 = 26;
+    /// u32: how much is best asked for at once, in logical blocks; 0 if there is no such limit
+    /// (VIRTIO_BLK_F_TOPOLOGY).
+    pub const OPT_IO_SIZE: u64 = 28;
     /// u8: 1 while writes are volatile until a flush, 0 while each is stable when it completes
     /// (VIRTIO_BLK_F_CONFIG_WCE). The driver may write it.
     pub const WRITEBACK: u64 = 32;

@@ -16,6 +16,7 @@ const WANTED: Features = Features::VIRTIO_BLK_F_SIZE_MAX
     .union(Features::VIRTIO_BLK_F_SEG_MAX)
     .union(Features::VIRTIO_BLK_F_RO)
     .union(Features::VIRTIO_BLK_F_BLK_SIZE)
+    .union(Features::VIRTIO_BLK_F_TOPOLOGY)
     .union(Features::VIRTIO_BLK_F_FLUSH)
     .union(Features::VIRTIO_BLK_F_CONFIG_WCE)
     .union(Features::VIRTIO_BLK_F_DISCARD)
@@ -65,6 +66,8 @@ pub struct Info {
     pub seg_max: Option<u32>,
     /// Block size for optimal performance, in bytes, where the device tells.
     pub blk_size: Option<u32>,
+    /// Size of a physical block, as a power of two of `blk_size`, where the device tells.
+    pub physical_block_exp: Option<u8>,
     /// What a discard request may have, where the device takes such.
     pub discard: Option<ClearLimits>,
     /// To what discards are best aligned, in sectors, where the device tells.
@@ -156,6 +159,9 @@ pub(super) fn bring_up<'m>(
     let discard_sector_alignment = config(Features::VIRTIO_BLK_F_DISCARD, alignment);
     let write_zeroes_may_unmap =
         write_zeroes.map(|_| transport.read_config_byte(config::WRITE_ZEROES_MAY_UNMAP) != 0);
+    let physical_block_exp = accepted
+        .contains(Features::VIRTIO_BLK_F_TOPOLOGY)
+        .then(|| transport.read_config_byte(config::PHYSICAL_BLOCK_EXP));
     let capacity = transport.read_config_64(config::CAPACITY);
     let (queue, queue_num_max) = set_up_queue(transport, accepted, options, arena)?;
     let frames = Frames::new(queue.size(), arena)?;
@@ -167,6 +173,7 @@ pub(super) fn bring_up<'m>(
         size_max,
         seg_max,
         blk_size,
+        physical_block_exp,
         discard,
         discard_sector_alignment,
         write_zeroes,

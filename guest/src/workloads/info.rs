@@ -139,6 +139,9 @@ fn print_disk(out: &mut dyn Write, block: &mut Block<'_, '_>) -> fmt::Result {
             writeln!(out, "  {name}{value} {unit}")?;
         }
     }
+    if let Some(exponent) = info.physical_block_exp {
+        writeln!(out, "  physical      2^{exponent} blocks")?;
+    }
     if let Some(writeback) = writeback {
         let mode = if writeback { "back" } else { "through" };
         writeln!(out, "  cache         write {mode}")?;

@@ -3,6 +3,7 @@
 
 pub mod backend;
 mod cache;
+mod config;
 pub mod disk;
 pub mod extents;
 pub mod request;
@@ -16,7 +17,8 @@ use std::time::Duration;
 
 use log::error;
 use spec::Features;
-use spec::block::{ID_SIZE, REQUEST_QUEUE, SECTOR_SIZE, config};
+use spec::block::config::WRITEBACK;
+use spec::block::{ID_SIZE, REQUEST_QUEUE, SECTOR_SIZE};
 use spec::mmio::DEVICE_ID_BLOCK;
 use vmm_sys_util::eventfd::EventFd;
 
@@ -26,6 +28,7 @@ use super::queue::SplitQueue;
 use super::{Activation, Drain, VirtioDevice};
 use crate::error::DeviceError;
 use cache::Writeback;
+use config::ConfigSpace;
 use disk::Disk;
 use stats::{DrainCause, QueueRecorder, SharedQueueStats};
 use thread::WorkerThread;
@@ -113,12 +116,22 @@ pub enum BlockError {
     /// The identity has characters that the specification does not allow.
     #[error("the id '{0}' is not printable ASCII")]
     IdNotPrintable(String),
+    /// The disk does not end with a whole block, or no block can have this size.
+    #[error("a disk of {capacity} sectors is not made of blocks of {size} bytes")]
+    BlockSize {
+        /// Size of a block, in bytes.
+        size: u32,
+        /// Size of the disk, in sectors.
+        capacity: u64,
+    },
 }
 
 /// A block device.
 pub struct Block {
     features: Features,
-    config: [u8; config::SIZE],
+    capacity: u64,
+    physical_block: u32,
+    config: ConfigSpace,
     /// What the driver has accepted of the features.
     accepted: Features,
     writeback: Writeback,
@@ -201,17 +214,21 @@ impl Block {
             | Features::VIRTIO_BLK_F_CONFIG_WCE
             | Features::VIRTIO_BLK_F_SEG_MAX
             | Features::VIRTIO_BLK_F_SIZE_MAX
-            | Features::VIRTIO_BLK_F_BLK_SIZE;
+            | Features::VIRTIO_BLK_F_BLK_SIZE
+            | Features::VIRTIO_BLK_F_TOPOLOGY;
         features.set(Features::VIRTIO_BLK_F_RO, read_only);
         features.set(Features::VIRTIO_BLK_F_WRITE_ZEROES, !read_only);
         let discards = !read_only && backend.discard_granularity().is_some();
         features.set(Features::VIRTIO_BLK_F_DISCARD, discards);
         let writeback = Writeback::default();
         let initial_writeback = writeback.get();
-        let config = config_space(&*backend, features);
+        let (capacity, physical_block) = (backend.capacity(), backend.physical_block());
+        let config = ConfigSpace::new(&*backend, features);
         let disk = Disk::with_cache(backend, read_only, id_bytes, writeback.clone());
         Ok(Self {
             features,
+            capacity,
+            physical_block,
             config,
             accepted: Features::empty(),
             writeback,
@@ -230,6 +247,22 @@ impl Block {
         self.initial_writeback = writeback;
         self.writeback.set(writeback);
         self
+    }
+
+    /// Has the guest ask for blocks of `size` bytes: a power of two from 512 on, and 512 if this is
+    /// not called. Requests are in sectors of 512 bytes all the same, and those of a guest that
+    /// keeps to no block are served.
+    ///
+    /// # Errors
+    /// The disk is not whole blocks, or there are no such blocks.
+    pub fn with_block_size(mut self, size: u32) -> Result<Self, BlockError> {
+        let sectors = u64::from(size) / SECTOR_SIZE;
+        if !size.is_power_of_two() || sectors == 0 || !self.capacity.is_multiple_of(sectors) {
+            let capacity = self.capacity;
+            return Err(BlockError::BlockSize { size, capacity });
+        }
+        self.config.set_blocks(size, self.physical_block);
+        Ok(self)
     }
 
     /// Keeps statistics of the queue from the next activation on, and returns where.
@@ -262,22 +295,13 @@ impl VirtioDevice for Block {
     }
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {
-        data.fill(0);
-        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-        let mut config = self.config;
-        if let Some(writeback) = config.get_mut(config::WRITEBACK as usize) {
-            *writeback = self.writeback.get().into();
-        }
-        let from = config.get(offset..).unwrap_or_default();
-        for (to, from) in data.iter_mut().zip(from) {
-            *to = *from;
-        }
+        self.config.read(self.writeback.get(), offset, data);
     }
 
     fn write_config(&mut self, offset: u64, data: &[u8]) {
         let can_switch = self.accepted.contains(Features::VIRTIO_BLK_F_CONFIG_WCE);
         if let &[value] = data
-            && offset == config::WRITEBACK
+            && offset == WRITEBACK
             && can_switch
         {
             self.writeback.set(value != 0);
@@ -383,37 +407,6 @@ fn thread_name(id: &str) -> String {
     } else {
         format!("blk {id}")
     }
-}
-
-/// The configuration space of a disk with these `features`. Fields of features that are not
-/// offered are 0.
-fn config_space(backend: &dyn BlockBackend, features: Features) -> [u8; config::SIZE] {
-    let mut space = [0; config::SIZE];
-    let mut put = |offset: u64, bytes: &[u8]| {
-        for (to, from) in space.iter_mut().skip(offset as usize).zip(bytes) {
-            *to = *from;
-        }
-    };
-    put(config::CAPACITY, &backend.capacity().to_le_bytes());
-    put(config::SIZE_MAX, &SIZE_MAX.to_le_bytes());
-    put(config::SEG_MAX, &SEG_MAX.to_le_bytes());
-    put(config::BLK_SIZE, &(SECTOR_SIZE as u32).to_le_bytes());
-
-    let discards = features.contains(Features::VIRTIO_BLK_F_DISCARD);
-    let (sectors, segments) = (CLEAR_SECTORS_MAX.to_le_bytes(), CLEAR_SEG_MAX.to_le_bytes());
-    if discards {
-        let granularity = backend.discard_granularity().unwrap_or_default();
-        let alignment = granularity.div_ceil(SECTOR_SIZE as u32).max(1);
-        put(config::MAX_DISCARD_SECTORS, &sectors);
-        put(config::MAX_DISCARD_SEG, &segments);
-        put(config::DISCARD_SECTOR_ALIGNMENT, &alignment.to_le_bytes());
-    }
-    if features.contains(Features::VIRTIO_BLK_F_WRITE_ZEROES) {
-        put(config::MAX_WRITE_ZEROES_SECTORS, &sectors);
-        put(config::MAX_WRITE_ZEROES_SEG, &segments);
-        put(config::WRITE_ZEROES_MAY_UNMAP, &[discards.into()]);
-    }
-    space
 }
 
 #[cfg(test)]

@@ -133,6 +133,7 @@ impl Disk {
             id: "bench".into(),
             notify,
             writeback: true,
+            block_size: 512,
         }
     }
 

@@ -17,6 +17,10 @@ use super::{BlockBackend, TransferError, write_zeros};
 /// The most segments that one call takes (IOV_MAX).
 const SEGMENTS_MAX: usize = 1024;
 
+/// The largest unit of a file system that is taken for that of a disk, in bytes. Those of the network
+/// tell how much is best moved at once.
+const UNIT_MAX: u32 = 64 << 10;
+
 /// Why a file cannot be a disk.
 #[derive(Debug, thiserror::Error)]
 pub enum FileBackendError {
@@ -77,8 +81,10 @@ pub enum FileBackendError {
 pub struct FileBackend {
     file: File,
     capacity: u64,
-    /// The unit in which the file system makes holes, in bytes, where it does.
-    hole_unit: Option<u32>,
+    /// The unit in which the file system allocates, in bytes.
+    unit: u32,
+    /// Whether it makes holes.
+    has_holes: bool,
     segments: Segments,
 }
 
@@ -117,7 +123,8 @@ impl FileBackend {
         Ok(Self {
             file,
             capacity: size / SECTOR_SIZE,
-            hole_unit: has_holes.then(|| hole_unit(&metadata)),
+            unit: unit(&metadata),
+            has_holes,
             segments: Segments::default(),
         })
     }
@@ -161,6 +168,10 @@ impl BlockBackend for FileBackend {
         self.capacity
     }
 
+    fn physical_block(&self) -> u32 {
+        self.unit
+    }
+
     fn read_at(
         &mut self,
         slices: &[VolatileSlice<'_>],
@@ -184,7 +195,7 @@ impl BlockBackend for FileBackend {
     }
 
     fn discard_granularity(&self) -> Option<u32> {
-        self.hole_unit
+        self.has_holes.then_some(self.unit)
     }
 
     fn discard(&mut self, position: u64, len: u64) -> io::Result<()> {
@@ -250,11 +261,16 @@ fn nameless_beside(path: &Path) -> io::Result<(File, u64)> {
     Ok((file, device))
 }
 
-/// The unit in which the file system of this file allocates, in bytes.
-fn hole_unit(metadata: &Metadata) -> u32 {
-    let unit = u32::try_from(metadata.blksize()).unwrap_or_default();
-    unit.next_multiple_of(SECTOR_SIZE as u32)
-        .max(SECTOR_SIZE as u32)
+/// The unit in which the file system of this file allocates, in bytes, if it is one that a disk can
+/// have; else a sector.
+fn unit(metadata: &Metadata) -> u32 {
+    let sector = SECTOR_SIZE as u32;
+    let unit = u32::try_from(metadata.blksize()).unwrap_or(sector);
+    if unit.is_power_of_two() && (sector..=UNIT_MAX).contains(&unit) {
+        unit
+    } else {
+        sector
+    }
 }
 
 /// preadv, pwritev, or what may be called wherever these may.

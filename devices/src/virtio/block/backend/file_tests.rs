@@ -181,7 +181,8 @@ fn a_flush_is_asked_of_the_host_and_its_error_is_that_of_the_flush() {
     let mut disk = FileBackend {
         file: OwnedFd::from(reader).into(),
         capacity: 1,
-        hole_unit: None,
+        unit: 512,
+        has_holes: false,
         segments: Segments::default(),
     };
     let error = disk.flush().unwrap_err();
@@ -326,6 +327,7 @@ fn the_unit_of_holes_is_that_in_which_the_file_system_allocates() {
     let (_dir, path) = image(&[7; 4096]);
     let disk = FileBackend::open(&path, false).unwrap();
     let unit = fs::metadata(&path).unwrap().blksize();
+    assert_eq!(u64::from(disk.physical_block()), unit);
     if let Some(granularity) = disk.discard_granularity() {
         assert_eq!(u64::from(granularity), unit);
     }

@@ -7,6 +7,7 @@ mod memory;
 
 use std::io;
 
+use spec::block::SECTOR_SIZE;
 use vm_memory::VolatileSlice;
 
 pub use file::{FileBackend, FileBackendError};
@@ -20,6 +21,12 @@ const ZEROS_PIECE: usize = 256 << 10;
 pub trait BlockBackend: Send {
     /// Size of the disk, in sectors of 512 bytes.
     fn capacity(&self) -> u64;
+
+    /// The unit in which the disk is best read and written, in bytes: a power of two, of 512 at
+    /// least.
+    fn physical_block(&self) -> u32 {
+        SECTOR_SIZE as u32
+    }
 
     /// Fills `slices`, one after the other, from `position`.
     ///
