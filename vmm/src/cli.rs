@@ -46,16 +46,16 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     initrd: Option<PathBuf>,
 
-    /// Raw disk image, as a virtio-blk device; may be repeated. The guest may write it unless
-    /// readonly=on; ID (default diskN) is what GET_ID answers; MODE is how the guest notifies the
-    /// device: trap (the default, served by the vCPU's thread), ioeventfd or ioeventfd-datamatch
-    /// (KVM wakes the queue's own thread), or poll (that thread watches the queue, and sleeps when
-    /// it stays empty); with cache=writethrough each write is on stable storage when it completes,
-    /// else (writeback) when the guest flushes; block_size is that of the blocks which the
-    /// guest is to read and write
+    /// Raw disk image, as a virtio-blk device; may be repeated. The keys: readonly=on, and the guest
+    /// may not write it; id=ID (default diskN) is what GET_ID answers; notify=MODE is how the guest
+    /// notifies the device: trap (the default, served by the vCPU's thread), ioeventfd or
+    /// ioeventfd-datamatch (KVM wakes the queue's own thread), or poll (that thread watches the
+    /// queue, and sleeps when it stays empty); cache=writethrough, and each write is on stable
+    /// storage when it completes, not (writeback, the default) when the guest flushes;
+    /// block_size=4096 is the size of the blocks that the guest is to read and write (default 512)
     #[arg(
         long = "disk",
-        value_name = "PATH[,readonly=on|off][,id=ID][,notify=MODE][,cache=writeback|writethrough][,block_size=512|4096]",
+        value_name = "PATH[,KEY=VALUE]...",
         value_parser = OsStringValueParser::new().try_map(|value| parse_disk(&value))
     )]
     disks: Vec<DiskArg>,
