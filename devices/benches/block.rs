@@ -281,7 +281,7 @@ fn parse(criterion: &mut Criterion) {
     let descriptors = chain(0, request_type::IN);
     let geometry = Geometry {
         capacity: 1 << 20,
-        read_only: false,
+        ..Geometry::default()
     };
     let mut group = criterion.benchmark_group("Request");
     per_item(&mut group, "parse", 1, || {

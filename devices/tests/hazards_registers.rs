@@ -77,23 +77,19 @@ fn the_device_says_what_it_is() {
 
 #[test]
 fn the_features_offered_are_those_that_work() {
-    let offered = |driver: &mut Driver| {
-        let word = |driver: &mut Driver, sel| {
-            driver.write(Register::DeviceFeaturesSel, sel);
-            u64::from(driver.read(Register::DeviceFeatures))
-        };
-        Features::from_bits_retain(word(driver, 0) | word(driver, 1) << 32)
-    };
     let expected = Features::VIRTIO_F_VERSION_1
         | Features::VIRTIO_F_EVENT_IDX
         | Features::VIRTIO_F_INDIRECT_DESC
         | Features::VIRTIO_BLK_F_FLUSH
+        | Features::VIRTIO_BLK_F_CONFIG_WCE
         | Features::VIRTIO_BLK_F_SEG_MAX
         | Features::VIRTIO_BLK_F_SIZE_MAX
-        | Features::VIRTIO_BLK_F_BLK_SIZE;
-    assert_eq!(offered(&mut Driver::new(Mode::Trap)), expected);
-    let with_ro = expected | Features::VIRTIO_BLK_F_RO;
-    assert_eq!(offered(&mut Driver::read_only(Mode::Trap)), with_ro);
+        | Features::VIRTIO_BLK_F_BLK_SIZE
+        | Features::VIRTIO_BLK_F_TOPOLOGY;
+    let writable = expected | Features::VIRTIO_BLK_F_DISCARD | Features::VIRTIO_BLK_F_WRITE_ZEROES;
+    assert_eq!(Driver::new(Mode::Trap).offered(), writable);
+    let read_only = expected | Features::VIRTIO_BLK_F_RO;
+    assert_eq!(Driver::read_only(Mode::Trap).offered(), read_only);
 }
 
 #[test]
@@ -168,6 +164,11 @@ fn the_configuration_space_reads_the_same_at_any_width_and_0_past_its_end() {
     space[8..12].copy_from_slice(&(128_u32 << 10).to_le_bytes());
     space[12..16].copy_from_slice(&510_u32.to_le_bytes());
     space[20..24].copy_from_slice(&512_u32.to_le_bytes());
+    space[26] = 1;
+    space[32] = 1;
+    let clears = [32768, 4, 1, 32768, 4, 1_u32];
+    let clears: Vec<u8> = clears.into_iter().flat_map(u32::to_le_bytes).collect();
+    space[36..60].copy_from_slice(&clears);
     for width in 1..=8 {
         for offset in 0..config::SIZE + 56 {
             let data = read_at(&mut driver, CONFIG_OFFSET + offset as u64, width);

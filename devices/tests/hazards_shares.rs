@@ -13,19 +13,27 @@ use std::time::Duration;
 
 use common::*;
 use devices::Response;
-use devices::virtio::block::{BlockBackend, SEG_MAX, SIZE_MAX, TransferError};
+use devices::virtio::block::{
+    BlockBackend, CLEAR_SECTORS_MAX, CLEAR_SEG_MAX, SEG_MAX, SIZE_MAX, TransferError,
+};
 use spec::Features;
-use spec::block::{SECTOR_SIZE, request_type, status};
+use spec::block::{SECTOR_SIZE, Segment, request_type, status};
 use spec::mmio::Register;
-use spec::queue::{DESC_SIZE, Descriptor};
 use vm_memory::VolatileSlice;
 
 /// The largest queue.
 const SIZE: u16 = 512;
-/// The most that a drain may move.
+/// The kinds of requests that can be large.
+const KINDS: [u32; 4] = [
+    request_type::IN,
+    request_type::OUT,
+    request_type::DISCARD,
+    request_type::WRITE_ZEROES,
+];
+/// The most that a drain may move or clear.
 const SHARE: u64 = 128 << 20;
 
-/// A disk that moves nothing, but counts how much it would have.
+/// A disk that moves and clears nothing, but counts how much it would have.
 #[derive(Clone, Default)]
 struct Counting {
     moved: Arc<AtomicU64>,
@@ -38,10 +46,14 @@ impl Counting {
         self.moved.load(Ordering::SeqCst)
     }
 
+    fn count(&self, len: u64) {
+        self.moved.fetch_add(len, Ordering::SeqCst);
+        thread::sleep(self.delay);
+    }
+
     fn transfer(&self, slices: &[VolatileSlice<'_>]) -> Result<(), TransferError> {
         let len: usize = slices.iter().map(VolatileSlice::len).sum();
-        self.moved.fetch_add(len as u64, Ordering::SeqCst);
-        thread::sleep(self.delay);
+        self.count(len as u64);
         Ok(())
     }
 }
@@ -62,33 +74,65 @@ impl BlockBackend for Counting {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+
+    fn discard_granularity(&self) -> Option<u32> {
+        Some(4096)
+    }
+
+    fn discard(&mut self, _: u64, len: u64) -> io::Result<()> {
+        self.count(len);
+        Ok(())
+    }
+
+    fn write_zeroes(&mut self, _: u64, len: u64, _: bool) -> io::Result<()> {
+        self.count(len);
+        Ok(())
+    }
+}
+
+/// The most bytes that a request of this kind can be for.
+fn largest(kind: u32) -> u64 {
+    match kind {
+        request_type::IN | request_type::OUT => u64::from(SEG_MAX) * u64::from(SIZE_MAX),
+        _ => u64::from(CLEAR_SEG_MAX) * u64::from(CLEAR_SECTORS_MAX) * SECTOR_SIZE,
+    }
 }
 
 /// A driver that has offered as many chains as the queue takes, each the same indirect table with
-/// the largest request that there is, and has not notified.
+/// the largest request of this kind, and has not notified.
 fn flooded(mode: Mode, kind: u32, disk: &Counting) -> Driver {
     let mut driver = Driver::with_backend(mode, false, default_disk(), Box::new(disk.clone()));
     driver.size = SIZE;
-    driver.initialize(INDIRECT);
+    driver.initialize(
+        INDIRECT | Features::VIRTIO_BLK_F_DISCARD | Features::VIRTIO_BLK_F_WRITE_ZEROES,
+    );
     driver.header(kind, 0);
-    let data: fn(u64, u32) -> Descriptor = match kind {
-        request_type::IN => writable,
-        _ => readable,
+    let mut chain = match kind {
+        request_type::IN => vec![writable(DATA, SIZE_MAX); SEG_MAX as usize],
+        request_type::OUT => vec![readable(DATA, SIZE_MAX); SEG_MAX as usize],
+        _ => {
+            let segment = Segment {
+                num_sectors: CLEAR_SECTORS_MAX,
+                ..Segment::default()
+            };
+            let segments = segment.to_bytes().repeat(CLEAR_SEG_MAX as usize);
+            driver.put(DATA, &segments);
+            vec![readable(DATA, segments.len() as u32)]
+        }
     };
-    let mut chain = vec![data(DATA, SIZE_MAX); SEG_MAX as usize];
     chain.insert(0, readable(HEADER, 16));
     chain.push(writable(STATUS, 1));
-    driver.put(TABLE, &table(&chain));
-    let len = DESC_SIZE as u32 * u32::from(SIZE);
+    let table = table(&chain);
+    driver.put(TABLE, &table);
     for head in 0..SIZE {
-        driver.descriptor(head, indirect(TABLE, len));
+        driver.descriptor(head, indirect(TABLE, table.len() as u32));
         driver.offer(head);
     }
     driver
 }
 
-fn total() -> u64 {
-    u64::from(SIZE) * u64::from(SEG_MAX) * u64::from(SIZE_MAX)
+fn total(kind: u32) -> u64 {
+    u64::from(SIZE) * largest(kind)
 }
 
 /// Each chain has been used, once and in order, for a request that went well.
@@ -106,13 +150,15 @@ fn assert_each_used_once(driver: &mut Driver, kind: u32) {
 
 #[test]
 fn the_largest_request_fits_half_a_share() {
-    assert!(u64::from(SEG_MAX) * u64::from(SIZE_MAX) <= SHARE / 2);
+    for kind in KINDS {
+        assert!(largest(kind) <= SHARE / 2);
+    }
     assert!(u64::from(SIZE_MAX).is_multiple_of(SECTOR_SIZE));
 }
 
 #[test]
-fn one_drain_moves_a_bounded_number_of_bytes_and_all_chains_are_used_once_in_the_end() {
-    for kind in [request_type::IN, request_type::OUT] {
+fn one_drain_moves_or_clears_a_bounded_number_of_bytes_and_all_chains_are_used_once_in_the_end() {
+    for kind in KINDS {
         let disk = Counting::default();
         let mut driver = flooded(Mode::Trap, kind, &disk);
         let mut drains = 0_u64;
@@ -127,19 +173,25 @@ fn one_drain_moves_a_bounded_number_of_bytes_and_all_chains_are_used_once_in_the
                 break;
             }
         }
-        assert!(drains >= total() / SHARE, "{drains} drains");
-        assert_eq!(disk.moved(), total());
+        assert!(drains >= total(kind) / SHARE, "{drains} drains");
+        assert_eq!(disk.moved(), total(kind));
         assert_each_used_once(&mut driver, kind);
     }
 }
 
 #[test]
 fn one_drain_flushes_a_bounded_number_of_times_and_all_chains_are_used_in_the_end() {
-    // Flushes, and writes that are stable when they complete as there is no flush.
-    let without_flush = INDIRECT - Features::VIRTIO_BLK_F_FLUSH;
+    // Flushes, and what is stable when it completes as there is no flush.
+    let without_flush =
+        (INDIRECT | Features::VIRTIO_BLK_F_WRITE_ZEROES) - Features::VIRTIO_BLK_F_FLUSH;
     for (features, kind, data) in [
         (INDIRECT, request_type::FLUSH, vec![]),
         (without_flush, request_type::OUT, vec![readable(DATA, 512)]),
+        (
+            without_flush,
+            request_type::WRITE_ZEROES,
+            vec![readable(DATA, 16)],
+        ),
     ] {
         let (backend, hooks) = backend::hooked();
         let disk = backend.disk.clone();
@@ -196,7 +248,10 @@ fn a_reset_does_not_wait_for_more_than_a_share() {
         edges.wait_until(|| driver.used_idx() > 0);
         driver.reset();
         let (moved, used) = (disk.moved(), driver.used_idx());
-        assert!(moved < total() / 2, "{moved} bytes before the reset");
+        assert!(
+            moved < total(request_type::IN) / 2,
+            "{moved} bytes before the reset"
+        );
         driver.notify();
         thread::sleep(Duration::from_millis(30));
         assert_eq!((disk.moved(), driver.used_idx()), (moved, used));

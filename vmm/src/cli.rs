@@ -46,14 +46,16 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     initrd: Option<PathBuf>,
 
-    /// Raw disk image, as a virtio-blk device; may be repeated. The guest may write it unless
-    /// readonly=on; ID (default diskN) is what GET_ID answers; MODE is how the guest notifies the
-    /// device: trap (the default, served by the vCPU's thread), ioeventfd or ioeventfd-datamatch
-    /// (KVM wakes the queue's own thread), or poll (that thread watches the queue, and sleeps when
-    /// it stays empty)
+    /// Raw disk image, as a virtio-blk device; may be repeated. The keys: readonly=on, and the guest
+    /// may not write it; id=ID (default diskN) is what GET_ID answers; notify=MODE is how the guest
+    /// notifies the device: trap (the default, served by the vCPU's thread), ioeventfd or
+    /// ioeventfd-datamatch (KVM wakes the queue's own thread), or poll (that thread watches the
+    /// queue, and sleeps when it stays empty); cache=writethrough, and each write is on stable
+    /// storage when it completes, not (writeback, the default) when the guest flushes;
+    /// block_size=4096 is the size of the blocks that the guest is to read and write (default 512)
     #[arg(
         long = "disk",
-        value_name = "PATH[,readonly=on|off][,id=ID][,notify=MODE]",
+        value_name = "PATH[,KEY=VALUE]...",
         value_parser = OsStringValueParser::new().try_map(|value| parse_disk(&value))
     )]
     disks: Vec<DiskArg>,
@@ -185,6 +187,8 @@ fn config(args: Args) -> Result<VmConfig, ConfigError> {
                 readonly: disk.readonly,
                 id: disk.id.unwrap_or_else(|| format!("disk{index}")),
                 notify: disk.notify,
+                writeback: disk.writeback,
+                block_size: disk.block_size,
             })
             .collect(),
     })
@@ -197,6 +201,8 @@ struct DiskArg {
     readonly: bool,
     id: Option<String>,
     notify: Notify,
+    writeback: bool,
+    block_size: u32,
 }
 
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -205,7 +211,7 @@ enum DiskError {
     NoPath,
     #[error("'{0}' is no KEY=VALUE (a path cannot hold a comma)")]
     NoValue(String),
-    #[error("unknown key '{0}': readonly, id and notify are known")]
+    #[error("unknown key '{0}': readonly, id, notify, cache and block_size are known")]
     UnknownKey(String),
     #[error("key '{0}' is given twice")]
     Twice(String),
@@ -213,6 +219,10 @@ enum DiskError {
     ReadOnly(String),
     #[error("notify is 'trap', 'ioeventfd', 'ioeventfd-datamatch' or 'poll', not '{0}'")]
     Notify(String),
+    #[error("cache is 'writeback' or 'writethrough', not '{0}'")]
+    Cache(String),
+    #[error("block_size is 512 or 4096, not '{0}'")]
+    BlockSize(String),
     #[error("the id is empty")]
     EmptyId,
     #[error("the id '{id}' is {len} bytes long, and no more than {ID_SIZE} fit", len = id.len())]
@@ -228,6 +238,7 @@ fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
         return Err(DiskError::NoPath);
     }
     let (mut readonly, mut id, mut notify) = (None, None, None);
+    let (mut writeback, mut block_size) = (None, None);
     for part in parts {
         let part = String::from_utf8_lossy(part);
         let Some((key, value)) = part.split_once('=') else {
@@ -237,6 +248,8 @@ fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
             "readonly" => readonly.replace(parse_switch(value)?).is_some(),
             "id" => id.replace(parse_id(value)?).is_some(),
             "notify" => notify.replace(parse_notify(value)?).is_some(),
+            "cache" => writeback.replace(parse_cache(value)?).is_some(),
+            "block_size" => block_size.replace(parse_block_size(value)?).is_some(),
             _ => return Err(DiskError::UnknownKey(key.into())),
         };
         if twice {
@@ -248,6 +261,8 @@ fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
         readonly: readonly.unwrap_or(false),
         id,
         notify: notify.unwrap_or_default(),
+        writeback: writeback.unwrap_or(true),
+        block_size: block_size.unwrap_or(512),
     })
 }
 
@@ -261,6 +276,22 @@ fn parse_switch(value: &str) -> Result<bool, DiskError> {
 
 fn parse_notify(value: &str) -> Result<Notify, DiskError> {
     Notify::from_name(value).ok_or_else(|| DiskError::Notify(value.into()))
+}
+
+fn parse_cache(value: &str) -> Result<bool, DiskError> {
+    match value {
+        "writeback" => Ok(true),
+        "writethrough" => Ok(false),
+        _ => Err(DiskError::Cache(value.into())),
+    }
+}
+
+fn parse_block_size(value: &str) -> Result<u32, DiskError> {
+    match value {
+        "512" => Ok(512),
+        "4096" => Ok(4096),
+        _ => Err(DiskError::BlockSize(value.into())),
+    }
 }
 
 fn parse_id(value: &str) -> Result<String, DiskError> {

@@ -112,6 +112,8 @@ fn every_option_reaches_the_machine() {
         readonly,
         id: id.into(),
         notify,
+        writeback: true,
+        block_size: 512,
     };
     assert_eq!(
         config.disks,
@@ -121,6 +123,30 @@ fn every_option_reaches_the_machine() {
             disk("c.img", false, "disk2", Notify::Trap),
         ]
     );
+}
+
+#[test]
+fn the_mode_of_the_cache_can_be_chosen() {
+    for (options, writeback) in [
+        ("", true),
+        (",cache=writeback", true),
+        (",cache=writethrough", false),
+    ] {
+        let config = config(&["--disk", &format!("a{options}")]);
+        assert_eq!(config.disks[0].writeback, writeback, "{options}");
+    }
+}
+
+#[test]
+fn the_size_of_blocks_can_be_chosen() {
+    for (options, size) in [
+        ("", 512),
+        (",block_size=512", 512),
+        (",block_size=4096", 4096),
+    ] {
+        let config = config(&["--disk", &format!("a{options}")]);
+        assert_eq!(config.disks[0].block_size, size, "{options}");
+    }
 }
 
 #[test]
@@ -279,9 +305,12 @@ fn wrong_disks_are_refused_with_the_reason() {
         ),
         (
             "a,format=raw",
-            "unknown key 'format': readonly, id and notify are known",
+            "unknown key 'format': readonly, id, notify, cache and block_size are known",
         ),
-        ("a,=on", "unknown key '': readonly, id and notify are known"),
+        (
+            "a,=on",
+            "unknown key '': readonly, id, notify, cache and block_size are known",
+        ),
         ("a,readonly=on,readonly=on", "key 'readonly' is given twice"),
         ("a,id=x,notify=trap,id=y", "key 'id' is given twice"),
         ("a,notify=trap,notify=trap", "key 'notify' is given twice"),
@@ -290,6 +319,15 @@ fn wrong_disks_are_refused_with_the_reason() {
         (
             "a,notify=irq",
             "notify is 'trap', 'ioeventfd', 'ioeventfd-datamatch' or 'poll', not 'irq'",
+        ),
+        ("a,block_size=1024", "block_size is 512 or 4096, not '1024'"),
+        (
+            "a,cache=none",
+            "cache is 'writeback' or 'writethrough', not 'none'",
+        ),
+        (
+            "a,cache=writeback,cache=writeback",
+            "key 'cache' is given twice",
         ),
         ("a,id=", "the id is empty"),
         (

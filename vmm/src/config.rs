@@ -55,6 +55,11 @@ pub struct DiskConfig {
     pub id: String,
     /// How available buffer notifications reach the device.
     pub notify: Notify,
+    /// Whether what the guest writes may stay in the host's cache until the guest flushes; if not,
+    /// it is on stable storage when the write completes. A guest may change it.
+    pub writeback: bool,
+    /// Size of a logical block, in bytes: 512 or 4096.
+    pub block_size: u32,
 }
 
 named! {

@@ -319,7 +319,8 @@ fn block_device(
         id: disk.id.clone(),
         notify: notify_mode(vm, layout::virtio_mmio(index).base, disk.notify, reasons)?,
     };
-    Ok(Block::new(Box::new(backend), options)?)
+    let block = Block::new(Box::new(backend), options)?.with_writeback(disk.writeback);
+    Ok(block.with_block_size(disk.block_size)?)
 }
 
 /// Puts `device` on the bus, with the name `name`, as the virtio device number `index`.

@@ -95,7 +95,8 @@ impl MmioTransport {
             | Register::SHMLenHigh
             | Register::SHMBaseLow
             | Register::SHMBaseHigh => u32::MAX,
-            // VIRTIO_F_RING_RESET is not offered, and no configuration space ever changes.
+            // VIRTIO_F_RING_RESET is not offered, and no configuration space changes but by
+            // what the driver writes.
             Register::QueueReset | Register::ConfigGeneration => 0,
             Register::DeviceFeaturesSel
             | Register::DriverFeatures
@@ -177,6 +178,7 @@ impl MmioTransport {
                 let offered = self.device.features();
                 if offered.contains(features) && features.contains(Features::VIRTIO_F_VERSION_1) {
                     self.status = status;
+                    self.device.negotiated(features);
                 } else {
                     self.warn(Warned::Features, || {
                         format!("wants the features {features:?} of {offered:?}")
@@ -354,9 +356,9 @@ impl BusDevice for MmioTransport {
         }
     }
 
-    /// No device lets its configuration space be written.
     fn write(&mut self, offset: u64, data: &[u8]) -> Response {
-        if offset >= CONFIG_OFFSET {
+        if let Some(offset) = offset.checked_sub(CONFIG_OFFSET) {
+            self.device.write_config(offset, data);
             return Response::Done;
         }
         match (Register::at(offset), <[u8; WIDTH]>::try_from(data)) {

@@ -36,6 +36,18 @@ pub trait VirtioDevice: Send {
     /// Fills `data` with the configuration space from `offset`; with 0 past its end.
     fn read_config(&self, offset: u64, data: &mut [u8]);
 
+    /// The driver writes `data` to the configuration space at `offset`. Most devices have nothing
+    /// there that a driver may write.
+    fn write_config(&mut self, offset: u64, data: &[u8]) {
+        let _ = (offset, data);
+    }
+
+    /// Driver and device have agreed on `features`: the driver has set FEATURES_OK. What the
+    /// configuration space holds may depend on it.
+    fn negotiated(&mut self, features: Features) {
+        let _ = features;
+    }
+
     /// Begins to live: the driver has set DRIVER_OK. The transport notifies each ready queue
     /// afterwards, for buffers that were made available before.
     ///

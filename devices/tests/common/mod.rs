@@ -128,6 +128,17 @@ impl Driver {
         disk: MemoryBackend,
         backend: Box<dyn BlockBackend>,
     ) -> Self {
+        Self::with_block(mode, read_only, disk, backend, |block| block)
+    }
+
+    /// The same with a device that `change` has changed.
+    pub fn with_block(
+        mode: Mode,
+        read_only: bool,
+        disk: MemoryBackend,
+        backend: Box<dyn BlockBackend>,
+        change: impl FnOnce(Block) -> Block,
+    ) -> Self {
         let (failed, failures) = channel();
         let (notify, kick) = mode.notify_mode(failed);
         let options = BlockOptions {
@@ -135,7 +146,7 @@ impl Driver {
             id: "test disk".to_owned(),
             notify,
         };
-        let mut block = Block::new(backend, options).unwrap();
+        let mut block = change(Block::new(backend, options).unwrap());
         let stats = block.record_stats();
         let memory = memory();
         let edges = Arc::new(Edges::default());
@@ -181,6 +192,15 @@ impl Driver {
     pub fn reset(&mut self) {
         self.write(Register::Status, 0);
         assert_eq!(self.read(Register::Status), 0, "not reset");
+    }
+
+    /// The features that the device offers.
+    pub fn offered(&mut self) -> Features {
+        let words = [0, 1].map(|sel| {
+            self.write(Register::DeviceFeaturesSel, sel);
+            u64::from(self.read(Register::DeviceFeatures))
+        });
+        Features::from_bits_retain(words[0] | words[1] << 32)
     }
 
     /// The initialization sequence up to and with FEATURES_OK; returns the status.

@@ -4,7 +4,8 @@
 
 use core::hint;
 
-use spec::block::{REQUEST_QUEUE, RequestHeader, status};
+use spec::Features;
+use spec::block::{REQUEST_QUEUE, RequestHeader, config, status};
 use spec::mmio::{DEVICE_ID_BLOCK, DeviceStatus, InterruptStatus};
 
 use super::bring_up::{Info, Options, bring_up};
@@ -110,6 +111,32 @@ impl<'d, 'm> Block<'d, 'm> {
     #[must_use]
     pub const fn info(&self) -> &Info {
         &self.info
+    }
+
+    /// Whether what is written is volatile until a flush, where the device tells.
+    pub fn writeback(&mut self) -> Option<bool> {
+        let accepted = self.info.accepted;
+        accepted
+            .contains(Features::VIRTIO_BLK_F_CONFIG_WCE)
+            .then(|| self.transport.read_config_byte(config::WRITEBACK) != 0)
+    }
+
+    /// Has the device keep writes in its cache until a flush, or not.
+    ///
+    /// # Errors
+    /// [`Error::MissingFeatures`] where it cannot be told to; [`Error::Busy`] where requests are in
+    /// flight, which may be done the one way or the other.
+    pub fn set_writeback(&mut self, writeback: bool) -> Result<(), Error> {
+        let feature = Features::VIRTIO_BLK_F_CONFIG_WCE;
+        if !self.info.accepted.contains(feature) {
+            return Err(Error::MissingFeatures(feature));
+        }
+        if self.in_flight() != 0 {
+            return Err(Error::Busy);
+        }
+        self.transport
+            .write_config_byte(config::WRITEBACK, writeback.into());
+        Ok(())
     }
 
     /// Size of the request queue, in descriptors.

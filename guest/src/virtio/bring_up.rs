@@ -16,7 +16,11 @@ const WANTED: Features = Features::VIRTIO_BLK_F_SIZE_MAX
     .union(Features::VIRTIO_BLK_F_SEG_MAX)
     .union(Features::VIRTIO_BLK_F_RO)
     .union(Features::VIRTIO_BLK_F_BLK_SIZE)
+    .union(Features::VIRTIO_BLK_F_TOPOLOGY)
     .union(Features::VIRTIO_BLK_F_FLUSH)
+    .union(Features::VIRTIO_BLK_F_CONFIG_WCE)
+    .union(Features::VIRTIO_BLK_F_DISCARD)
+    .union(Features::VIRTIO_BLK_F_WRITE_ZEROES)
     .union(Features::VIRTIO_F_INDIRECT_DESC)
     .union(Features::VIRTIO_F_EVENT_IDX)
     .union(Features::VIRTIO_F_VERSION_1);
@@ -62,6 +66,45 @@ pub struct Info {
     pub seg_max: Option<u32>,
     /// Block size for optimal performance, in bytes, where the device tells.
     pub blk_size: Option<u32>,
+    /// Size of a physical block, as a power of two of `blk_size`, where the device tells.
+    pub physical_block_exp: Option<u8>,
+    /// What a discard request may have, where the device takes such.
+    pub discard: Option<ClearLimits>,
+    /// To what discards are best aligned, in sectors, where the device tells.
+    pub discard_sector_alignment: Option<u32>,
+    /// What a write-zeroes request may have, where the device takes such.
+    pub write_zeroes: Option<ClearLimits>,
+    /// Whether a write-zeroes request can deallocate sectors, where the device tells.
+    pub write_zeroes_may_unmap: Option<bool>,
+}
+
+impl Info {
+    /// What a discard request may have.
+    ///
+    /// # Errors
+    /// [`Error::MissingFeatures`] where the device takes no such request.
+    pub fn discard_limits(&self) -> Result<ClearLimits, Error> {
+        let missing = Error::MissingFeatures(Features::VIRTIO_BLK_F_DISCARD);
+        self.discard.ok_or(missing)
+    }
+
+    /// What a write-zeroes request may have.
+    ///
+    /// # Errors
+    /// As for [`Info::discard_limits`].
+    pub fn write_zeroes_limits(&self) -> Result<ClearLimits, Error> {
+        let missing = Error::MissingFeatures(Features::VIRTIO_BLK_F_WRITE_ZEROES);
+        self.write_zeroes.ok_or(missing)
+    }
+}
+
+/// What a request may have that clears sectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClearLimits {
+    /// Most segments.
+    pub max_seg: u32,
+    /// Most sectors in each of them.
+    pub max_sectors: u32,
 }
 
 /// Steps 2 to 7 of section 3.1.1.
@@ -99,6 +142,26 @@ pub(super) fn bring_up<'m>(
     let size_max = config(Features::VIRTIO_BLK_F_SIZE_MAX, config::SIZE_MAX);
     let seg_max = config(Features::VIRTIO_BLK_F_SEG_MAX, config::SEG_MAX);
     let blk_size = config(Features::VIRTIO_BLK_F_BLK_SIZE, config::BLK_SIZE);
+    let mut limits = |feature, max_seg, max_sectors| {
+        Some(ClearLimits {
+            max_seg: config(feature, max_seg)?,
+            max_sectors: config(feature, max_sectors)?,
+        })
+    };
+    let (max_seg, max_sectors) = (config::MAX_DISCARD_SEG, config::MAX_DISCARD_SECTORS);
+    let discard = limits(Features::VIRTIO_BLK_F_DISCARD, max_seg, max_sectors);
+    let (max_seg, max_sectors) = (
+        config::MAX_WRITE_ZEROES_SEG,
+        config::MAX_WRITE_ZEROES_SECTORS,
+    );
+    let write_zeroes = limits(Features::VIRTIO_BLK_F_WRITE_ZEROES, max_seg, max_sectors);
+    let alignment = config::DISCARD_SECTOR_ALIGNMENT;
+    let discard_sector_alignment = config(Features::VIRTIO_BLK_F_DISCARD, alignment);
+    let write_zeroes_may_unmap =
+        write_zeroes.map(|_| transport.read_config_byte(config::WRITE_ZEROES_MAY_UNMAP) != 0);
+    let physical_block_exp = accepted
+        .contains(Features::VIRTIO_BLK_F_TOPOLOGY)
+        .then(|| transport.read_config_byte(config::PHYSICAL_BLOCK_EXP));
     let capacity = transport.read_config_64(config::CAPACITY);
     let (queue, queue_num_max) = set_up_queue(transport, accepted, options, arena)?;
     let frames = Frames::new(queue.size(), arena)?;
@@ -110,6 +173,11 @@ pub(super) fn bring_up<'m>(
         size_max,
         seg_max,
         blk_size,
+        physical_block_exp,
+        discard,
+        discard_sector_alignment,
+        write_zeroes,
+        write_zeroes_may_unmap,
     };
     Ok((queue, frames, info))
 }

@@ -70,6 +70,12 @@ pub enum Error {
     /// A buffer has no bytes, or more than a segment may have.
     #[error("a segment of {0} bytes is not allowed")]
     SegmentLength(usize),
+    /// A request to clear sectors has no segments, or more than it may have.
+    #[error("a request of {0} segments is not allowed")]
+    Segments(usize),
+    /// A segment has more sectors than it may have.
+    #[error("a segment of {0} sectors is not allowed")]
+    SegmentSectors(u32),
     /// Nothing is in flight that could be waited for.
     #[error("no request is in flight")]
     NothingInFlight,

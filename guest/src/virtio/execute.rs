@@ -2,10 +2,11 @@
 //! who have nothing else to do meanwhile. How requests get to the device is in `block`.
 
 use spec::Features;
-use spec::block::{ID_SIZE, RequestHeader, request_type};
+use spec::block::{ID_SIZE, RequestHeader, SEGMENT_SIZE, Segment, request_type};
 
 use super::Error;
 use super::block::{Block, Completion};
+use super::bring_up::ClearLimits;
 use super::queue::Buffer;
 use crate::dma::Region;
 
@@ -86,4 +87,55 @@ impl<'m> Block<'_, 'm> {
         data.read(0, &mut id);
         Ok(id)
     }
+
+    /// Tells the device that there is no use for what the sectors of these segments hold; what they
+    /// read from then on is the device's to choose. `memory` is for the segments, 16 bytes each.
+    ///
+    /// # Errors
+    /// [`Error::MissingFeatures`] where the device takes no such request; [`Error::Segments`] and
+    /// [`Error::SegmentSectors`] where it takes none like this; else as for [`Block::read`].
+    pub fn discard(&mut self, segments: &[Segment], memory: Region<'m>) -> Result<(), Error> {
+        let limits = self.info().discard_limits()?;
+        self.clear(request_type::DISCARD, limits, segments, memory)
+    }
+
+    /// Makes the sectors of these segments zeros; those of a segment that is flagged UNMAP may be
+    /// deallocated. `memory` is for the segments, 16 bytes each.
+    ///
+    /// # Errors
+    /// As for [`Block::discard`].
+    pub fn write_zeroes(&mut self, segments: &[Segment], memory: Region<'m>) -> Result<(), Error> {
+        let limits = self.info().write_zeroes_limits()?;
+        self.clear(request_type::WRITE_ZEROES, limits, segments, memory)
+    }
+
+    fn clear(
+        &mut self,
+        request_type: u32,
+        limits: ClearLimits,
+        segments: &[Segment],
+        memory: Region<'m>,
+    ) -> Result<(), Error> {
+        if segments.is_empty() || segments.len() > limits.max_seg as usize {
+            return Err(Error::Segments(segments.len()));
+        }
+        let mut lengths = segments.iter().map(|segment| segment.num_sectors);
+        if let Some(count) = lengths.find(|count| *count > limits.max_sectors) {
+            return Err(Error::SegmentSectors(count));
+        }
+        let data = put_segments(segments, memory);
+        let header = RequestHeader {
+            request_type,
+            sector: 0,
+        };
+        self.execute(header, &[data])?.ok().map(drop)
+    }
+}
+
+/// Puts `segments` into `memory`, which has room for them; returns them as data of a request.
+pub fn put_segments<'m>(segments: &[Segment], memory: Region<'m>) -> Buffer<'m> {
+    for (i, segment) in segments.iter().enumerate() {
+        memory.write(i * SEGMENT_SIZE, &segment.to_bytes());
+    }
+    Buffer::readable(memory.part(0, segments.len() * SEGMENT_SIZE))
 }

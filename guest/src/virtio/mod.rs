@@ -12,7 +12,8 @@ pub mod raw;
 pub mod transport;
 
 pub use block::Block;
-pub use bring_up::{Info, Options};
+pub use bring_up::{ClearLimits, Info, Options};
 pub use error::Error;
+pub use execute::put_segments;
 pub use queue::VirtQueue;
 pub use transport::{Transport, Width};

@@ -4,7 +4,7 @@
 use core::hint;
 
 use spec::Features;
-use spec::mmio::{DeviceStatus, InterruptStatus, MAGIC, Register, VERSION};
+use spec::mmio::{CONFIG_OFFSET, DeviceStatus, InterruptStatus, MAGIC, Register, VERSION};
 
 use super::Error;
 
@@ -147,6 +147,16 @@ pub trait Transport {
             self.write(Register::DriverFeaturesSel, sel);
             self.write(Register::DriverFeatures, accepted.word(sel));
         }
+    }
+
+    /// Reads one byte of the configuration space: a field of that size is read so (section 4.2.2.2).
+    fn read_config_byte(&mut self, offset: u64) -> u8 {
+        self.read_at(CONFIG_OFFSET + offset, Width::One) as u8
+    }
+
+    /// Writes one byte of the configuration space.
+    fn write_config_byte(&mut self, offset: u64, value: u8) {
+        self.write_at(CONFIG_OFFSET + offset, Width::One, value.into());
     }
 
     /// Reads eight bytes of the configuration space: in two halves, and again if the device

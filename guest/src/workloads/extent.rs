@@ -25,6 +25,20 @@ impl Extent {
         count: u64,
         max: usize,
     ) -> Result<Self, Failure<'e>> {
+        let size_max = block
+            .info()
+            .size_max
+            .map_or(max, |size| max.min(size as usize));
+        Self::cut(block, lba, count, size_max as u64 / SECTOR_SIZE)
+    }
+
+    /// As `new`, in requests of up to `max` sectors; of one, where that is none.
+    pub(super) fn cut<'e>(
+        block: &Block<'_, '_>,
+        lba: u64,
+        count: u64,
+        max: u64,
+    ) -> Result<Self, Failure<'e>> {
         let capacity = block.info().capacity;
         if lba.checked_add(count).is_none_or(|end| end > capacity) {
             return Err(Failure::PastEnd {
@@ -33,15 +47,10 @@ impl Extent {
                 capacity,
             });
         }
-        let size_max = block
-            .info()
-            .size_max
-            .map_or(max, |size| max.min(size as usize));
-        let sectors_per_request = (size_max as u64 / SECTOR_SIZE).max(1);
         Ok(Self {
             lba,
             count,
-            sectors_per_request,
+            sectors_per_request: max.max(1),
         })
     }
 

@@ -12,7 +12,7 @@ use super::{Environment, Failure, find};
 use crate::cmdline::Window;
 use crate::dma::Arena;
 use crate::hexdump::Hexdump;
-use crate::virtio::{Block, Error, Transport};
+use crate::virtio::{Block, ClearLimits, Error, Transport};
 
 pub(super) fn run<'e>(
     environment: &mut Environment<'e, '_>,
@@ -55,7 +55,7 @@ pub(super) fn run<'e>(
                 let mut arena = arena.scope();
                 let mut block =
                     Block::new(transport, &options, &mut arena).map_err(cannot_be_driven)?;
-                print_disk(&mut **console, &block)?;
+                print_disk(&mut **console, &mut block)?;
                 print_contents(&mut **console, &mut block, &mut arena)?;
             }
         }
@@ -111,7 +111,8 @@ fn print_device(out: &mut dyn Write, transport: &mut dyn Transport, window: Wind
 }
 
 /// What a disk tells.
-fn print_disk(out: &mut dyn Write, block: &Block<'_, '_>) -> fmt::Result {
+fn print_disk(out: &mut dyn Write, block: &mut Block<'_, '_>) -> fmt::Result {
+    let writeback = block.writeback();
     let info = block.info();
     let sectors_per_mib = (1 << 20) / SECTOR_SIZE;
     let hundredths = info.capacity % sectors_per_mib * 100 / sectors_per_mib;
@@ -131,6 +132,23 @@ fn print_disk(out: &mut dyn Write, block: &Block<'_, '_>) -> fmt::Result {
             writeln!(out, "  {name}{value} {unit}")?;
         }
     }
+    if let Some(exponent) = info.physical_block_exp {
+        writeln!(out, "  physical      2^{exponent} blocks")?;
+    }
+    if let Some(writeback) = writeback {
+        let mode = if writeback { "back" } else { "through" };
+        writeln!(out, "  cache         write {mode}")?;
+    }
+    if let Some(limits) = info.discard {
+        print_clear_limits(out, "discard       ", limits)?;
+        let alignment = info.discard_sector_alignment.unwrap_or(1);
+        writeln!(out, ", best aligned to {alignment}")?;
+    }
+    if let Some(limits) = info.write_zeroes {
+        print_clear_limits(out, "write zeroes  ", limits)?;
+        let may_unmap = info.write_zeroes_may_unmap == Some(true);
+        writeln!(out, "{}", if may_unmap { ", may unmap" } else { "" })?;
+    }
     writeln!(
         out,
         "  queue 0       {} descriptors of at most {}",
@@ -139,6 +157,14 @@ fn print_disk(out: &mut dyn Write, block: &Block<'_, '_>) -> fmt::Result {
     )?;
     print_features(out, "  accepted      ", info.accepted)?;
     print_features(out, "  not accepted  ", info.offered - info.accepted)
+}
+
+fn print_clear_limits(out: &mut dyn Write, name: &str, limits: ClearLimits) -> fmt::Result {
+    let ClearLimits {
+        max_seg,
+        max_sectors,
+    } = limits;
+    write!(out, "  {name}{max_seg} segments of {max_sectors} sectors")
 }
 
 /// The features, one to a line, the first behind `title`.

@@ -11,6 +11,7 @@ use crate::dma::Arena;
 use crate::virtio::{Block, Error, Options, Transport, Width};
 
 pub mod bench;
+mod clear;
 mod crash;
 mod extent;
 mod failure;
@@ -93,7 +94,7 @@ struct Workload {
 }
 
 /// All workloads, the default first.
-const WORKLOADS: [Workload; 8] = [
+const WORKLOADS: [Workload; 9] = [
     Workload {
         name: "info",
         parameters: &["queue_size"],
@@ -111,6 +112,12 @@ const WORKLOADS: [Workload; 8] = [
         parameters: &["lba", "count", "byte", "queue_size"],
         common: &params::DRIVER,
         run: fill::run,
+    },
+    Workload {
+        name: "clear",
+        parameters: &["lba", "count", "how", "queue_size"],
+        common: &params::DRIVER,
+        run: clear::run,
     },
     Workload {
         name: "verify",

@@ -3,12 +3,15 @@
 
 use std::collections::HashMap;
 
+use devices::virtio::block::backend::MemoryBackend;
 use guest::dma::Region;
 use guest::rng::{Rng, pattern};
 use guest::virtio::queue::Buffer;
 use guest::virtio::{Block, Options};
 use proptest::prelude::*;
-use spec::block::{RequestHeader, SECTOR_SIZE, request_type, status};
+use spec::block::{
+    RequestHeader, SECTOR_SIZE, SEGMENT_SIZE, Segment, request_type, segment_flags, status,
+};
 
 use crate::driver::{SECTOR, SECTORS, all_options, empty_disk};
 use crate::host::{Host, Notify, Ram};
@@ -32,6 +35,15 @@ enum Operation {
         sectors: usize,
         seed: u64,
     },
+    Discard {
+        offset: u64,
+        sectors: usize,
+    },
+    WriteZeroes {
+        offset: u64,
+        sectors: usize,
+        unmap: bool,
+    },
     Flush,
 }
 
@@ -45,6 +57,14 @@ fn operation() -> impl Strategy<Value = Operation> {
             sectors,
             seed
         }),
+        extent().prop_map(|(offset, sectors)| Operation::Discard { offset, sectors }),
+        (extent(), any::<bool>()).prop_map(|((offset, sectors), unmap)| {
+            Operation::WriteZeroes {
+                offset,
+                sectors,
+                unmap,
+            }
+        }),
         Just(Operation::Flush),
     ]
 }
@@ -57,6 +77,16 @@ fn first_sector(share: usize, offset: u64, sectors: usize) -> u64 {
         _ => offset.min(SHARE - sectors as u64),
     };
     share as u64 * SHARE + offset
+}
+
+/// What the data of a request is.
+enum Content {
+    /// What is read.
+    Read,
+    /// The pattern of a seed, to be written.
+    Pattern(u64),
+    /// A segment with these flags, of which each byte is to become this one.
+    Clear(u32, u8),
 }
 
 /// What is to come of a request.
@@ -126,35 +156,57 @@ proptest! {
         for batch in batches {
             let mut in_flight = HashMap::new();
             for (share, (operation, cuts)) in batch.into_iter().enumerate() {
-                let (request_type, offset, sectors, seed) = match operation {
-                    Operation::Read { offset, sectors } => (request_type::IN, offset, sectors, 0),
-                    Operation::Write { offset, sectors, seed } => {
-                        (request_type::OUT, offset, sectors, seed)
+                let (request_type, offset, sectors, content) = match operation {
+                    Operation::Read { offset, sectors } => {
+                        (request_type::IN, offset, sectors, Content::Read)
                     }
-                    Operation::Flush => (request_type::FLUSH, 0, 0, 0),
+                    Operation::Write { offset, sectors, seed } => {
+                        (request_type::OUT, offset, sectors, Content::Pattern(seed))
+                    }
+                    Operation::Discard { offset, sectors } => {
+                        let content = Content::Clear(0, MemoryBackend::DISCARDED);
+                        (request_type::DISCARD, offset, sectors, content)
+                    }
+                    Operation::WriteZeroes { offset, sectors, unmap } => {
+                        let flags = if unmap { segment_flags::UNMAP } else { 0 };
+                        (request_type::WRITE_ZEROES, offset, sectors, Content::Clear(flags, 0))
+                    }
+                    Operation::Flush => (request_type::FLUSH, 0, 0, Content::Pattern(0)),
                 };
                 let sector = first_sector(share, offset, sectors);
-                let memory = memory.part(share * MAX_SECTORS * SECTOR, sectors * SECTOR);
-                let mut bytes = vec![0; memory.len()];
-                let is_read = request_type == request_type::IN;
-                if is_read {
-                    memory.read(0, &mut bytes);
-                } else {
-                    pattern(seed, sector, &mut bytes);
-                    memory.write(0, &bytes);
-                }
-                let start = sector as usize * SECTOR;
-                let (status, written) = match model.get_mut(start..start + bytes.len()) {
-                    None => (status::IOERR, None),
-                    Some(place) if is_read => {
-                        bytes.copy_from_slice(place);
-                        (status::OK, Some(bytes.len() as u32 + 1))
+                let len = match content {
+                    Content::Clear(..) => SEGMENT_SIZE,
+                    _ => sectors * SECTOR,
+                };
+                let memory = memory.part(share * MAX_SECTORS * SECTOR, len);
+                let mut bytes = vec![0; len];
+                match content {
+                    Content::Read => memory.read(0, &mut bytes),
+                    Content::Pattern(seed) => pattern(seed, sector, &mut bytes),
+                    Content::Clear(flags, _) => {
+                        let num_sectors = sectors as u32;
+                        bytes = Segment { sector, num_sectors, flags }.to_bytes().to_vec();
                     }
-                    Some(place) => {
+                }
+                memory.write(0, &bytes);
+                let start = sector as usize * SECTOR;
+                let place = model.get_mut(start..start + sectors * SECTOR);
+                let (status, written) = match (place, &content) {
+                    (None, _) => (status::IOERR, None),
+                    (Some(place), Content::Read) => {
+                        bytes.copy_from_slice(place);
+                        (status::OK, Some(len as u32 + 1))
+                    }
+                    (Some(place), Content::Pattern(_)) => {
                         place.copy_from_slice(&bytes);
                         (status::OK, Some(1))
                     }
+                    (Some(place), Content::Clear(_, byte)) => {
+                        place.fill(*byte);
+                        (status::OK, Some(1))
+                    }
                 };
+                let is_read = request_type == request_type::IN;
                 let header = RequestHeader { request_type, sector };
                 let token = block.submit(header, &pieces(memory, cuts, is_read)).unwrap();
                 let expected = Expected { status, written, memory, bytes };

@@ -127,6 +127,50 @@ fn verify_leaves_the_pattern_on_the_disk_in_every_mode() {
     }
 }
 
+#[test]
+fn clear_clears_its_sectors_and_no_other() {
+    for (how, byte) in [
+        ("zeroes", 0),
+        ("unmap", 0),
+        ("discard", MemoryBackend::DISCARDED),
+    ] {
+        for notify in NOTIFY {
+            let disk = disk();
+            let mut expected = disk.bytes().clone();
+            expected[3 * 512..303 * 512].fill(byte);
+            let parameters = format!("lba=3 count=300 how={how}");
+            let done = verdict(&disk, notify, &format!("run=clear {parameters}"));
+            assert_eq!(done, (true, format!("clear {parameters} ok")));
+            assert!(*disk.bytes() == expected, "{how}");
+        }
+    }
+}
+
+#[test]
+fn clear_makes_no_segment_longer_than_the_device_takes() {
+    let disk = disk();
+    let mut ram = Ram::new();
+    let mut hosts = [Host::new(&ram, &disk, Notify::Trap, false)];
+    hosts[0].forge(Read::Config(config::MAX_DISCARD_SECTORS), 7);
+    let (ok, console) = run(&mut ram, &mut hosts, "run=clear count=20 how=discard");
+    assert!(ok, "{console}");
+    assert_eq!(
+        disk.bytes()[..20 * 512],
+        [MemoryBackend::DISCARDED; 20 * 512]
+    );
+    assert_eq!(hosts[0].notifications, 4);
+}
+
+#[test]
+fn clear_says_what_the_device_does_not_offer() {
+    let mut ram = Ram::new();
+    let mut hosts = [Host::new(&ram, &Decaying(disk()), Notify::Trap, false)];
+    let (ok, console) = run(&mut ram, &mut hosts, "run=clear how=discard");
+    let verdict = "clear how=discard FAILED: discard at lba=0: the device does not offer \
+         VIRTIO_BLK_F_DISCARD\n";
+    assert_eq!((ok, &console[..]), (false, verdict));
+}
+
 /// A disk that has changed a byte by the time of a flush.
 #[derive(Clone)]
 struct Decaying(MemoryBackend);
@@ -214,7 +258,7 @@ fn workloads_make_no_segment_longer_than_the_device_takes() {
 
 #[test]
 fn the_self_test_passes_on_a_disk_and_on_a_read_only_one() {
-    let disks = [(false, 57), (true, 37)];
+    let disks = [(false, 87), (true, 37)];
     for (notify, (read_only, cases)) in NOTIFY.into_iter().flat_map(|n| disks.map(|d| (n, d))) {
         let disk = disk();
         let mut ram = Ram::new();
@@ -229,12 +273,12 @@ fn the_self_test_passes_on_a_disk_and_on_a_read_only_one() {
 #[test]
 fn an_option_of_the_self_test_fixes_its_mode_and_leaves_out_no_case() {
     for (option, cases) in [
-        ("", 57),
-        ("wait=irq", 45),
-        ("wait=poll", 45),
-        ("event_idx=off", 45),
-        ("indirect=off", 32),
-        ("wait=poll event_idx=off indirect=off", 23),
+        ("", 87),
+        ("wait=irq", 63),
+        ("wait=poll", 63),
+        ("event_idx=off", 63),
+        ("indirect=off", 50),
+        ("wait=poll event_idx=off indirect=off", 32),
     ] {
         let (ok, line) = verdict(&disk(), Notify::Trap, &format!("run=selftest {option}"));
         assert!(ok, "{option}: {line}");
@@ -277,7 +321,7 @@ fn what_is_wrong_with_a_parameter_is_told() {
     for (line, expected) in [
         (
             "run=sleep",
-            "sleep FAILED: no such workload; there are info read fill verify selftest hostile \
+            "sleep FAILED: no such workload; there are info read fill clear verify selftest hostile \
              bench crash"
                 .to_owned(),
         ),
@@ -366,7 +410,7 @@ fn words_for_kernels_in_general_are_not_parameters() {
 
 #[test]
 fn workloads_that_write_refuse_a_read_only_disk() {
-    for workload in ["fill", "verify"] {
+    for workload in ["fill", "clear", "verify"] {
         let disk = disk();
         let mut ram = Ram::new();
         let mut hosts = [Host::new(&ram, &disk, Notify::Trap, true)];

@@ -37,6 +37,7 @@ pub fn tests() -> Vec<Trial> {
             file_size_limit,
         ),
         own_kvm("disk_order_is_that_of_the_command_line", many_disks),
+        test("disk_that_is_not_whole_blocks_is_refused", part_of_a_block),
         with_tool("disk_image_made_by_qemu_img", "qemu-img", qemu_img),
         with_tool("disk_image_with_a_file_system", "mkfs.ext4", mkfs),
         test(
@@ -165,14 +166,35 @@ fn info() {
         "VIRTIO_F_INDIRECT_DESC",
         "VIRTIO_F_VERSION_1",
         "GSI 5",
+        "  blk_size      512 bytes\n",
+        "  cache         write back\n",
     ] {
         assert!(text.contains(part), "no {part:?} in\n{text}");
     }
     assert!(!text.contains("VIRTIO_BLK_F_RO"), "{text}");
     assert_eq!(fs::read(&path).unwrap(), bytes);
 
+    let options = ",cache=writethrough,block_size=4096";
+    let ended = run_on(None, &[disk(&path, options)], "run=info");
+    let text = String::from_utf8(ended.stdout).unwrap();
+    for part in [
+        "  blk_size      4096 bytes\n",
+        "  cache         write through\n",
+    ] {
+        assert!(text.contains(part), "no {part:?} in\n{text}");
+    }
+
     let ended = run_on(None, &[], "run=info");
     ended.assert_ok("info devices=0 ok");
+}
+
+fn part_of_a_block() {
+    let (_dir, path, bytes) = image(33);
+    let ended = run_on(None, &[disk(&path, ",block_size=4096")], "run=info");
+    assert_eq!(ended.code(), 125);
+    let reason = "a disk of 33 sectors is not made of blocks of 4096 bytes\n";
+    assert!(ended.stderr.ends_with(reason), "{}", ended.stderr);
+    assert_eq!(fs::read(&path).unwrap(), bytes);
 }
 
 fn read_only() {

@@ -2,7 +2,7 @@
 //! of what it writes and reads.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use libtest_mimic::Trial;
@@ -42,12 +42,14 @@ pub fn tests() -> Vec<Trial> {
             Needs::LinuxAndTool(&["tools.img"], "e2fsck"),
             mkfs,
         ),
+        test("linux_sees_and_switches_the_cache", tools, cache),
+        test("linux_sees_the_sizes_of_blocks", tools, blocks),
     ]
 }
 
 /// Runs a tool of e2fsprogs, and returns what it prints.
 #[track_caller]
-fn e2fs(name: &str, args: &[&str], image: &Path) -> String {
+pub fn e2fs(name: &str, args: &[&str], image: &Path) -> String {
     let output = tool(name).args(args).arg(image).output().unwrap();
     assert!(output.status.success(), "{name}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
@@ -123,8 +125,63 @@ fn disks() {
     }
 }
 
+fn cache() {
+    let (_dir, back) = empty_image(1 << 20);
+    let (_dir2, through) = empty_image(1 << 20);
+    let back = back.display().to_string();
+    let through_disk = format!("{},cache=writethrough", through.display());
+    let linux = Script {
+        disks: &[back, through_disk],
+        ..Script::default()
+    };
+    let printed = linux.succeed(
+        "echo begins $(cat /sys/block/vda/cache_type), $(cat /sys/block/vdb/cache_type)
+        echo write back > /sys/block/vdb/cache_type
+        for mode in through back through; do
+            echo write $mode > /sys/block/vda/cache_type
+            echo is $(cat /sys/block/vda/cache_type), $(cat /sys/block/vda/queue/write_cache)
+            echo $mode | dd of=/dev/vda bs=512 conv=sync oflag=direct
+        done
+        echo ends $(cat /sys/block/vda/cache_type), $(cat /sys/block/vdb/cache_type)",
+    );
+    for line in [
+        "begins write back, write through",
+        "is write through, write through",
+        "is write back, write back",
+        "ends write through, write back",
+    ] {
+        assert!(printed.contains(line), "no '{line}' in\n{printed}");
+    }
+}
+
+fn blocks() {
+    let (_dir, small) = empty_image(1 << 20);
+    let (_dir2, large) = empty_image(1 << 20);
+    let unit = fs::metadata(&small).unwrap().blksize();
+    let small = small.display().to_string();
+    let large = format!("{},block_size=4096", large.display());
+    let linux = Script {
+        disks: &with_tools(&[small, large]),
+        ..Script::default()
+    };
+    let printed = linux.succeed(&format!(
+        "{TOOLS}
+        for d in vdb vdc; do
+            echo $d $(chroot /tools /bin/lsblk -t -d -n -o LOG-SEC,PHY-SEC,MIN-IO,OPT-IO /dev/$d)
+        done
+        echo 4096 | dd of=/dev/vdc bs=4096 conv=sync oflag=direct
+        dd if=/dev/vdc bs=4096 count=1 iflag=direct | head -c 4"
+    ));
+    for line in [
+        format!("vdb 512 {unit} {unit} 0"),
+        "vdc 4096 4096 4096 0".to_owned(),
+    ] {
+        assert!(printed.contains(&line), "no '{line}' in\n{printed}");
+    }
+}
+
 /// An image of `len` bytes, all zero.
-fn empty_image(len: u64) -> (TempDir, PathBuf) {
+pub fn empty_image(len: u64) -> (TempDir, PathBuf) {
     let (dir, path) = file("disk.img", &[]);
     let image = fs::File::options().write(true).open(&path).unwrap();
     image.set_len(len).unwrap();
@@ -132,14 +189,14 @@ fn empty_image(len: u64) -> (TempDir, PathBuf) {
 }
 
 /// Mounts the tools, on /dev/vda, where they can be run by chroot.
-const TOOLS: &str = "
+pub const TOOLS: &str = "
     mkdir /tools
     mount -r /dev/vda /tools
     for fs in dev proc sys; do mount --bind /$fs /tools/$fs; done
 ";
 
 /// The disk with the tools, and these.
-fn with_tools(disks: &[String]) -> Vec<String> {
+pub fn with_tools(disks: &[String]) -> Vec<String> {
     let tools = format!("{},readonly=on", linux("tools.img").display());
     [&[tools], disks].concat()
 }

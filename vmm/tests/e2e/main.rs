@@ -9,6 +9,7 @@ mod bench;
 #[cfg(feature = "bench")]
 mod block_io;
 mod boot;
+mod clear;
 mod cli;
 mod console;
 mod disk;
@@ -20,6 +21,7 @@ mod hostile;
 mod kernels;
 mod kvm;
 mod linux;
+mod linux_clear;
 mod linux_disk;
 mod locks;
 mod memory;
@@ -42,6 +44,7 @@ fn main() {
         #[cfg(feature = "bench")]
         bench::tests(),
         boot::tests(),
+        clear::tests(),
         cli::tests(),
         console::tests(),
         disk::tests(),
@@ -52,6 +55,7 @@ fn main() {
         hostile::tests(),
         kvm::tests(),
         linux::tests(),
+        linux_clear::tests(),
         linux_disk::tests(),
         locks::tests(),
         memory::tests(),

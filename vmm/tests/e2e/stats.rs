@@ -173,7 +173,16 @@ fn poll() {
 fn selftest() {
     for notify in NOTIFY_MODES {
         let report = report_of("run=selftest", &format!(",notify={notify}"));
-        for kind in ["IN", "OUT", "FLUSH", "GET_ID", "unsupported", "refused"] {
+        for kind in [
+            "IN",
+            "OUT",
+            "FLUSH",
+            "GET_ID",
+            "DISCARD",
+            "WRITE_ZEROES",
+            "unsupported",
+            "refused",
+        ] {
             let (count, _) = requests_of(&report, kind);
             assert!(count > 0, "no {kind} in {report}");
         }

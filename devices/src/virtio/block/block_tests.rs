@@ -1,3 +1,8 @@
+use std::io;
+
+use spec::block::config::BLK_SIZE;
+use vm_memory::VolatileSlice;
+
 use super::backend::MemoryBackend;
 use super::*;
 
@@ -43,4 +48,74 @@ fn the_capacity_is_in_sectors() {
     let mut capacity = [0; 8];
     block("", false).unwrap().read_config(0, &mut capacity);
     assert_eq!(u64::from_le_bytes(capacity), 8);
+}
+
+/// What a device tells of its blocks: the logical size, the exponent of the physical one, and the
+/// least that is best asked for at once.
+fn blocks(block: &Block) -> (u32, u8, u16) {
+    let mut data = [0; 8];
+    block.read_config(BLK_SIZE, &mut data);
+    let [a, b, c, d, exponent, _, e, f] = data;
+    let blk_size = u32::from_le_bytes([a, b, c, d]);
+    (blk_size, exponent, u16::from_le_bytes([e, f]))
+}
+
+/// A disk of 8 sectors with physical blocks of 4096 bytes.
+struct Coarse;
+
+impl BlockBackend for Coarse {
+    fn capacity(&self) -> u64 {
+        8
+    }
+
+    fn physical_block(&self) -> u32 {
+        4096
+    }
+
+    fn read_at(&mut self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
+        Ok(())
+    }
+
+    fn write_at(&mut self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn coarse() -> Block {
+    let options = BlockOptions {
+        read_only: false,
+        id: String::new(),
+        notify: NotifyMode::Trap,
+    };
+    Block::new(Box::new(Coarse), options).unwrap()
+}
+
+#[test]
+fn blocks_are_sectors_unless_the_user_or_the_backend_has_larger_ones() {
+    assert_eq!(blocks(&block("", false).unwrap()), (512, 0, 1));
+    assert_eq!(blocks(&coarse()), (512, 3, 8));
+    for (size, told) in [
+        (512, (512, 3, 8)),
+        (1024, (1024, 2, 4)),
+        (4096, (4096, 0, 1)),
+    ] {
+        assert_eq!(blocks(&coarse().with_block_size(size).unwrap()), told);
+    }
+    let fine = block("", false).unwrap().with_block_size(4096).unwrap();
+    assert_eq!(blocks(&fine), (4096, 0, 1));
+}
+
+#[test]
+fn blocks_that_the_disk_cannot_be_made_of_are_refused() {
+    for size in [0, 1, 256, 513, 1000, 8192, 1 << 31] {
+        let error = coarse().with_block_size(size).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("a disk of 8 sectors is not made of blocks of {size} bytes")
+        );
+    }
 }

@@ -2,10 +2,13 @@
 //! it, and writes the status byte. It knows nothing of rings and interrupts.
 
 use log::warn;
+use spec::Features;
 use spec::block::{ID_SIZE, status};
 use vm_memory::{GuestMemoryMmap, VolatileSlice};
 
 use super::backend::{BlockBackend, TransferError};
+use super::cache::Writeback;
+use super::extents::Extent;
 use super::request::{Buffers, Geometry, Operation, Request};
 use super::stats::RequestKind;
 use crate::virtio::ram;
@@ -30,7 +33,7 @@ pub(super) struct Answer {
     pub(super) failed: bool,
     /// How many of the device-writable bytes of the chain have been written.
     pub(super) written: u32,
-    /// How many bytes of data the backend was asked to move.
+    /// How many bytes of the disk the backend was asked to move or clear.
     pub(super) moved: u64,
     /// Whether it was to bring data to stable storage.
     pub(super) flushed: bool,
@@ -41,9 +44,9 @@ pub struct Disk {
     backend: Box<dyn BlockBackend>,
     geometry: Geometry,
     id: [u8; ID_SIZE],
-    /// Whether a write is on stable storage before it completes: the driver cannot ask for it
-    /// (section 5.2.6.2).
-    write_through: bool,
+    /// Whether the driver can say when writes are to be stable.
+    can_flush: bool,
+    writeback: Writeback,
     /// Kept here for all who serve the disk, one after the other: a guest that resets the device
     /// in order to make its mistake again is not warned of again.
     warned: WarnOnce,
@@ -53,22 +56,42 @@ impl Disk {
     /// A disk that is `backend`, and that GET_ID calls `id`.
     #[must_use]
     pub fn new(backend: Box<dyn BlockBackend>, read_only: bool, id: [u8; ID_SIZE]) -> Self {
+        Self::with_cache(backend, read_only, id, Writeback::default())
+    }
+
+    /// The same with a cache in the mode that is, at any time, in `writeback`.
+    pub(super) fn with_cache(
+        backend: Box<dyn BlockBackend>,
+        read_only: bool,
+        id: [u8; ID_SIZE],
+        writeback: Writeback,
+    ) -> Self {
         let geometry = Geometry {
             capacity: backend.capacity(),
             read_only,
+            ..Geometry::default()
         };
         Self {
             backend,
             geometry,
             id,
-            write_through: true,
+            can_flush: false,
+            writeback,
             warned: WarnOnce::default(),
         }
     }
 
-    /// Whether every write is to be on stable storage before it completes.
-    pub(super) fn set_write_through(&mut self, write_through: bool) {
-        self.write_through = write_through;
+    /// The driver has accepted these `features`, which decide what it may ask for.
+    pub(super) fn negotiated(&mut self, features: Features) {
+        let can_flush = Features::VIRTIO_BLK_F_FLUSH | Features::VIRTIO_BLK_F_CONFIG_WCE;
+        self.can_flush = features.intersects(can_flush);
+        self.geometry.discard = features.contains(Features::VIRTIO_BLK_F_DISCARD);
+        self.geometry.write_zeroes = features.contains(Features::VIRTIO_BLK_F_WRITE_ZEROES);
+    }
+
+    /// Whether what is written is on stable storage before it completes (section 5.2.6.2).
+    fn is_write_through(&self) -> bool {
+        !self.can_flush || !self.writeback.get()
     }
 
     /// Logs `message`, if it is the first of its kind for this disk.
@@ -90,13 +113,15 @@ impl Disk {
         let kind = RequestKind::of(&parsed);
         let (address, (written, status)) = match parsed {
             Ok(request) => {
-                moved = request.operation.transfer_len();
+                moved = request.operation.byte_count();
+                // The driver may change its mind at any time: this is what it wants for this one.
+                let write_through = self.is_write_through();
                 flushed = match request.operation {
                     Operation::Flush => true,
-                    Operation::Out { .. } => self.write_through,
-                    Operation::In { .. } | Operation::GetId { .. } => false,
+                    Operation::Out { .. } | Operation::WriteZeroes(_) => write_through,
+                    Operation::In { .. } | Operation::GetId { .. } | Operation::Discard(_) => false,
                 };
-                match self.execute(memory, request.operation, slices) {
+                match self.execute(memory, request.operation, write_through, slices) {
                     Ok(written) => (request.status, (written, status::OK)),
                     Err(error) => {
                         failed = true;
@@ -136,6 +161,7 @@ impl Disk {
         &mut self,
         memory: &'m GuestMemoryMmap,
         operation: Operation<'_>,
+        write_through: bool,
         slices: &mut Vec<VolatileSlice<'m>>,
     ) -> Result<u64, TransferError> {
         slices.clear();
@@ -149,7 +175,7 @@ impl Disk {
                 data.slices(memory, slices)?;
                 let result = self.backend.write_at(slices, position);
                 result.map_err(|error| error.source)?;
-                if self.write_through {
+                if write_through {
                     self.backend.flush()?;
                 }
                 Ok(0)
@@ -159,6 +185,26 @@ impl Disk {
                 Ok(0)
             }
             Operation::GetId { data } => Ok(data.write(memory, &self.id)? as u64),
+            Operation::Discard(extents) => {
+                for Extent { position, len, .. } in extents.iter() {
+                    self.backend.discard(position, len)?;
+                }
+                Ok(0)
+            }
+            Operation::WriteZeroes(extents) => {
+                for extent in extents.iter() {
+                    let Extent {
+                        position,
+                        len,
+                        unmap,
+                    } = extent;
+                    self.backend.write_zeroes(position, len, unmap)?;
+                }
+                if write_through {
+                    self.backend.flush()?;
+                }
+                Ok(0)
+            }
         }
     }
 }

@@ -2,7 +2,10 @@
 //! its queue. It does no I/O and reads no request; that is the worker's.
 
 pub mod backend;
+mod cache;
+mod config;
 pub mod disk;
+pub mod extents;
 pub mod request;
 pub mod stats;
 mod thread;
@@ -14,7 +17,8 @@ use std::time::Duration;
 
 use log::error;
 use spec::Features;
-use spec::block::{ID_SIZE, REQUEST_QUEUE, SECTOR_SIZE, config};
+use spec::block::config::WRITEBACK;
+use spec::block::{ID_SIZE, REQUEST_QUEUE, SECTOR_SIZE};
 use spec::mmio::DEVICE_ID_BLOCK;
 use vmm_sys_util::eventfd::EventFd;
 
@@ -23,6 +27,8 @@ pub use backend::{BlockBackend, TransferError};
 use super::queue::SplitQueue;
 use super::{Activation, Drain, VirtioDevice};
 use crate::error::DeviceError;
+use cache::Writeback;
+use config::ConfigSpace;
 use disk::Disk;
 use stats::{DrainCause, QueueRecorder, SharedQueueStats};
 use thread::WorkerThread;
@@ -38,6 +44,11 @@ pub const SEG_MAX: u32 = QUEUE_SIZE as u32 - 2;
 /// be able to wait for one. The requests of Linux end at a few MiB, and need at most 32 of these
 /// for 4 MiB that lie together.
 pub const SIZE_MAX: u32 = 128 << 10;
+/// The most segments of a discard or write-zeroes request.
+pub const CLEAR_SEG_MAX: u32 = 4;
+/// The most sectors of a segment of a discard or write-zeroes request: 16 MiB. The largest request
+/// clears as much as the largest write writes, since writing may be the only way to do it.
+pub const CLEAR_SECTORS_MAX: u32 = (16 << 20) / SECTOR_SIZE as u32;
 
 /// How the device learns of available buffers.
 #[derive(Debug)]
@@ -105,12 +116,27 @@ pub enum BlockError {
     /// The identity has characters that the specification does not allow.
     #[error("the id '{0}' is not printable ASCII")]
     IdNotPrintable(String),
+    /// The disk does not end with a whole block, or no block can have this size.
+    #[error("a disk of {capacity} sectors is not made of blocks of {size} bytes")]
+    BlockSize {
+        /// Size of a block, in bytes.
+        size: u32,
+        /// Size of the disk, in sectors.
+        capacity: u64,
+    },
 }
 
 /// A block device.
 pub struct Block {
     features: Features,
-    config: [u8; config::SIZE],
+    capacity: u64,
+    physical_block: u32,
+    config: ConfigSpace,
+    /// What the driver has accepted of the features.
+    accepted: Features,
+    writeback: Writeback,
+    /// What `writeback` is after a reset.
+    initial_writeback: bool,
     server: Server,
     id: String,
     stats: Option<SharedQueueStats>,
@@ -181,23 +207,62 @@ impl Block {
             None => return Err(BlockError::IdTooLong(id)),
         }
 
-        let capacity = backend.capacity();
         let mut features = Features::VIRTIO_F_VERSION_1
             | Features::VIRTIO_F_EVENT_IDX
             | Features::VIRTIO_F_INDIRECT_DESC
             | Features::VIRTIO_BLK_F_FLUSH
+            | Features::VIRTIO_BLK_F_CONFIG_WCE
             | Features::VIRTIO_BLK_F_SEG_MAX
             | Features::VIRTIO_BLK_F_SIZE_MAX
-            | Features::VIRTIO_BLK_F_BLK_SIZE;
+            | Features::VIRTIO_BLK_F_BLK_SIZE
+            | Features::VIRTIO_BLK_F_TOPOLOGY;
         features.set(Features::VIRTIO_BLK_F_RO, read_only);
+        features.set(Features::VIRTIO_BLK_F_WRITE_ZEROES, !read_only);
+        let discards = !read_only && backend.discard_granularity().is_some();
+        features.set(Features::VIRTIO_BLK_F_DISCARD, discards);
+        let writeback = Writeback::default();
+        let initial_writeback = writeback.get();
+        let (capacity, physical_block) = (backend.capacity(), backend.physical_block());
+        let config = ConfigSpace::new(&*backend, features);
+        let disk = Disk::with_cache(backend, read_only, id_bytes, writeback.clone());
         Ok(Self {
             features,
-            config: config_space(capacity),
+            capacity,
+            physical_block,
+            config,
+            accepted: Features::empty(),
+            writeback,
+            initial_writeback,
             server: notify.into(),
             id,
             stats: None,
-            state: State::Idle(Disk::new(backend, read_only, id_bytes)),
+            state: State::Idle(disk),
         })
+    }
+
+    /// Has the cache begin, after each reset, in write-back mode or not: it does if this is not
+    /// called. In write-through mode a write is on stable storage when it completes.
+    #[must_use]
+    pub fn with_writeback(mut self, writeback: bool) -> Self {
+        self.initial_writeback = writeback;
+        self.writeback.set(writeback);
+        self
+    }
+
+    /// Has the guest ask for blocks of `size` bytes: a power of two from 512 on, and 512 if this is
+    /// not called. Requests are in sectors of 512 bytes all the same, and those of a guest that
+    /// keeps to no block are served.
+    ///
+    /// # Errors
+    /// The disk is not whole blocks, or there are no such blocks.
+    pub fn with_block_size(mut self, size: u32) -> Result<Self, BlockError> {
+        let sectors = u64::from(size) / SECTOR_SIZE;
+        if !size.is_power_of_two() || sectors == 0 || !self.capacity.is_multiple_of(sectors) {
+            let capacity = self.capacity;
+            return Err(BlockError::BlockSize { size, capacity });
+        }
+        self.config.set_blocks(size, self.physical_block);
+        Ok(self)
     }
 
     /// Keeps statistics of the queue from the next activation on, and returns where.
@@ -230,11 +295,25 @@ impl VirtioDevice for Block {
     }
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {
-        data.fill(0);
-        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-        let from = self.config.get(offset..).unwrap_or_default();
-        for (to, from) in data.iter_mut().zip(from) {
-            *to = *from;
+        self.config.read(self.writeback.get(), offset, data);
+    }
+
+    fn write_config(&mut self, offset: u64, data: &[u8]) {
+        let can_switch = self.accepted.contains(Features::VIRTIO_BLK_F_CONFIG_WCE);
+        if let &[value] = data
+            && offset == WRITEBACK
+            && can_switch
+        {
+            self.writeback.set(value != 0);
+        }
+    }
+
+    fn negotiated(&mut self, features: Features) {
+        self.accepted = features;
+        // A driver that cannot flush begins in write-through mode (section 5.2.5.2).
+        let cannot_flush = !features.contains(Features::VIRTIO_BLK_F_FLUSH);
+        if features.contains(Features::VIRTIO_BLK_F_CONFIG_WCE) && cannot_flush {
+            self.writeback.set(false);
         }
     }
 
@@ -297,7 +376,10 @@ impl VirtioDevice for Block {
     }
 
     fn reset(&mut self) -> Result<(), DeviceError> {
-        self.stop()
+        self.stop()?;
+        self.accepted = Features::empty();
+        self.writeback.set(self.initial_writeback);
+        Ok(())
     }
 }
 
@@ -325,24 +407,6 @@ fn thread_name(id: &str) -> String {
     } else {
         format!("blk {id}")
     }
-}
-
-/// The configuration space of a disk of `capacity` sectors. Fields of features that are not
-/// offered are 0.
-fn config_space(capacity: u64) -> [u8; config::SIZE] {
-    let fields = [
-        (config::CAPACITY, &capacity.to_le_bytes()[..]),
-        (config::SIZE_MAX, &SIZE_MAX.to_le_bytes()[..]),
-        (config::SEG_MAX, &SEG_MAX.to_le_bytes()[..]),
-        (config::BLK_SIZE, &(SECTOR_SIZE as u32).to_le_bytes()[..]),
-    ];
-    let mut space = [0; config::SIZE];
-    for (offset, bytes) in fields {
-        for (to, from) in space.iter_mut().skip(offset as usize).zip(bytes) {
-            *to = *from;
-        }
-    }
-    space
 }
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
 //! What a chain of descriptors asks of the disk (section 5.2.6). Parsing is a pure function: the
 //! header is copied once, nothing is read twice, nothing is written and no I/O is done.
 
-use spec::block::{HEADER_SIZE, RequestHeader, SECTOR_SIZE, request_type, status};
+use spec::block::{
+    HEADER_SIZE, RequestHeader, SECTOR_SIZE, SEGMENT_SIZE, request_type, segment_flags, status,
+};
 use spec::queue::{DescFlags, Descriptor};
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
-use super::{SEG_MAX, SIZE_MAX};
+use super::extents::Extents;
+use super::{CLEAR_SEG_MAX, SEG_MAX, SIZE_MAX};
 use crate::virtio::chain::{BufferError, Run};
 
 /// The most data in one request, in bytes: as much as fits the limits in the configuration space.
@@ -13,12 +16,16 @@ use crate::virtio::chain::{BufferError, Run};
 pub const DATA_MAX: u64 = SEG_MAX as u64 * SIZE_MAX as u64;
 
 /// What of the disk decides which requests are sound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Geometry {
     /// Size of the disk, in sectors.
     pub capacity: u64,
     /// Whether the disk cannot be written.
     pub read_only: bool,
+    /// Whether the driver has accepted VIRTIO_BLK_F_DISCARD.
+    pub discard: bool,
+    /// Whether the driver has accepted VIRTIO_BLK_F_WRITE_ZEROES.
+    pub write_zeroes: bool,
 }
 
 /// The buffers of a chain: its descriptors, and the memory that they speak of.
@@ -63,6 +70,10 @@ pub enum Operation<'a> {
         /// As many bytes as the driver has room for, device-writable.
         data: Run<'a>,
     },
+    /// VIRTIO_BLK_T_DISCARD: the driver has no use for what is there.
+    Discard(Extents),
+    /// VIRTIO_BLK_T_WRITE_ZEROES: write zeros.
+    WriteZeroes(Extents),
 }
 
 /// A request that is refused: why, and how it is answered.
@@ -80,7 +91,7 @@ impl ParseError {
     #[must_use]
     pub fn code(&self) -> u8 {
         match self.reason {
-            Refusal::Unknown(_) => status::UNSUPP,
+            Refusal::Unknown(_) | Refusal::Flags(_) => status::UNSUPP,
             _ => status::IOERR,
         }
     }
@@ -121,9 +132,22 @@ pub enum Refusal {
     /// A request that changes a disk that cannot be changed.
     #[error("a request of type {0} on a read-only disk")]
     ReadOnly(u32),
-    /// A request type that this device does not know.
+    /// A request type that this device does not know, or that has not been negotiated.
     #[error("unknown request type {0}")]
     Unknown(u32),
+    /// Data of a discard or write-zeroes request that is no segment, not whole segments, or more
+    /// of them than a request may have.
+    #[error(
+        "{0} bytes of data are not from 1 to {max} segments of {SEGMENT_SIZE}",
+        max = CLEAR_SEG_MAX
+    )]
+    Segments(u64),
+    /// A segment of more sectors than it may have.
+    #[error("a segment of {0} sectors is longer than a segment may be")]
+    SegmentTooLong(u32),
+    /// Flags that a segment cannot have.
+    #[error("a segment with the flags {0:#x}")]
+    Flags(u32),
 }
 
 impl<'a> Request<'a> {
@@ -148,11 +172,12 @@ impl<'a> Request<'a> {
 }
 
 impl<'a> Operation<'a> {
-    /// How many bytes of data move between the disk and the memory of the guest.
+    /// How many bytes of the disk are read, written or cleared.
     #[must_use]
-    pub fn transfer_len(&self) -> u64 {
+    pub fn byte_count(&self) -> u64 {
         match self {
             Self::In { data, .. } | Self::Out { data, .. } => data.len(),
+            Self::Discard(extents) | Self::WriteZeroes(extents) => extents.byte_count(),
             Self::Flush | Self::GetId { .. } => 0,
         }
     }
@@ -184,13 +209,13 @@ impl<'a> Operation<'a> {
         match request_type {
             request_type::IN => {
                 none(out)?;
-                let position = geometry.position(sector, inward.len())?;
+                let position = geometry.data_position(sector, inward.len())?;
                 let data = inward;
                 Ok(Self::In { position, data })
             }
             request_type::OUT if !geometry.read_only => {
                 none(inward)?;
-                let position = geometry.position(sector, out.len())?;
+                let position = geometry.data_position(sector, out.len())?;
                 let data = out;
                 Ok(Self::Out { position, data })
             }
@@ -199,6 +224,18 @@ impl<'a> Operation<'a> {
             request_type::GET_ID => {
                 none(out)?;
                 Ok(Self::GetId { data: inward })
+            }
+            // The sector of the header has no meaning.
+            request_type::DISCARD if geometry.discard && !geometry.read_only => {
+                none(inward)?;
+                let extents = Extents::parse(buffers.memory, out, 0, geometry)?;
+                Ok(Self::Discard(extents))
+            }
+            request_type::WRITE_ZEROES if geometry.write_zeroes && !geometry.read_only => {
+                none(inward)?;
+                let flags = segment_flags::UNMAP;
+                let extents = Extents::parse(buffers.memory, out, flags, geometry)?;
+                Ok(Self::WriteZeroes(extents))
             }
             request_type::OUT
             | request_type::DISCARD
@@ -214,15 +251,19 @@ impl<'a> Operation<'a> {
 }
 
 impl Geometry {
-    /// The position of `sector`, from which `len` bytes are asked for.
-    fn position(&self, sector: u64, len: u64) -> Result<u64, Refusal> {
+    /// The position of `sector`, from which `len` bytes are to be moved.
+    fn data_position(&self, sector: u64, len: u64) -> Result<u64, Refusal> {
         if !len.is_multiple_of(SECTOR_SIZE) {
             return Err(Refusal::PartialSector(len));
         }
         if len > DATA_MAX {
             return Err(Refusal::TooLong(len));
         }
-        let count = len / SECTOR_SIZE;
+        self.position(sector, len / SECTOR_SIZE)
+    }
+
+    /// The position of the first of `count` sectors from `sector` on.
+    pub(super) fn position(&self, sector: u64, count: u64) -> Result<u64, Refusal> {
         let end = sector.checked_add(count);
         end.filter(|end| *end <= self.capacity)
             .and_then(|_| sector.checked_mul(SECTOR_SIZE))

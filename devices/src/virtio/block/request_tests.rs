@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use spec::queue::DescFlags;
 use vm_memory::Bytes;
 
+use super::super::extents::Extent;
 use super::*;
 
 const RAM: usize = 16 << 20;
@@ -12,6 +13,8 @@ const DATA: u64 = 0x10_0000;
 const WRITABLE: Geometry = Geometry {
     capacity: 1 << 30,
     read_only: false,
+    discard: true,
+    write_zeroes: true,
 };
 
 fn memory() -> GuestMemoryMmap {
@@ -116,18 +119,27 @@ fn each_refusal_says_why() {
             "the buffer of 0x200 bytes at 0xffff00 is not in RAM",
         ),
         (0, 0, &[writable(DATA, 0)], "a buffer of length 0"),
+        (
+            11,
+            0,
+            &[readable(DATA, 17)],
+            "17 bytes of data are not from 1 to 4 segments of 16",
+        ),
     ] {
         assert_eq!(refusal(kind, sector, data).unwrap().to_string(), expected);
     }
 }
 
 #[test]
-fn only_an_unknown_type_is_unsupp() {
+fn only_an_unknown_type_or_flag_is_unsupp() {
     let code = |reason| {
         let status = None;
         ParseError { reason, status }.code()
     };
     assert_eq!(code(Refusal::Unknown(3)), status::UNSUPP);
+    assert_eq!(code(Refusal::Flags(2)), status::UNSUPP);
+    assert_eq!(code(Refusal::Segments(0)), status::IOERR);
+    assert_eq!(code(Refusal::SegmentTooLong(1 << 31)), status::IOERR);
     assert_eq!(code(Refusal::ReadOnly(1)), status::IOERR);
     assert_eq!(code(Refusal::NoStatus), status::IOERR);
 }
@@ -169,14 +181,14 @@ proptest! {
     #[test]
     fn any_chain_is_refused_or_is_a_request_within_the_disk_and_the_chain(
         descriptors in any_chain(),
-        kind in prop_oneof![4 => 0..2_u32, 1 => 0..16_u32, 1 => any::<u32>()],
+        kind in prop_oneof![4 => 0..2_u32, 4 => prop::sample::select(vec![11_u32, 13]), 1 => 0..16_u32, 1 => any::<u32>()],
         sector in prop_oneof![4 => 0..70_u64, 1 => any::<u64>()],
         read_only in any::<bool>(),
     ) {
         let memory = memory();
         put_header(&memory, kind, sector);
         memory.write_slice(&RequestHeader { request_type: kind, sector }.to_bytes(), GuestAddress(DATA)).unwrap();
-        let geometry = Geometry { capacity: 64, read_only };
+        let geometry = Geometry { capacity: 64, read_only, discard: true, write_zeroes: true };
         let buffers = Buffers { memory: &memory, descriptors: &descriptors };
         let total = |write: bool| -> u64 {
             let wanted = descriptors.iter().filter(|d| d.flags.contains(DescFlags::WRITE) == write);
@@ -209,6 +221,16 @@ proptest! {
                         (0, 0)
                     }
                     Operation::Flush => (0, 0),
+                    Operation::Discard(extents) | Operation::WriteZeroes(extents) => {
+                        prop_assert!(!read_only);
+                        prop_assert_eq!(total(true), 1);
+                        prop_assert!((32..=80).contains(&total(false)));
+                        for Extent { position, len, .. } in extents.iter() {
+                            prop_assert!(len % 512 == 0 && position % 512 == 0);
+                            prop_assert!(position + len <= 64 * 512);
+                        }
+                        (0, 0)
+                    }
                 };
                 prop_assert!(len % 512 == 0 && position % 512 == 0);
                 prop_assert!(position + len <= 64 * 512);

@@ -5,7 +5,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use super::request::{Operation, ParseError, Refusal, Request};
+use spec::block::status;
+
+use super::request::{Operation, ParseError, Request};
 use crate::distribution::Distribution;
 use crate::virtio::Drain;
 
@@ -20,7 +22,11 @@ pub enum RequestKind {
     Flush,
     /// VIRTIO_BLK_T_GET_ID.
     GetId,
-    /// A type that the device does not know: answered with VIRTIO_BLK_S_UNSUPP.
+    /// VIRTIO_BLK_T_DISCARD.
+    Discard,
+    /// VIRTIO_BLK_T_WRITE_ZEROES.
+    WriteZeroes,
+    /// A type or a flag that the device does not know: answered with VIRTIO_BLK_S_UNSUPP.
     Unsupported,
     /// No sound request, or one that this disk does not take: answered with VIRTIO_BLK_S_IOERR
     /// where there is a status byte to answer with.
@@ -30,11 +36,13 @@ pub enum RequestKind {
 
 impl RequestKind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::In,
         Self::Out,
         Self::Flush,
         Self::GetId,
+        Self::Discard,
+        Self::WriteZeroes,
         Self::Unsupported,
         Self::Refused,
     ];
@@ -47,9 +55,11 @@ impl RequestKind {
                 Operation::Out { .. } => Self::Out,
                 Operation::Flush => Self::Flush,
                 Operation::GetId { .. } => Self::GetId,
+                Operation::Discard(_) => Self::Discard,
+                Operation::WriteZeroes(_) => Self::WriteZeroes,
             },
-            Err(error) => match error.reason {
-                Refusal::Unknown(_) => Self::Unsupported,
+            Err(error) => match error.code() {
+                status::UNSUPP => Self::Unsupported,
                 _ => Self::Refused,
             },
         }
@@ -63,6 +73,8 @@ impl RequestKind {
             Self::Out => "OUT",
             Self::Flush => "FLUSH",
             Self::GetId => "GET_ID",
+            Self::Discard => "DISCARD",
+            Self::WriteZeroes => "WRITE_ZEROES",
             Self::Unsupported => "unsupported",
             Self::Refused => "refused",
         }
@@ -112,7 +124,7 @@ impl DrainCause {
 pub struct RequestStats {
     /// How many of them the host failed; they are answered with VIRTIO_BLK_S_IOERR.
     pub failed: u64,
-    /// How many bytes of data the others have moved.
+    /// How many bytes of the disk the others have moved or cleared.
     pub bytes: u64,
     /// For each of them the time from when its chain was taken from the available ring to when it
     /// was in the used ring, in nanoseconds.
@@ -269,8 +281,8 @@ impl QueueRecorder {
         }
     }
 
-    /// A request of `kind` is in the used ring. It has moved this many bytes of data, or `None`
-    /// where the host failed it.
+    /// A request of `kind` is in the used ring. It has moved or cleared this many bytes of the
+    /// disk, or `None` where the host failed it.
     pub(super) fn used(&mut self, kind: RequestKind, moved: Option<u64>) {
         let latency = self.taken.elapsed();
         self.batch += 1;

@@ -14,7 +14,7 @@ use crate::error::DeviceError;
 use crate::virtio::queue::{Batch, RingError, SplitQueue};
 use crate::virtio::{Drain, InterruptState};
 
-/// Once a drain has moved as many bytes as this it ends with the request that it is in, for its
+/// Once a drain has moved or cleared as many bytes as this it ends with the request that it is in, for its
 /// caller to see whether something else is wanted: a bound in chains alone would be one of hours.
 /// It is large enough for what surrounds a drain not to matter.
 const SHARE: u64 = 64 << 20;
@@ -45,7 +45,7 @@ impl QueueWorker {
         features: Features,
         interrupt: Arc<InterruptState>,
     ) -> Self {
-        disk.set_write_through(!features.contains(Features::VIRTIO_BLK_F_FLUSH));
+        disk.negotiated(features);
         Self {
             disk,
             memory,

@@ -18,6 +18,7 @@ use crate::virtio::Error;
 mod buffers;
 mod chains;
 mod descriptors;
+mod discard;
 mod framing;
 mod notifications;
 mod registers;
@@ -73,6 +74,10 @@ enum DiskKind {
     Any,
     Writable,
     ReadOnly,
+    /// One that takes discard requests.
+    Discards,
+    /// One that takes write-zeroes requests.
+    WritesZeroes,
 }
 
 /// What is negotiated for a case.
@@ -97,7 +102,9 @@ impl Mode {
             | Features::VIRTIO_BLK_F_RO
             | Features::VIRTIO_BLK_F_SIZE_MAX
             | Features::VIRTIO_BLK_F_SEG_MAX
-            | Features::VIRTIO_BLK_F_BLK_SIZE;
+            | Features::VIRTIO_BLK_F_BLK_SIZE
+            | Features::VIRTIO_BLK_F_DISCARD
+            | Features::VIRTIO_BLK_F_WRITE_ZEROES;
         wanted.set(Features::VIRTIO_F_INDIRECT_DESC, self.indirect);
         wanted.set(Features::VIRTIO_F_EVENT_IDX, self.event_idx);
         offered & wanted
@@ -137,7 +144,7 @@ const ALL: &[Mode] = &[
     Mode::new(true, true),
 ];
 
-const CASES: [&[Case]; 8] = [
+const CASES: [&[Case]; 9] = [
     &rings::CASES,
     &notifications::CASES,
     &setup::CASES,
@@ -145,6 +152,7 @@ const CASES: [&[Case]; 8] = [
     &buffers::CASES,
     &framing::CASES,
     &requests::CASES,
+    &discard::CASES,
     &registers::CASES,
 ];
 
@@ -271,7 +279,14 @@ fn measure<'m>(
 impl Case {
     /// Why the case does not apply, if it does not.
     fn skip(&self, mode: Mode, disk: &Disk<'_>) -> Option<&'static str> {
+        let offers = |feature| disk.offered.contains(feature);
         match self.disk {
+            DiskKind::Discards if !offers(Features::VIRTIO_BLK_F_DISCARD) => {
+                Some("VIRTIO_BLK_F_DISCARD is not offered")
+            }
+            DiskKind::WritesZeroes if !offers(Features::VIRTIO_BLK_F_WRITE_ZEROES) => {
+                Some("VIRTIO_BLK_F_WRITE_ZEROES is not offered")
+            }
             DiskKind::Writable if disk.is_read_only() => Some("the disk is read-only"),
             DiskKind::ReadOnly if !disk.is_read_only() => Some("the disk is not read-only"),
             _ => mode.missing(disk.offered),

@@ -1,7 +1,7 @@
 //! `run=selftest`: what the driver promises, tried out against the device at hand. Writes to the
 //! disk, at its start and its end. Here the cases are run, each in all modes that matter to it and
-//! that the command line leaves open; what they do is in `requests`, `chains`, `refusals` and
-//! `rings`.
+//! that the command line leaves open; what they do is in `requests`, `clears`, `chains`, `refusals`
+//! and `rings`.
 
 use core::fmt;
 
@@ -19,6 +19,7 @@ use crate::virtio::queue::Buffer;
 use crate::virtio::{Block, Error, Options};
 
 mod chains;
+mod clears;
 mod refusals;
 mod requests;
 mod rings;
@@ -46,6 +47,12 @@ enum DiskKind {
     Any,
     Writable,
     ReadOnly,
+    /// One that can be written and whose cache can be switched.
+    Switches,
+    /// One that takes discard requests.
+    Discards,
+    /// One that takes write-zeroes requests.
+    WritesZeroes,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,8 +65,9 @@ enum Modes {
     One,
 }
 
-const CASES: [&[Case]; 4] = [
+const CASES: [&[Case]; 5] = [
     &requests::CASES,
+    &clears::CASES,
     &chains::CASES,
     &refusals::CASES,
     &rings::CASES,
@@ -104,6 +112,11 @@ pub(super) fn run<'e>(
                 DiskKind::Any => false,
                 DiskKind::Writable => read_only,
                 DiskKind::ReadOnly => !read_only,
+                DiskKind::Switches => {
+                    read_only || !accepted.contains(Features::VIRTIO_BLK_F_CONFIG_WCE)
+                }
+                DiskKind::Discards => !accepted.contains(Features::VIRTIO_BLK_F_DISCARD),
+                DiskKind::WritesZeroes => !accepted.contains(Features::VIRTIO_BLK_F_WRITE_ZEROES),
             };
             if wrong_disk || !varies.is_another(&mode, accepted) {
                 continue;

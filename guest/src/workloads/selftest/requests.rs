@@ -24,7 +24,7 @@ const fn case(
     }
 }
 
-pub(super) const CASES: [Case; 10] = [
+pub(super) const CASES: [Case; 11] = [
     case(
         "write, flush, read",
         DiskKind::Writable,
@@ -36,6 +36,12 @@ pub(super) const CASES: [Case; 10] = [
         DiskKind::Writable,
         Modes::One,
         survives_reset,
+    ),
+    case(
+        "write with and without a cache",
+        DiskKind::Switches,
+        Modes::All,
+        switch_cache,
     ),
     case("get id", DiskKind::Any, Modes::Descriptors, get_id),
     case(
@@ -89,6 +95,20 @@ fn write_flush_read(bench: &mut Bench<'_, '_, '_>) -> Result<(), Reason> {
 fn survives_reset(bench: &mut Bench<'_, '_, '_>) -> Result<(), Reason> {
     // What `write_flush_read` left, several resets ago.
     bench.read_pattern(3, 0, 8 * SECTOR)
+}
+
+fn switch_cache(bench: &mut Bench<'_, '_, '_>) -> Result<(), Reason> {
+    let begins = bench.block.writeback();
+    for (seed, writeback) in [(51, false), (52, true), (53, false)] {
+        bench.block.set_writeback(writeback)?;
+        promise(
+            bench.block.writeback() == Some(writeback),
+            "the cache was not switched",
+        )?;
+        bench.write_pattern(seed, 16, 4 * SECTOR)?;
+        bench.read_pattern(seed, 16, 4 * SECTOR)?;
+    }
+    Ok(bench.block.set_writeback(begins == Some(true))?)
 }
 
 fn flush(bench: &mut Bench<'_, '_, '_>) -> Result<(), Reason> {

@@ -132,6 +132,8 @@ impl Disk {
             readonly: !self.writes,
             id: "bench".into(),
             notify,
+            writeback: true,
+            block_size: 512,
         }
     }
 

@@ -4,17 +4,22 @@
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use spec::block::SECTOR_SIZE;
 use vm_memory::VolatileSlice;
+use vmm_sys_util::fallocate::{FallocateMode, fallocate};
 
 use super::lock::{LockError, lock};
-use super::{BlockBackend, TransferError};
+use super::{BlockBackend, TransferError, write_zeros};
 
 /// The most segments that one call takes (IOV_MAX).
 const SEGMENTS_MAX: usize = 1024;
+
+/// The largest unit of a file system that is taken for that of a disk, in bytes. Those of the network
+/// tell how much is best moved at once.
+const UNIT_MAX: u32 = 64 << 10;
 
 /// Why a file cannot be a disk.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +81,10 @@ pub enum FileBackendError {
 pub struct FileBackend {
     file: File,
     capacity: u64,
+    /// The unit in which the file system allocates, in bytes.
+    unit: u32,
+    /// Whether it makes holes.
+    has_holes: bool,
     segments: Segments,
 }
 
@@ -110,9 +119,12 @@ impl FileBackend {
             let path = path.into();
             return Err(FileBackendError::PartialSector { path, size });
         }
+        let has_holes = !read_only && can_punch_holes(path, &file, &metadata);
         Ok(Self {
             file,
             capacity: size / SECTOR_SIZE,
+            unit: unit(&metadata),
+            has_holes,
             segments: Segments::default(),
         })
     }
@@ -156,6 +168,10 @@ impl BlockBackend for FileBackend {
         self.capacity
     }
 
+    fn physical_block(&self) -> u32 {
+        self.unit
+    }
+
     fn read_at(
         &mut self,
         slices: &[VolatileSlice<'_>],
@@ -176,6 +192,84 @@ impl BlockBackend for FileBackend {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    fn discard_granularity(&self) -> Option<u32> {
+        self.has_holes.then_some(self.unit)
+    }
+
+    fn discard(&mut self, position: u64, len: u64) -> io::Result<()> {
+        clear(&self.file, || FallocateMode::PunchHole, position, len)
+    }
+
+    /// A hole, where there may be one; else blocks that stay allocated, without their being
+    /// written where the file system can do that.
+    fn write_zeroes(&mut self, position: u64, len: u64, unmap: bool) -> io::Result<()> {
+        let mode = || match unmap {
+            true => FallocateMode::PunchHole,
+            false => FallocateMode::ZeroRange,
+        };
+        match clear(&self.file, mode, position, len) {
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                write_zeros(self, position, len)
+            }
+            result => result,
+        }
+    }
+}
+
+/// Makes `len` bytes of the file from `position` on read as zeros, by a call to fallocate with
+/// `mode` that leaves its size as it is.
+fn clear(file: &File, mode: impl Fn() -> FallocateMode, position: u64, len: u64) -> io::Result<()> {
+    // The call refuses to do nothing.
+    if len == 0 {
+        return Ok(());
+    }
+    loop {
+        match fallocate(file, mode(), true, position, len) {
+            Err(error) if error.errno() == libc::EINTR => {}
+            result => return result.map_err(io::Error::from),
+        }
+    }
+}
+
+/// Whether holes can be made in the `file` at `path`. That is tried out on a nameless file beside
+/// it; where there can be none, past the end of the file itself, whose time of modification alone
+/// changes by that.
+fn can_punch_holes(path: &Path, file: &File, metadata: &Metadata) -> bool {
+    let try_out = |file: &File, position| {
+        let hole = clear(file, || FallocateMode::PunchHole, position, 1);
+        hole.is_ok()
+    };
+    match nameless_beside(path) {
+        Ok((nameless, device)) if device == metadata.dev() => try_out(&nameless, 0),
+        _ => try_out(file, metadata.len()),
+    }
+}
+
+/// A file without a name in the directory of the file at `path`, and the device that it is on.
+fn nameless_beside(path: &Path) -> io::Result<(File, u64)> {
+    let path = path.canonicalize()?;
+    let directory = path.parent().ok_or(io::ErrorKind::NotFound)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_TMPFILE)
+        .mode(0o600)
+        .open(directory)?;
+    let device = file.metadata()?.dev();
+    Ok((file, device))
+}
+
+/// The unit in which the file system of this file allocates, in bytes, if it is one that a disk can
+/// have; else a sector.
+fn unit(metadata: &Metadata) -> u32 {
+    let sector = SECTOR_SIZE as u32;
+    let unit = u32::try_from(metadata.blksize()).unwrap_or(sector);
+    if unit.is_power_of_two() && (sector..=UNIT_MAX).contains(&unit) {
+        unit
+    } else {
+        sector
     }
 }
 

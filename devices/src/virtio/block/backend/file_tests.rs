@@ -181,10 +181,168 @@ fn a_flush_is_asked_of_the_host_and_its_error_is_that_of_the_flush() {
     let mut disk = FileBackend {
         file: OwnedFd::from(reader).into(),
         capacity: 1,
+        unit: 512,
+        has_holes: false,
         segments: Segments::default(),
     };
     let error = disk.flush().unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+}
+
+fn allocated(path: &Path) -> u64 {
+    fs::metadata(path).unwrap().blocks()
+}
+
+/// Allocates `len` bytes to a file that is shorter; false where its file system cannot.
+fn preallocate(file: &File, len: libc::off_t) -> bool {
+    // SAFETY: a system call on an open file.
+    unsafe { libc::fallocate(file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, 0, len) == 0 }
+}
+
+/// What is done to a part of an image.
+type Clear = fn(&mut FileBackend, u64, u64) -> io::Result<()>;
+
+const CLEARS: [Clear; 3] = [
+    |disk, position, len| disk.discard(position, len),
+    |disk, position, len| disk.write_zeroes(position, len, true),
+    |disk, position, len| disk.write_zeroes(position, len, false),
+];
+
+#[test]
+fn what_is_cleared_reads_as_zeros_and_nothing_else_changes_whatever_its_alignment() {
+    // On disk, and in memory, where the file system can do less.
+    for dir in [
+        TempDir::new().unwrap(),
+        TempDir::new_in("/dev/shm").unwrap(),
+    ] {
+        let path = dir.path().join("disk.img");
+        for clear in CLEARS {
+            for (position, len) in [(0, 512), (512, 4096), (4096, 8192), (3 * 512, 40 * 512)] {
+                fs::write(&path, [7; 64 * 512]).unwrap();
+                let mut disk = FileBackend::open(&path, false).unwrap();
+                clear(&mut disk, position, len).unwrap();
+                let mut expected = [7; 64 * 512];
+                expected[position as usize..][..len as usize].fill(0);
+                assert!(fs::read(&path).unwrap() == expected, "{position} {len}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_clear_of_nothing_succeeds() {
+    let (_dir, path) = image(&[7; 4096]);
+    let mut disk = FileBackend::open(&path, false).unwrap();
+    for clear in CLEARS {
+        clear(&mut disk, 0, 0).unwrap();
+        clear(&mut disk, 4096, 0).unwrap();
+    }
+    assert_eq!(fs::read(&path).unwrap(), [7; 4096]);
+}
+
+#[test]
+fn zeros_stay_allocated_unless_they_may_be_deallocated() {
+    for dir in [
+        TempDir::new().unwrap(),
+        TempDir::new_in("/dev/shm").unwrap(),
+    ] {
+        let path = dir.path().join("disk.img");
+        fs::write(&path, [7; 1 << 20]).unwrap();
+        fs::File::open(&path).unwrap().sync_all().unwrap();
+        let mut disk = FileBackend::open(&path, false).unwrap();
+        if disk.discard_granularity().is_none() {
+            continue;
+        }
+        let before = allocated(&path);
+        disk.write_zeroes(0, 512 << 10, false).unwrap();
+        assert_eq!(allocated(&path), before);
+        disk.write_zeroes(0, 256 << 10, true).unwrap();
+        assert_eq!(allocated(&path), before - 512);
+        disk.discard(256 << 10, 256 << 10).unwrap();
+        assert_eq!(allocated(&path), before - 1024);
+    }
+}
+
+#[test]
+fn opening_an_image_changes_nothing() {
+    // One that ends within a block, and one with blocks past its end.
+    for (len, more) in [(5 * 512, 0), (8192, 1 << 20)] {
+        let (_dir, path) = image(&vec![7; len]);
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        if more > 0 && !preallocate(&file, more) {
+            continue;
+        }
+        file.sync_all().unwrap();
+        let state = || {
+            let metadata = fs::metadata(&path).unwrap();
+            (
+                metadata.blocks(),
+                metadata.len(),
+                metadata.modified().unwrap(),
+            )
+        };
+        let before = state();
+        FileBackend::open(&path, false).unwrap();
+        assert_eq!(state(), before);
+        assert_eq!(fs::read(&path).unwrap(), vec![7; len]);
+    }
+}
+
+#[test]
+fn holes_are_tried_out_past_the_end_of_an_image_that_has_no_file_beside_it() {
+    for (len, more) in [(5 * 512, 0), (8192, 1 << 20)] {
+        let (_dir, path) = image(&vec![7; len]);
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        if more > 0 && !preallocate(&file, more) {
+            continue;
+        }
+        file.sync_all().unwrap();
+        let before = (allocated(&path), fs::metadata(&path).unwrap().len());
+        // /proc has no room for files, and is another file system.
+        for elsewhere in ["/proc/self/maps", "/nothing"] {
+            let metadata = file.metadata().unwrap();
+            let holes = can_punch_holes(Path::new(elsewhere), &file, &metadata);
+            assert_eq!(holes, can_punch_holes(&path, &file, &metadata));
+        }
+        let after = (allocated(&path), fs::metadata(&path).unwrap().len());
+        assert_eq!(after, before);
+        assert_eq!(fs::read(&path).unwrap(), vec![7; len]);
+    }
+}
+
+#[test]
+fn an_image_that_cannot_be_written_cannot_be_cleared() {
+    let (_dir, path) = image(&[7; 4096]);
+    let mut disk = FileBackend::open(&path, true).unwrap();
+    assert_eq!(disk.discard_granularity(), None);
+    for clear in CLEARS {
+        let error = clear(&mut disk, 0, 512).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+    }
+    assert_eq!(fs::read(&path).unwrap(), [7; 4096]);
+}
+
+#[test]
+fn the_unit_of_holes_is_that_in_which_the_file_system_allocates() {
+    let (_dir, path) = image(&[7; 4096]);
+    let disk = FileBackend::open(&path, false).unwrap();
+    let unit = fs::metadata(&path).unwrap().blksize();
+    assert_eq!(u64::from(disk.physical_block()), unit);
+    if let Some(granularity) = disk.discard_granularity() {
+        assert_eq!(u64::from(granularity), unit);
+    }
+}
+
+#[test]
+fn zeros_that_are_written_by_hand_are_as_many_as_asked_for() {
+    let len = 2 * super::super::ZEROS_PIECE + 1536;
+    let content = vec![7; len + 2 * 512];
+    let (_dir, path) = image(&content);
+    let mut disk = FileBackend::open(&path, false).unwrap();
+    write_zeros(&mut disk, 512, len as u64).unwrap();
+    let mut expected = content;
+    expected[512..512 + len].fill(0);
+    assert!(fs::read(&path).unwrap() == expected);
 }
 
 /// What a call comes to: how many bytes of its first segment it moves at most, or its error.

@@ -16,6 +16,9 @@ pub struct MemoryBackend {
 }
 
 impl MemoryBackend {
+    /// What each byte is that has been discarded.
+    pub const DISCARDED: u8 = 0xd5;
+
     /// A disk with this content. An odd tail after the last whole sector is not part of it.
     #[must_use]
     pub fn new(bytes: Vec<u8>) -> Self {
@@ -26,6 +29,17 @@ impl MemoryBackend {
     /// The content of the disk.
     pub fn bytes(&self) -> MutexGuard<'_, Vec<u8>> {
         self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes each of `len` bytes from `position` on a `byte`.
+    fn fill(&mut self, position: u64, len: u64, byte: u8) -> io::Result<()> {
+        let start = usize::try_from(position).unwrap_or(usize::MAX);
+        let end = usize::try_from(position.saturating_add(len)).unwrap_or(usize::MAX);
+        match self.bytes().get_mut(start..end) {
+            Some(bytes) => bytes.fill(byte),
+            None => return Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+        Ok(())
     }
 
     /// Calls `copy` for each slice with the part of the disk that is its counterpart.
@@ -80,5 +94,19 @@ impl BlockBackend for MemoryBackend {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn discard_granularity(&self) -> Option<u32> {
+        Some(SECTOR_SIZE as u32)
+    }
+
+    /// What has been discarded reads as [`DISCARDED`](Self::DISCARDED): a driver must expect
+    /// anything.
+    fn discard(&mut self, position: u64, len: u64) -> io::Result<()> {
+        self.fill(position, len, Self::DISCARDED)
+    }
+
+    fn write_zeroes(&mut self, position: u64, len: u64, _unmap: bool) -> io::Result<()> {
+        self.fill(position, len, 0)
     }
 }

@@ -7,15 +7,26 @@ mod memory;
 
 use std::io;
 
+use spec::block::SECTOR_SIZE;
 use vm_memory::VolatileSlice;
 
 pub use file::{FileBackend, FileBackendError};
 pub use memory::MemoryBackend;
 
-/// A disk. Positions are in bytes from its start; the caller keeps transfers within its capacity.
+/// How many zeros are written at a time, where they are.
+const ZEROS_PIECE: usize = 256 << 10;
+
+/// A disk. Positions are in bytes from its start; the caller keeps what it asks for
+/// within its capacity.
 pub trait BlockBackend: Send {
     /// Size of the disk, in sectors of 512 bytes.
     fn capacity(&self) -> u64;
+
+    /// The unit in which the disk is best read and written, in bytes: a power of two, of 512 at
+    /// least.
+    fn physical_block(&self) -> u32 {
+        SECTOR_SIZE as u32
+    }
 
     /// Fills `slices`, one after the other, from `position`.
     ///
@@ -40,6 +51,50 @@ pub trait BlockBackend: Send {
     /// # Errors
     /// It could not be made so.
     fn flush(&mut self) -> io::Result<()>;
+
+    /// The unit in which [`discard`](Self::discard) gives storage back, in bytes; `None` where it
+    /// gives none back.
+    fn discard_granularity(&self) -> Option<u32> {
+        None
+    }
+
+    /// Gives the storage of `len` bytes from `position` back, of whole units at least. What they
+    /// read afterwards is the backend's to choose.
+    ///
+    /// # Errors
+    /// The storage could not be given back, or not all of it.
+    fn discard(&mut self, position: u64, len: u64) -> io::Result<()> {
+        let _ = (position, len);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Makes `len` bytes from `position` zeros, and gives their storage back where it can and
+    /// `unmap` allows it. One that has nothing better writes them.
+    ///
+    /// # Errors
+    /// The disk could not be written, or not all of it.
+    fn write_zeroes(&mut self, position: u64, len: u64, unmap: bool) -> io::Result<()> {
+        let _ = unmap;
+        write_zeros(self, position, len)
+    }
+}
+
+/// Writes `len` zeros from `position` on, a piece at a time.
+fn write_zeros(
+    backend: &mut (impl BlockBackend + ?Sized),
+    mut position: u64,
+    mut len: u64,
+) -> io::Result<()> {
+    let mut zeros = vec![0; ZEROS_PIECE.min(usize::try_from(len).unwrap_or(ZEROS_PIECE))];
+    while len > 0 {
+        let piece = zeros.len().min(usize::try_from(len).unwrap_or(usize::MAX));
+        let slice = VolatileSlice::from(zeros.get_mut(..piece).unwrap_or_default());
+        let result = backend.write_at(&[slice], position);
+        result.map_err(|error| error.source)?;
+        position = position.saturating_add(piece as u64);
+        len = len.saturating_sub(piece as u64);
+    }
+    Ok(())
 }
 
 /// A transfer that did not come to its end.

@@ -1,0 +1,71 @@
+//! The configuration space (section 5.2.4): what the device tells of the disk and of its own limits.
+//! It decides nothing: the features that are offered say which fields there are.
+
+use spec::Features;
+use spec::block::{SECTOR_SIZE, config};
+
+use super::backend::BlockBackend;
+use super::{CLEAR_SECTORS_MAX, CLEAR_SEG_MAX, SEG_MAX, SIZE_MAX};
+
+/// The bytes of the configuration space. Fields of features that are not offered are 0.
+pub(super) struct ConfigSpace([u8; config::SIZE]);
+
+impl ConfigSpace {
+    /// What is told of `backend` by a device that offers these `features`.
+    pub(super) fn new(backend: &dyn BlockBackend, features: Features) -> Self {
+        let mut space = Self([0; config::SIZE]);
+        space.put(config::CAPACITY, &backend.capacity().to_le_bytes());
+        space.put(config::SIZE_MAX, &SIZE_MAX.to_le_bytes());
+        space.put(config::SEG_MAX, &SEG_MAX.to_le_bytes());
+        space.set_blocks(SECTOR_SIZE as u32, backend.physical_block());
+
+        let discards = features.contains(Features::VIRTIO_BLK_F_DISCARD);
+        let (sectors, segments) = (CLEAR_SECTORS_MAX.to_le_bytes(), CLEAR_SEG_MAX.to_le_bytes());
+        if discards {
+            let granularity = backend.discard_granularity().unwrap_or_default();
+            let alignment = granularity.div_ceil(SECTOR_SIZE as u32).max(1);
+            space.put(config::MAX_DISCARD_SECTORS, &sectors);
+            space.put(config::MAX_DISCARD_SEG, &segments);
+            space.put(config::DISCARD_SECTOR_ALIGNMENT, &alignment.to_le_bytes());
+        }
+        if features.contains(Features::VIRTIO_BLK_F_WRITE_ZEROES) {
+            space.put(config::MAX_WRITE_ZEROES_SECTORS, &sectors);
+            space.put(config::MAX_WRITE_ZEROES_SEG, &segments);
+            space.put(config::WRITE_ZEROES_MAY_UNMAP, &[discards.into()]);
+        }
+        space
+    }
+
+    /// Tells of blocks of `logical` bytes, in which the guest is to ask, on those of `physical`
+    /// bytes, in which it had better. Both are powers of two.
+    pub(super) fn set_blocks(&mut self, logical: u32, physical: u32) {
+        let exponent = physical
+            .max(logical)
+            .ilog2()
+            .saturating_sub(logical.ilog2());
+        let exponent = u8::try_from(exponent).unwrap_or_default();
+        let logical_per_physical = 1_u16.checked_shl(exponent.into()).unwrap_or_default();
+        self.put(config::BLK_SIZE, &logical.to_le_bytes());
+        self.put(config::PHYSICAL_BLOCK_EXP, &[exponent]);
+        self.put(config::MIN_IO_SIZE, &logical_per_physical.to_le_bytes());
+    }
+
+    /// Fills `data` with what is there from `offset` on, with 0 past the end, while the cache is in
+    /// write-back mode or not.
+    pub(super) fn read(&self, writeback: bool, offset: u64, data: &mut [u8]) {
+        data.fill(0);
+        let mut space = Self(self.0);
+        space.put(config::WRITEBACK, &[writeback.into()]);
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        let from = space.0.get(offset..).unwrap_or_default();
+        for (to, from) in data.iter_mut().zip(from) {
+            *to = *from;
+        }
+    }
+
+    fn put(&mut self, offset: u64, bytes: &[u8]) {
+        for (to, from) in self.0.iter_mut().skip(offset as usize).zip(bytes) {
+            *to = *from;
+        }
+    }
+}
