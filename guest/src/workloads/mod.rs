@@ -43,6 +43,17 @@ pub trait Machine {
     /// What measures the machine itself.
     fn probes(&mut self) -> &mut dyn Probes;
 
+    /// How many CPUs can [work together](Self::work_together): at least 1.
+    fn cpus(&self) -> usize;
+
+    /// Has each of `cpus` CPUs do `job`, all at once, and returns when each has done it. The device
+    /// at `window` is theirs together: each reaches it in a way of its own, by which it cannot
+    /// [wait](Transport::wait).
+    ///
+    /// # Errors
+    /// A CPU that does not start, or [`Error::NoWindow`].
+    fn work_together(&mut self, window: Window, cpus: usize, job: &Job<'_>) -> Result<(), Error>;
+
     /// Ends the run in the way `how`.
     fn crash(&mut self, how: Crash) -> !;
 
@@ -52,6 +63,9 @@ pub trait Machine {
     /// That of `out`.
     fn describe(&self, out: &mut dyn Write) -> fmt::Result;
 }
+
+/// What a CPU does of which there are several at work: it is told which of them it is, from 0 on.
+pub type Job<'j> = dyn Fn(usize, &mut dyn Transport) + Sync + 'j;
 
 /// A way for the guest to end that is nobody's wish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,4 +9,5 @@ mod driver;
 mod host;
 mod hostile;
 mod model;
+mod port;
 mod workloads;
