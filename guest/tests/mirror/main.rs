@@ -8,6 +8,7 @@ mod bench_block;
 mod driver;
 mod host;
 mod hostile;
+mod hostile_smp;
 mod model;
 mod port;
 mod workloads;
