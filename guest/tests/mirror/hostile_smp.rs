@@ -1,8 +1,12 @@
 //! `run=hostile case=smp-...`, with threads in the part of CPUs, in every notify mode: that the
 //! device survives them, and that the disk holds only what a request can rightly have written.
 
-use devices::virtio::block::backend::MemoryBackend;
+use std::io;
+
+use devices::virtio::block::BlockBackend;
+use devices::virtio::block::backend::{MemoryBackend, TransferError};
 use guest::rng::pattern;
+use vm_memory::VolatileSlice;
 
 use crate::host::{Host, Notify, Ram, run};
 
@@ -11,15 +15,37 @@ const NOTIFY: [Notify; 3] = [Notify::Trap, Notify::IoEventFd, Notify::Poll];
 /// The sectors that the cases may write.
 const WRITTEN: std::ops::Range<usize> = 16..64;
 
+/// A disk with more behind its end, so that it can be seen whether anything is written there.
+#[derive(Clone)]
+struct Fenced(MemoryBackend);
+
+impl BlockBackend for Fenced {
+    fn capacity(&self) -> u64 {
+        SECTORS as u64
+    }
+
+    fn read_at(&mut self, slices: &[VolatileSlice<'_>], at: u64) -> Result<(), TransferError> {
+        self.0.read_at(slices, at)
+    }
+
+    fn write_at(&mut self, slices: &[VolatileSlice<'_>], at: u64) -> Result<(), TransferError> {
+        self.0.write_at(slices, at)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// Runs a case, and sees that it says that all is well and has left all other sectors alone, but for
 /// the first ones, which other cases know. `is_legal` says what the sectors may hold.
 fn survives(case: &str, is_legal: fn(usize, &[u8]) -> bool) {
     for notify in NOTIFY {
-        let mut before = vec![0; SECTORS * 512];
+        let mut before = vec![0; 2 * SECTORS * 512];
         pattern(99, 0, &mut before);
         let disk = MemoryBackend::new(before.clone());
         let mut ram = Ram::new();
-        let mut hosts = [Host::new(&ram, &disk, notify, false)];
+        let mut hosts = [Host::new(&ram, &Fenced(disk.clone()), notify, false)];
         let (ok, console) = run(&mut ram, &mut hosts, &format!("run=hostile case={case}"));
         assert!(ok, "{notify:?}: {console}");
         assert!(!console.contains("# SKIP"), "{console}");

@@ -17,6 +17,7 @@ mod exits;
 mod guests;
 mod harness;
 mod hostile;
+mod hostile_smp;
 mod kernels;
 mod kvm;
 mod linux;
@@ -50,6 +51,7 @@ fn main() {
         #[cfg(feature = "bench")]
         exits::tests(),
         hostile::tests(),
+        hostile_smp::tests(),
         kvm::tests(),
         linux::tests(),
         linux_disk::tests(),

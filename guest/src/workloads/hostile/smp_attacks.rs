@@ -102,13 +102,13 @@ pub fn header(ground: &Ground<'_>, rng: &mut Rng, capacity: u64) {
         return header.store64(0, request_type.into(), Ordering::Relaxed);
     }
     let sector = match c % 16 {
-        // Half of it is on the disk.
-        8 => capacity - 1,
-        9 => capacity,
+        // The data fits in by half, or not at all.
+        0..4 => capacity - 1,
+        4..8 => capacity,
         // In bytes, these are where they should be, modulo 2^64.
-        10 => FIRST + (1 << 55),
-        11 => FIRST + (u64::MAX << 55),
-        12 => u64::MAX,
+        8 => FIRST + (1 << 55),
+        9 => FIRST + (u64::MAX << 55),
+        10 => u64::MAX,
         _ => FIRST + u64::from(c >> 4) % (SECTORS - 1),
     };
     header.store64(8, sector, Ordering::Relaxed);
