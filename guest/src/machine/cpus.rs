@@ -1,8 +1,8 @@
 //! The other CPUs. Each is started to do one thing; when that is done it halts for good, until it is
 //! started again. What they do is not decided here, nor which of them there are needed.
 
+use core::arch::global_asm;
 use core::arch::x86_64::{__cpuid, __cpuid_count};
-use core::arch::{asm, global_asm};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
@@ -155,8 +155,5 @@ extern "C" fn main() -> ! {
     STATES[index].store(WORKING, Ordering::Release);
     work(index, argument);
     STATES[index].store(HALTED, Ordering::Release);
-    loop {
-        // SAFETY: with interrupts off the CPU stops here; no memory is touched.
-        unsafe { asm!("cli", "hlt", options(nomem, nostack)) }
-    }
+    cpu::halt_for_good()
 }

@@ -95,6 +95,10 @@ impl Machine for BareMetal {
         together::work(&mut self.cpus, window, cpus, job)
     }
 
+    fn halt(&mut self) -> ! {
+        cpu::halt_for_good()
+    }
+
     fn crash(&mut self, how: Crash) -> ! {
         crash::crash(how)
     }

@@ -20,6 +20,7 @@ mod info;
 mod params;
 mod read;
 mod selftest;
+mod storm;
 mod verify;
 
 use bench::Probes;
@@ -53,6 +54,9 @@ pub trait Machine {
     /// # Errors
     /// A CPU that does not start, or [`Error::NoWindow`].
     fn work_together(&mut self, window: Window, cpus: usize, job: &Job<'_>) -> Result<(), Error>;
+
+    /// Halts for ever.
+    fn halt(&mut self) -> !;
 
     /// Ends the run in the way `how`.
     fn crash(&mut self, how: Crash) -> !;
@@ -107,7 +111,7 @@ struct Workload {
 }
 
 /// All workloads, the default first.
-const WORKLOADS: [Workload; 8] = [
+const WORKLOADS: [Workload; 9] = [
     Workload {
         name: "info",
         parameters: &["queue_size"],
@@ -143,6 +147,12 @@ const WORKLOADS: [Workload; 8] = [
         parameters: &["case", "disk"],
         common: &[],
         run: hostile::run,
+    },
+    Workload {
+        name: "storm",
+        parameters: &["kind", "rounds", "then", "disk"],
+        common: &[],
+        run: storm::run,
     },
     Workload {
         name: "bench",

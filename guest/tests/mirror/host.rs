@@ -374,6 +374,10 @@ impl Machine for Disks<'_> {
         self.1
     }
 
+    fn halt(&mut self) -> ! {
+        panic!("halted for ever")
+    }
+
     fn crash(&mut self, how: Crash) -> ! {
         panic!("{how:?}")
     }

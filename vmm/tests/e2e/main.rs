@@ -20,6 +20,7 @@ mod hostile;
 mod hostile_smp;
 mod kernels;
 mod kvm;
+mod limits;
 mod linux;
 mod linux_disk;
 mod locks;
@@ -53,6 +54,7 @@ fn main() {
         hostile::tests(),
         hostile_smp::tests(),
         kvm::tests(),
+        limits::tests(),
         linux::tests(),
         linux_disk::tests(),
         locks::tests(),
