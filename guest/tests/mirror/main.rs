@@ -11,4 +11,5 @@ mod hostile;
 mod hostile_smp;
 mod model;
 mod port;
+mod storm;
 mod workloads;

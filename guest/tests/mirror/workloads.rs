@@ -277,7 +277,7 @@ fn what_is_wrong_with_a_parameter_is_told() {
     for (line, expected) in [
         (
             "run=sleep",
-            "sleep FAILED: no such workload; there are info read fill verify selftest hostile \
+            "sleep FAILED: no such workload; there are info read fill verify selftest hostile storm \
              bench crash"
                 .to_owned(),
         ),

@@ -150,8 +150,8 @@ const CASES: [&[Case]; 9] = [
     &buffers::CASES,
     &framing::CASES,
     &requests::CASES,
-    &registers::CASES,
     &smp::CASES,
+    &registers::CASES,
 ];
 
 /// The names of all cases.
