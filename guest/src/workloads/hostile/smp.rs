@@ -278,31 +278,19 @@ impl Fray<'_> {
     fn judge(&self, checks: &mut Checks) -> Outcome {
         let is_set = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
         let rounds = self.rounds.load(Ordering::Relaxed);
-        let mut check = |what, held, so, not_so| {
-            let seen = Seen::Words(if held { so } else { not_so });
-            checks.check(what, rounds.into(), seen, Seen::Words(so))
-        };
         let [lost, foreign, restless] = [&self.lost, &self.foreign, &self.restless].map(is_set);
-        check("requests that had to", !lost, "came back", "were lost")?;
-        check(
-            "the used ring",
-            !foreign,
-            "as submitted",
-            "not as submitted",
-        )?;
-        check("the device after a reset", !restless, "at rest", "writes")?;
-        check(
-            "the guards",
-            self.ground.is_intact(),
-            "untouched",
-            "written",
-        )?;
-        check(
-            "the case",
-            self.is_enough(),
-            "came to pass",
-            "came to nothing",
-        )
+        let intact = self.ground.is_intact();
+        for (what, held, so, not_so) in [
+            ("what had to", !lost, "came back", "was lost"),
+            ("the used ring", !foreign, "is right", "is wrong"),
+            ("a device after a reset", !restless, "rests", "writes"),
+            ("the guards", intact, "untouched", "written"),
+            ("the case", self.is_enough(), "came to pass", "was in vain"),
+        ] {
+            let seen = Seen::Words(if held { so } else { not_so });
+            checks.check(what, rounds.into(), seen, Seen::Words(so))?;
+        }
+        Ok(())
     }
 }
 
