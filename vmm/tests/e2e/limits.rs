@@ -34,6 +34,7 @@ pub fn tests() -> Vec<Trial> {
     vec![
         test("limits_misuse_is_told_of_once_for_each_kind", log),
         test("limits_memory_does_not_grow_with_misuse", memory_bad),
+        test("limits_memory_of_statistics_does_not_grow", memory_counted),
         test(
             "limits_memory_does_not_grow_with_large_requests",
             memory_large,
@@ -127,6 +128,22 @@ fn assert_bounded(storm: &str, [few, many]: [u32; 2]) {
 
 fn memory_bad() {
     assert_bounded("kind=bad", [2, 100]);
+}
+
+/// With statistics, of whatever the guest touches.
+fn memory_counted() {
+    let after = |rounds| {
+        let (_dir, disk) = disk("trap");
+        let cmdline = format!("run=storm kind=bad rounds={rounds} then=halt");
+        let vmm = start_on(None, &[disk], &cmdline);
+        let mut vmm = vmm.command(|command| _ = command.arg("--stats")).spawn();
+        vmm.expect(" ok\n");
+        memory(&vmm)
+    };
+    let (few, many) = (after(2), after(100));
+    for (few, many) in few.into_iter().zip(many) {
+        assert!(few > 0 && many <= few + SLACK, "{few} KiB, {many} KiB");
+    }
 }
 
 fn memory_large() {
