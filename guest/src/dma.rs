@@ -4,7 +4,7 @@
 
 use core::marker::PhantomData;
 use core::ptr;
-use core::sync::atomic::{AtomicU16, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use thiserror::Error;
 
@@ -158,6 +158,24 @@ impl<'m> Region<'m> {
     /// Writes a little-endian number that the device may be reading.
     pub fn store16(self, offset: usize, value: u16, order: Ordering) {
         self.atomic16(offset).store(value.to_le(), order);
+    }
+
+    /// As [`load16`](Self::load16), of eight bytes.
+    #[must_use]
+    pub fn load64(self, offset: usize, order: Ordering) -> u64 {
+        u64::from_le(self.atomic64(offset).load(order))
+    }
+
+    /// As [`store16`](Self::store16), of eight bytes.
+    pub fn store64(self, offset: usize, value: u64, order: Ordering) {
+        self.atomic64(offset).store(value.to_le(), order);
+    }
+
+    fn atomic64(self, offset: usize) -> &'m AtomicU64 {
+        let pointer = self.part(offset, 8).pointer().cast::<u64>();
+        assert!(pointer.is_aligned());
+        // SAFETY: as for `atomic16`.
+        unsafe { AtomicU64::from_ptr(pointer) }
     }
 
     fn atomic16(self, offset: usize) -> &'m AtomicU16 {

@@ -1,11 +1,12 @@
-# The three ways in, and the tables that the CPU needs before Rust can run. All of it is static
-# data where it can be: guest instructions are dear on a software KVM. What is found out about
-# the machine is found out in Rust, not here.
+# The three ways in, that of the other CPUs, and the tables that a CPU needs before Rust can run. All
+# of it is static data where it can be: guest instructions are dear on a software KVM. What is found
+# out about the machine is found out in Rust, not here. The names in braces are what `cpus.rs` passes.
 
 .set CODE64, 0x08
 .set DATA,   0x10
 
 .set CR0_PE, 1 << 0
+.set CR0_ET, 1 << 4
 .set CR0_PG, 1 << 31
 .set CR4_PAE, 1 << 5
 .set MSR_EFER, 0xc0000080
@@ -15,6 +16,30 @@
 .set WRITABLE, 1 << 1
 .set UNCACHED, (1 << 3) | (1 << 4)  # PWT and PCD
 .set HUGE, 1 << 7                   # this entry maps 2 MiB
+
+# From 16- or 32-bit code, with the GDT loaded, to where a far jump to CODE64 goes on in long mode.
+.macro enter_long_mode
+    mov eax, CR4_PAE
+    mov cr4, eax
+    mov eax, offset page_map
+    mov cr3, eax
+    mov ecx, MSR_EFER
+    rdmsr
+    or eax, EFER_LME
+    wrmsr
+    mov eax, CR0_PG | CR0_ET | CR0_PE   # caches are on
+    mov cr0, eax
+.endm
+
+.macro load_data_segments
+    mov eax, DATA
+    mov ds, eax
+    mov es, eax
+    mov ss, eax
+    xor eax, eax
+    mov fs, eax
+    mov gs, eax
+.endm
 
 # Entry of the flat binary and of the ELF header, in long mode. RBX may point to a PVH
 # hvm_start_info, else RSI to a Linux boot_params; either may be garbage.
@@ -37,13 +62,7 @@ long_mode:
     push rax
     retfq
 1:
-    mov eax, DATA
-    mov ds, eax
-    mov es, eax
-    mov ss, eax
-    xor eax, eax
-    mov fs, eax
-    mov gs, eax
+    load_data_segments
     # The page below the stack is not mapped, so that an overflow ends in a register dump. It is
     # one of those in `low_page_table`: see `image.ld`.
     mov eax, offset boot_stack_guard
@@ -60,19 +79,8 @@ long_mode:
 pvh_start:
     cli
     cld
-    mov eax, cr4
-    or eax, CR4_PAE
-    mov cr4, eax
-    mov eax, offset page_map
-    mov cr3, eax
-    mov ecx, MSR_EFER
-    rdmsr
-    or eax, EFER_LME
-    wrmsr
-    mov eax, cr0
-    or eax, CR0_PG | CR0_PE
-    mov cr0, eax
     lgdt [gdt_pointer]
+    enter_long_mode
     xor esi, esi
     mov edx, 32
     # jmp CODE64:pvh_long_mode, for which assemblers' Intel syntax has no agreed spelling.
@@ -88,6 +96,36 @@ pvh_long_mode:
     mov esi, esi
     mov edx, edx
     jmp long_mode
+
+# Entry of the other CPUs, in real mode at the start of a page. Copied to where it runs, so that it
+# is data here, and must not depend on where that is.
+.section .rodata.trampoline, "a"
+.code16
+.global trampoline
+trampoline:
+    cli
+    cld
+    mov ax, cs
+    mov ds, ax
+    lgdt [TRAMPOLINE_GDT]
+    enter_long_mode
+    # jmp CODE64:other_long_mode, with an offset of 32 bits.
+    .byte 0x66, 0xea
+    .long other_long_mode
+    .word CODE64
+.set TRAMPOLINE_GDT, . - trampoline
+    .word gdt_pointer - gdt - 1
+    .long gdt
+.global trampoline_end
+trampoline_end:
+
+.section .boot, "ax"
+.code64
+other_long_mode:
+    load_data_segments
+    mov rsp, [rip + {STACK}]
+    xor ebp, ebp
+    call {MAIN}
 
 # "This kernel can be entered at this address by the PVH protocol."
 .set XEN_ELFNOTE_PHYS32_ENTRY, 18

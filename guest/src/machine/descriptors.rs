@@ -20,10 +20,8 @@ pub const INTERRUPTS: u8 = IOAPIC_PINS;
 /// Vector of spurious interrupts.
 pub const SPURIOUS: u8 = 0xff;
 
-/// Selectors of the segments in `boot.s`.
-pub const CODE64: u16 = 0x08;
-/// The other one.
-pub const DATA: u16 = 0x10;
+/// Selector of the code segment in `boot.s`.
+const CODE64: u16 = 0x08;
 const TSS_INDEX: usize = 3;
 /// Size of a stub in `vectors.s`, in bytes.
 const STUB_SIZE: u64 = 16;

@@ -42,7 +42,8 @@ static LINES: [Line; INTERRUPTS as usize] = [const {
 /// A device in its window.
 pub struct Device {
     base: u64,
-    /// The GSI and its line; none where the GSI is not one that the IOAPIC has.
+    /// The GSI and its line; none where the GSI is not one that the IOAPIC has, or is another's to
+    /// handle.
     line: Option<(u8, &'static Line)>,
     /// Whether its handler only notes the time.
     timed: bool,
@@ -54,11 +55,7 @@ impl Device {
     /// # Errors
     /// [`Error::NoWindow`] where there could be memory, or there is no room for registers.
     pub fn new(window: Window) -> Result<Self, Error> {
-        let end = window.base.checked_add(window.size);
-        let in_hole = window.base >= HOLE_START && end.is_some_and(|end| end <= HOLE_END);
-        if !in_hole || !window.base.is_multiple_of(4) || window.size < MIN_SIZE {
-            return Err(Error::NoWindow);
-        }
+        let device = Self::without_interrupt(window)?;
         let gsi = u8::try_from(window.gsi).ok();
         let line = gsi.and_then(|gsi| LINES.get(usize::from(gsi)).map(|line| (gsi, line)));
         if let Some((gsi, line)) = line {
@@ -67,9 +64,22 @@ impl Device {
             line.base.store(window.base, Ordering::Relaxed);
             apic::route(gsi);
         }
+        Ok(Self { line, ..device })
+    }
+
+    /// The device at `window`, of whose interrupts nothing is known here.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub fn without_interrupt(window: Window) -> Result<Self, Error> {
+        let end = window.base.checked_add(window.size);
+        let in_hole = window.base >= HOLE_START && end.is_some_and(|end| end <= HOLE_END);
+        if !in_hole || !window.base.is_multiple_of(4) || window.size < MIN_SIZE {
+            return Err(Error::NoWindow);
+        }
         Ok(Self {
             base: window.base,
-            line,
+            line: None,
             timed: false,
         })
     }

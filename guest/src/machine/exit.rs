@@ -1,9 +1,9 @@
 //! The ways out: the debug-exit port, and the panic that leads there.
 
-use core::arch::asm;
 use core::fmt::Write;
 use core::panic::PanicInfo;
 
+use super::cpu::halt_for_good;
 use super::port::out32;
 use super::serial::Serial;
 use spec::board::{DEBUG_EXIT_PORT, EXIT_PANIC};
@@ -12,10 +12,7 @@ use spec::board::{DEBUG_EXIT_PORT, EXIT_PANIC};
 /// good.
 pub fn exit(status: u8) -> ! {
     out32(DEBUG_EXIT_PORT, status.into());
-    loop {
-        // SAFETY: with interrupts off the CPU stops here; no memory is touched.
-        unsafe { asm!("cli", "hlt", options(nomem, nostack)) }
-    }
+    halt_for_good()
 }
 
 #[panic_handler]

@@ -1,22 +1,23 @@
 //! The bare machine: how the image is entered, what the CPU and the board need to be told, and
 //! how it ends. Nothing of VIRTIO but where its registers are: the rest is the library's.
 
-use core::arch::global_asm;
 use core::fmt::{self, Write};
 
 use guest::cmdline::Window;
 use guest::virtio::{Error, Transport, Width};
 use guest::workloads::bench::Probes;
-use guest::workloads::{Crash, Machine};
+use guest::workloads::{Crash, Job, Machine};
 
 use bench::Bench;
 use boot_info::{BootInfo, Protocol, RAM};
+use cpus::Cpus;
 use device::Device;
 
 mod apic;
 mod bench;
 pub mod boot_info;
 mod cpu;
+mod cpus;
 mod crash;
 mod descriptors;
 mod device;
@@ -25,8 +26,7 @@ pub mod exit;
 mod mem;
 mod port;
 pub mod serial;
-
-global_asm!(include_str!("boot.s"));
+mod together;
 
 /// The machine, once it is able to handle exceptions and interrupts.
 pub struct BareMetal {
@@ -35,6 +35,7 @@ pub struct BareMetal {
     entry_bits: u32,
     device: Option<Device>,
     bench: Bench,
+    cpus: Cpus,
 }
 
 /// Makes the CPU report exceptions. To be called once, first of all.
@@ -51,7 +52,8 @@ impl BareMetal {
         Self {
             entry_bits,
             device: None,
-            bench: Bench::new(&boot),
+            bench: Bench::new(Cpus::new(&boot)),
+            cpus: Cpus::new(&boot),
             boot,
         }
     }
@@ -83,6 +85,18 @@ impl Machine for BareMetal {
 
     fn probes(&mut self) -> &mut dyn Probes {
         &mut self.bench
+    }
+
+    fn cpus(&self) -> usize {
+        self.cpus.count()
+    }
+
+    fn work_together(&mut self, window: Window, cpus: usize, job: &Job<'_>) -> Result<(), Error> {
+        together::work(&mut self.cpus, window, cpus, job)
+    }
+
+    fn halt(&mut self) -> ! {
+        cpu::halt_for_good()
     }
 
     fn crash(&mut self, how: Crash) -> ! {

@@ -105,6 +105,9 @@ pub enum Error {
     /// It is known that the interrupt which is waited for will not come.
     #[error("the interrupt that is waited for cannot come")]
     NoInterrupt,
+    /// A CPU that the machine says it has does not start.
+    #[error("CPU {0} does not start")]
+    NoCpu(usize),
 }
 
 fn other_version(version: &u32, f: &mut Formatter<'_>) -> fmt::Result {

@@ -21,6 +21,7 @@ mod info;
 mod params;
 mod read;
 mod selftest;
+mod storm;
 mod verify;
 
 use bench::Probes;
@@ -44,6 +45,20 @@ pub trait Machine {
     /// What measures the machine itself.
     fn probes(&mut self) -> &mut dyn Probes;
 
+    /// How many CPUs can [work together](Self::work_together): at least 1.
+    fn cpus(&self) -> usize;
+
+    /// Has each of `cpus` CPUs do `job`, all at once, and returns when each has done it. The device
+    /// at `window` is theirs together: each reaches it in a way of its own, by which it cannot
+    /// [wait](Transport::wait).
+    ///
+    /// # Errors
+    /// A CPU that does not start, or [`Error::NoWindow`].
+    fn work_together(&mut self, window: Window, cpus: usize, job: &Job<'_>) -> Result<(), Error>;
+
+    /// Halts for ever.
+    fn halt(&mut self) -> !;
+
     /// Ends the run in the way `how`.
     fn crash(&mut self, how: Crash) -> !;
 
@@ -53,6 +68,9 @@ pub trait Machine {
     /// That of `out`.
     fn describe(&self, out: &mut dyn Write) -> fmt::Result;
 }
+
+/// What a CPU does of which there are several at work: it is told which of them it is, from 0 on.
+pub type Job<'j> = dyn Fn(usize, &mut dyn Transport) + Sync + 'j;
 
 /// A way for the guest to end that is nobody's wish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +112,7 @@ struct Workload {
 }
 
 /// All workloads, the default first.
-const WORKLOADS: [Workload; 9] = [
+const WORKLOADS: &[Workload] = &[
     Workload {
         name: "info",
         parameters: &["queue_size"],
@@ -136,6 +154,12 @@ const WORKLOADS: [Workload; 9] = [
         parameters: &["case", "disk"],
         common: &[],
         run: hostile::run,
+    },
+    Workload {
+        name: "storm",
+        parameters: &["kind", "rounds", "then", "disk"],
+        common: &[],
+        run: storm::run,
     },
     Workload {
         name: "bench",

@@ -15,13 +15,14 @@ use guest::cmdline::{CommandLine, Window};
 use guest::dma::Arena;
 use guest::virtio::{Error, Transport, Width};
 use guest::workloads::bench::Probes;
-use guest::workloads::{self, Crash, Environment, Machine};
-use spec::mmio::{CONFIG_OFFSET, InterruptStatus, Register};
+use guest::workloads::{self, Crash, Environment, Job, Machine};
+use spec::mmio::{InterruptStatus, Register};
 use spec::queue;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::bench::{Control, ticks};
+use crate::port::{BASE, Port, SIZE};
 
 const RAM_SIZE: usize = 16 << 20;
 const ARENA_SIZE: usize = 4 << 20;
@@ -141,16 +142,10 @@ pub enum Read {
 /// What is read instead of what the device says, if anything.
 pub type Forge = Box<dyn FnMut(Read) -> Option<u32>>;
 
-/// A moment, as [`Transport::pause`] has it.
-const MOMENT: Duration = Duration::from_micros(10);
-
 /// A disk in its device, as the guest's transport.
 pub struct Host {
-    /// Where the device is alone, at `BASE`.
-    bus: Bus,
+    port: Port,
     memory: GuestMemoryMmap,
-    /// The eventfd that KVM would write, for the device that has one.
-    kick: Option<EventFd>,
     pub edges: Arc<Edges>,
     /// How often QueueNotify was written.
     pub notifications: u64,
@@ -194,13 +189,9 @@ impl Host {
         };
         let block = Block::new(Box::new(disk.clone()), options).unwrap();
         let device = MmioTransport::new(ram.memory.clone(), Box::new(block), edges.clone());
-        let mut bus = Bus::new();
-        bus.insert(BASE, SIZE, Arc::new(Mutex::new(device)))
-            .unwrap();
         Self {
-            bus,
+            port: Port::new(device, (notify != Notify::Trap).then_some(event)),
             memory: ram.memory.clone(),
-            kick: (notify != Notify::Trap).then_some(event),
             edges,
             notifications: 0,
             interrupts: 0,
@@ -279,32 +270,15 @@ impl Transport for Host {
         if let Some(value) = self.forged(Read::Config(offset)) {
             return value;
         }
-        self.read_at(CONFIG_OFFSET + offset, Width::Four) as u32
+        self.port.read_config(offset)
     }
 
     fn read_at(&mut self, offset: u64, width: Width) -> u64 {
-        let mut data = [0; 8];
-        let address = BASE.wrapping_add(offset);
-        self.bus.read(address, &mut data[..width.bytes()]);
-        u64::from_le_bytes(data)
+        self.port.read_at(offset, width)
     }
 
     fn write_at(&mut self, offset: u64, width: Width, value: u64) {
-        // KVM takes what is written to an eventfd's address in any width.
-        if let Some(kick) = &self.kick
-            && offset == Register::QueueNotify.offset()
-        {
-            return kick.write(1).unwrap();
-        }
-        let address = BASE.wrapping_add(offset);
-        let data = &value.to_le_bytes()[..width.bytes()];
-        loop {
-            match self.bus.write(address, data) {
-                Response::Done => return,
-                Response::Again => (),
-                other => panic!("{offset:#x} = {value:#x}: {other:?}"),
-            }
-        }
+        self.port.write_at(offset, width, value);
     }
 
     fn take_events(&mut self) -> InterruptStatus {
@@ -317,7 +291,7 @@ impl Transport for Host {
     }
 
     fn pause(&mut self) {
-        thread::sleep(MOMENT);
+        self.port.pause();
     }
 
     fn time_notify(&mut self, queue: u16, submit: &mut dyn FnMut()) -> Result<u64, Error> {
@@ -333,9 +307,10 @@ impl Transport for Host {
             on_wait.send(()).unwrap();
         }
         // A device that is served by this thread has raised its interrupt already, or never will.
-        let raised = match self.kick {
-            None => self.edges.take(),
-            Some(_) => self.edges.wait(),
+        let raised = if self.port.is_kicked() {
+            self.edges.wait()
+        } else {
+            self.edges.take()
         };
         if !raised {
             return Err(Error::NoInterrupt);
@@ -351,19 +326,36 @@ impl Transport for Host {
 /// A machine with disks, one after the other from `BASE` on.
 struct Disks<'h>(&'h mut [Host], &'h mut Control);
 
-const BASE: u64 = 0xd000_0000;
-const SIZE: u64 = 0x1000;
+/// How many threads take the part of CPUs.
+const CPUS: usize = 4;
 
 /// Ports with nothing behind them.
 static NO_PORTS: LazyLock<Bus> = LazyLock::new(Bus::new);
 
+impl Disks<'_> {
+    fn host(&mut self, window: Window) -> Result<&mut Host, Error> {
+        let index = window.base.checked_sub(BASE).ok_or(Error::NoWindow)? / SIZE;
+        self.0.get_mut(index as usize).ok_or(Error::NoWindow)
+    }
+}
+
 impl Machine for Disks<'_> {
     fn device(&mut self, window: Window) -> Result<&mut dyn Transport, Error> {
-        let index = window.base.checked_sub(BASE).ok_or(Error::NoWindow)? / SIZE;
-        match self.0.get_mut(index as usize) {
-            Some(host) => Ok(host),
-            None => Err(Error::NoWindow),
-        }
+        Ok(self.host(window)?)
+    }
+
+    fn cpus(&self) -> usize {
+        CPUS
+    }
+
+    fn work_together(&mut self, window: Window, cpus: usize, job: &Job<'_>) -> Result<(), Error> {
+        let port = &self.host(window)?.port;
+        thread::scope(|threads| {
+            for index in 0..cpus {
+                threads.spawn(move || job(index, &mut port.clone()));
+            }
+        });
+        Ok(())
     }
 
     fn read_port(&mut self, port: u16, width: Width) -> u32 {
@@ -380,6 +372,10 @@ impl Machine for Disks<'_> {
 
     fn probes(&mut self) -> &mut dyn Probes {
         self.1
+    }
+
+    fn halt(&mut self) -> ! {
+        panic!("halted for ever")
     }
 
     fn crash(&mut self, how: Crash) -> ! {

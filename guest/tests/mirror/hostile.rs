@@ -13,7 +13,8 @@ use vmm_sys_util::tempfile::TempFile;
 
 use crate::host::{Host, Notify, Ram, Read, run};
 
-const SECTORS: usize = 64;
+/// Too few for the cases that leave more to be said of the disk: those of several CPUs.
+const SECTORS: usize = 63;
 /// How many of the first sectors the cases may write, and the seed of what they write there.
 const KNOWN: usize = 16;
 const SEED: u64 = 1;

@@ -8,5 +8,8 @@ mod bench_block;
 mod driver;
 mod host;
 mod hostile;
+mod hostile_smp;
 mod model;
+mod port;
+mod storm;
 mod workloads;

@@ -322,7 +322,7 @@ fn what_is_wrong_with_a_parameter_is_told() {
         (
             "run=sleep",
             "sleep FAILED: no such workload; there are info read fill clear verify selftest hostile \
-             bench crash"
+              storm bench crash"
                 .to_owned(),
         ),
         (

@@ -18,8 +18,10 @@ mod exits;
 mod guests;
 mod harness;
 mod hostile;
+mod hostile_smp;
 mod kernels;
 mod kvm;
+mod limits;
 mod linux;
 mod linux_clear;
 mod linux_disk;
@@ -53,7 +55,9 @@ fn main() {
         #[cfg(feature = "bench")]
         exits::tests(),
         hostile::tests(),
+        hostile_smp::tests(),
         kvm::tests(),
+        limits::tests(),
         linux::tests(),
         linux_clear::tests(),
         linux_disk::tests(),

@@ -4,8 +4,8 @@
 use guest::workloads::bench::{Clock, Latencies, Performed, Probes, Unsupported};
 use spec::bench::{CONTROL_PORT, Kind};
 
-use super::boot_info::BootInfo;
 use super::cpu;
+use super::cpus::Cpus;
 use super::port::{in32, out32};
 use second_cpu::SecondCpu;
 use timer::Timer;
@@ -19,15 +19,17 @@ mod timer;
 /// The machine, to be measured.
 pub struct Bench {
     timer: Option<Timer>,
+    cpus: Cpus,
     second_cpu: SecondCpu,
 }
 
 impl Bench {
-    /// The machine that was booted so.
-    pub fn new(boot: &BootInfo) -> Self {
+    /// The machine that has these CPUs.
+    pub fn new(cpus: Cpus) -> Self {
         Self {
             timer: None,
-            second_cpu: SecondCpu::new(boot),
+            cpus,
+            second_cpu: SecondCpu::default(),
         }
     }
 }
@@ -63,7 +65,7 @@ impl Probes for Bench {
             Kind::IrqHalted => ticks_of(|| gsi::wait_halted(iterations)),
             Kind::IrqRunning => ticks_of(|| gsi::wait_running(iterations)),
             Kind::Ipi => {
-                self.second_cpu.start()?;
+                self.second_cpu.start(&mut self.cpus)?;
                 ticks_of(|| self.second_cpu.call(iterations, latencies))
             }
             kind => loops::time(kind, iterations)?,

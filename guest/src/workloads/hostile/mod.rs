@@ -27,6 +27,9 @@ mod rings;
 mod scene;
 mod seen;
 mod setup;
+mod smp;
+mod smp_attacks;
+mod smp_ground;
 mod tap;
 mod yard;
 
@@ -67,6 +70,8 @@ enum Run {
     Device(fn(&mut Scene<'_>) -> Outcome),
     /// To the machine, before the device is brought up.
     Machine(fn(&mut Stage<'_, '_>) -> Outcome),
+    /// The same, by several CPUs.
+    Cpus(fn(&mut Stage<'_, '_>) -> Outcome),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -144,7 +149,7 @@ const ALL: &[Mode] = &[
     Mode::new(true, true),
 ];
 
-const CASES: [&[Case]; 9] = [
+const CASES: [&[Case]; 10] = [
     &rings::CASES,
     &notifications::CASES,
     &setup::CASES,
@@ -153,6 +158,7 @@ const CASES: [&[Case]; 9] = [
     &framing::CASES,
     &requests::CASES,
     &discard::CASES,
+    &smp::CASES,
     &registers::CASES,
 ];
 
@@ -278,7 +284,7 @@ fn measure<'m>(
 
 impl Case {
     /// Why the case does not apply, if it does not.
-    fn skip(&self, mode: Mode, disk: &Disk<'_>) -> Option<&'static str> {
+    fn skip(&self, mode: Mode, disk: &Disk<'_>, cpus: usize) -> Option<&'static str> {
         let offers = |feature| disk.offered.contains(feature);
         match self.disk {
             DiskKind::Discards if !offers(Features::VIRTIO_BLK_F_DISCARD) => {
@@ -289,7 +295,11 @@ impl Case {
             }
             DiskKind::Writable if disk.is_read_only() => Some("the disk is read-only"),
             DiskKind::ReadOnly if !disk.is_read_only() => Some("the disk is not read-only"),
-            _ => mode.missing(disk.offered),
+            _ => match self.run {
+                Run::Cpus(_) if cpus == 1 => Some("one CPU"),
+                Run::Cpus(_) if disk.capacity < smp::MIN_CAPACITY => Some("the disk is too small"),
+                _ => mode.missing(disk.offered),
+            },
         }
     }
 }
@@ -305,7 +315,7 @@ impl Stage<'_, '_> {
         for ((case, mode), number) in cases.zip(1..) {
             (self.mode, self.checks) = (mode, Checks::NONE);
             let title = Title { number, case, mode };
-            if let Some(reason) = case.skip(mode, &self.disk) {
+            if let Some(reason) = case.skip(mode, &self.disk, self.machine.cpus()) {
                 writeln!(console, "ok {title} # SKIP {reason}")?;
                 tally.skipped += 1;
                 continue;
@@ -323,14 +333,14 @@ impl Stage<'_, '_> {
     /// Runs `case`, and sees that the device goes on.
     fn play<'e>(&mut self, case: &Case) -> Result<Outcome, Failure<'e>> {
         let before = match case.run {
-            Run::Machine(run) => run(self),
+            Run::Machine(run) | Run::Cpus(run) => run(self),
             Run::Device(_) => Ok(()),
         };
         let window = self.window;
         let mut scene = Scene::begin(self).map_err(|error| Failure::Device { window, error })?;
         let during = before.and_then(|()| match case.run {
             Run::Device(run) => run(&mut scene),
-            Run::Machine(_) => Ok(()),
+            Run::Machine(_) | Run::Cpus(_) => Ok(()),
         });
         Ok(during.and_then(|()| scene.finish(case.resets)))
     }

@@ -1,0 +1,103 @@
+//! The registers of a device, as one of several CPUs reaches them: by the bus, where accesses come
+//! one after the other. It handles no interrupt.
+
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use devices::bus::{Bus, Response};
+use devices::virtio::MmioTransport;
+use guest::virtio::{Error, Transport, Width};
+use spec::mmio::{CONFIG_OFFSET, InterruptStatus, Register};
+use vmm_sys_util::eventfd::EventFd;
+
+/// Where the device is, and how large its window is.
+pub const BASE: u64 = 0xd000_0000;
+pub const SIZE: u64 = 0x1000;
+
+/// A moment, as [`Transport::pause`] has it.
+const MOMENT: Duration = Duration::from_micros(10);
+
+/// A way to a device, which is alone on its bus. Clones lead to the same one.
+#[derive(Clone)]
+pub struct Port {
+    bus: Arc<Bus>,
+    /// The eventfd that KVM would write, for the device that has one.
+    kick: Option<Arc<EventFd>>,
+}
+
+impl Port {
+    pub fn new(device: MmioTransport, kick: Option<EventFd>) -> Self {
+        let mut bus = Bus::new();
+        bus.insert(BASE, SIZE, Arc::new(Mutex::new(device)))
+            .unwrap();
+        Self {
+            bus: Arc::new(bus),
+            kick: kick.map(Arc::new),
+        }
+    }
+
+    /// Whether a thread of its own serves the device.
+    pub fn is_kicked(&self) -> bool {
+        self.kick.is_some()
+    }
+}
+
+impl Transport for Port {
+    fn read(&mut self, register: Register) -> u32 {
+        self.read_at(register.offset(), Width::Four) as u32
+    }
+
+    fn write(&mut self, register: Register, value: u32) {
+        self.write_at(register.offset(), Width::Four, value.into());
+    }
+
+    fn read_config(&mut self, offset: u64) -> u32 {
+        self.read_at(CONFIG_OFFSET + offset, Width::Four) as u32
+    }
+
+    fn read_at(&mut self, offset: u64, width: Width) -> u64 {
+        let mut data = [0; 8];
+        let address = BASE.wrapping_add(offset);
+        self.bus.read(address, &mut data[..width.bytes()]);
+        u64::from_le_bytes(data)
+    }
+
+    fn write_at(&mut self, offset: u64, width: Width, value: u64) {
+        // KVM takes what is written to an eventfd's address in any width.
+        if let Some(kick) = &self.kick
+            && offset == Register::QueueNotify.offset()
+        {
+            return kick.write(1).unwrap();
+        }
+        let address = BASE.wrapping_add(offset);
+        let data = &value.to_le_bytes()[..width.bytes()];
+        loop {
+            match self.bus.write(address, data) {
+                Response::Done => return,
+                Response::Again => (),
+                other => panic!("{offset:#x} = {value:#x}: {other:?}"),
+            }
+        }
+    }
+
+    fn take_events(&mut self) -> InterruptStatus {
+        InterruptStatus::empty()
+    }
+
+    fn pause(&mut self) {
+        thread::sleep(MOMENT);
+    }
+
+    fn wait(&mut self) -> Result<InterruptStatus, Error> {
+        Err(Error::NoInterrupt)
+    }
+
+    fn time_notify(&mut self, _: u16, _: &mut dyn FnMut()) -> Result<u64, Error> {
+        Err(Error::NoInterrupt)
+    }
+
+    fn interrupts(&self) -> u64 {
+        0
+    }
+}
