@@ -17,8 +17,10 @@ mod failure;
 mod fill;
 mod hostile;
 mod info;
+mod journal;
 mod params;
 mod read;
+mod retry;
 mod selftest;
 mod verify;
 
@@ -93,7 +95,7 @@ struct Workload {
 }
 
 /// All workloads, the default first.
-const WORKLOADS: [Workload; 8] = [
+const WORKLOADS: [Workload; 9] = [
     Workload {
         name: "info",
         parameters: &["queue_size"],
@@ -102,13 +104,13 @@ const WORKLOADS: [Workload; 8] = [
     },
     Workload {
         name: "read",
-        parameters: &["lba", "count", "queue_size"],
+        parameters: &["lba", "count", "retry", "queue_size"],
         common: &params::DRIVER,
         run: read::run,
     },
     Workload {
         name: "fill",
-        parameters: &["lba", "count", "byte", "queue_size"],
+        parameters: &["lba", "count", "byte", "retry", "queue_size"],
         common: &params::DRIVER,
         run: fill::run,
     },
@@ -117,6 +119,21 @@ const WORKLOADS: [Workload; 8] = [
         parameters: &["lba", "count", "seed", "depth", "queue_size"],
         common: &params::DRIVER,
         run: verify::run,
+    },
+    Workload {
+        name: "journal",
+        parameters: &[
+            "lba",
+            "count",
+            "seed",
+            "writes",
+            "size",
+            "depth",
+            "flush_every",
+            "queue_size",
+        ],
+        common: &params::DRIVER,
+        run: journal::run,
     },
     Workload {
         name: "selftest",

@@ -8,5 +8,8 @@ mod bench_block;
 mod driver;
 mod host;
 mod hostile;
+mod journal;
+#[path = "../../../vmm/tests/e2e/journal.rs"]
+mod journal_check;
 mod model;
 mod workloads;

@@ -11,12 +11,14 @@ mod block_io;
 mod boot;
 mod cli;
 mod console;
+mod data_safety;
 mod disk;
 #[cfg(feature = "bench")]
 mod exits;
 mod guests;
 mod harness;
 mod hostile;
+mod journal;
 mod kernels;
 mod kvm;
 mod linux;
@@ -44,6 +46,7 @@ fn main() {
         boot::tests(),
         cli::tests(),
         console::tests(),
+        data_safety::tests(),
         disk::tests(),
         #[cfg(feature = "bench")]
         block_io::tests(),
