@@ -72,11 +72,17 @@ pub enum FileBackendError {
 
 /// A disk in a regular file. While it exists the file is locked (flock and fcntl): against
 /// everyone else where it can be written, against writers where it is read-only.
+///
+/// A flush that fails is the last that can succeed: the host counts what it could not write as
+/// written (Linux marks the pages of its cache clean), so that the next fdatasync would succeed
+/// without it, and a flush promises that all that was written before is stable. Reads and writes go
+/// on.
 #[derive(Debug)]
 pub struct FileBackend {
     file: File,
     capacity: u64,
     segments: Segments,
+    flush_failed: bool,
 }
 
 impl FileBackend {
@@ -114,6 +120,7 @@ impl FileBackend {
             file,
             capacity: size / SECTOR_SIZE,
             segments: Segments::default(),
+            flush_failed: false,
         })
     }
 
@@ -175,7 +182,12 @@ impl BlockBackend for FileBackend {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.sync_data()
+        if self.flush_failed {
+            return Err(io::Error::other("an earlier flush failed"));
+        }
+        let flushed = self.file.sync_data();
+        self.flush_failed = flushed.is_err();
+        flushed
     }
 }
 
