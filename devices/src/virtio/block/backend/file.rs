@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use log::warn;
 use spec::block::SECTOR_SIZE;
 use vm_memory::VolatileSlice;
 
@@ -73,10 +74,12 @@ pub enum FileBackendError {
 /// A disk in a regular file. While it exists the file is locked (flock and fcntl): against
 /// everyone else where it can be written, against writers where it is read-only.
 ///
-/// A flush that fails is the last that can succeed: the host counts what it could not write as
-/// written (Linux marks the pages of its cache clean), so that the next fdatasync would succeed
-/// without it, and a flush promises that all that was written before is stable. Reads and writes go
-/// on.
+/// After a flush that has failed none succeeds: the host counts what it could not write as written
+/// (Linux marks the pages of its cache clean), so that the next fdatasync would succeed without it,
+/// and a flush promises that all that was written before is stable. Reads and writes go on.
+///
+/// Where someone cuts the file short, reads past its end fail, and a write there makes it longer
+/// again, with zeros in between.
 #[derive(Debug)]
 pub struct FileBackend {
     file: File,
@@ -185,9 +188,13 @@ impl BlockBackend for FileBackend {
         if self.flush_failed {
             return Err(io::Error::other("an earlier flush failed"));
         }
-        let flushed = self.file.sync_data();
-        self.flush_failed = flushed.is_err();
-        flushed
+        self.file.sync_data().inspect_err(|error| {
+            self.flush_failed = true;
+            warn!(
+                "block: a flush failed, and none will succeed until the image is opened anew: \
+                 {error}"
+            );
+        })
     }
 }
 
