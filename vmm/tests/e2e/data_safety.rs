@@ -1,5 +1,6 @@
 //! What a flush has acknowledged outlives the machine: it is killed at random moments under load,
-//! and the disk is checked against what the guest had said. What is right is in `journal`.
+//! and the disk is checked against what the guest had said. What is right is in `journal`. How often,
+//! and from which seed, `DATA_SAFETY_KILLS` and `DATA_SAFETY_SEED` say.
 
 use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
@@ -52,7 +53,7 @@ fn setting(name: &str) -> Option<u64> {
 }
 
 /// Seed of all that is random in a test: `DATA_SAFETY_SEED`, or another in each run.
-fn seed() -> u64 {
+pub fn seed() -> u64 {
     setting("DATA_SAFETY_SEED").unwrap_or_else(|| RandomState::new().hash_one(0) >> 32)
 }
 

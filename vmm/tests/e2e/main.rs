@@ -6,6 +6,7 @@
 
 #[cfg(feature = "bench")]
 mod bench;
+mod block_devices;
 #[cfg(feature = "bench")]
 mod block_io;
 mod boot;
@@ -17,6 +18,7 @@ mod disk;
 mod exits;
 mod guests;
 mod harness;
+mod host_failures;
 mod hostile;
 mod journal;
 mod kernels;
@@ -26,6 +28,7 @@ mod linux_disk;
 mod locks;
 mod memory;
 mod needs;
+mod power_loss;
 mod pty;
 mod qemu;
 mod smp;
@@ -36,6 +39,7 @@ mod status;
 #[allow(dead_code)] // The unit tests use more of it.
 #[path = "../../src/boot/test_elf.rs"]
 mod test_elf;
+mod write_log;
 
 use libtest_mimic::Arguments;
 
@@ -53,11 +57,13 @@ fn main() {
         #[cfg(feature = "bench")]
         exits::tests(),
         hostile::tests(),
+        host_failures::tests(),
         kvm::tests(),
         linux::tests(),
         linux_disk::tests(),
         locks::tests(),
         memory::tests(),
+        power_loss::tests(),
         qemu::tests(),
         smp::tests(),
         stats::tests(),
