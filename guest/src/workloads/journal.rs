@@ -14,6 +14,8 @@ use crate::virtio::block::Token;
 use crate::virtio::queue::{Buffer, MAX_QUEUE_SIZE};
 use crate::virtio::{Block, Error};
 
+/// Sectors of a write, at most.
+const SIZE_MAX: u64 = 256;
 const DEFAULT_SIZE: u64 = 8;
 const DEFAULT_DEPTH: u64 = 8;
 const DEFAULT_FLUSH_EVERY: u64 = 16;
@@ -34,7 +36,7 @@ pub(super) fn run<'e>(
     let (lba, count) = parameters.sectors()?;
     let seed = parameters.number("seed", 1, 0..=u64::MAX)?;
     let writes = parameters.number("writes", u64::MAX, 1..=u64::MAX)?;
-    let size = parameters.number("size", DEFAULT_SIZE.min(count), 1..=count)?;
+    let size = parameters.number("size", DEFAULT_SIZE.min(count), 1..=SIZE_MAX.min(count))?;
     let flush_every = parameters.number("flush_every", DEFAULT_FLUSH_EVERY, 1..=u64::MAX)?;
     let mut block = open_chosen(parameters, &mut **machine, arena)?;
     writable(&block)?;

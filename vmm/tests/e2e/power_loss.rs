@@ -15,11 +15,11 @@ use crate::needs::Needs;
 use crate::write_log::{Entry, WriteLog};
 
 /// Size of the file system, in bytes.
-const FILE_SYSTEM: u64 = 16 << 20;
+const FILE_SYSTEM: u64 = 8 << 20;
 /// Room for the log of a run, in bytes; what is not used costs nothing.
 const LOG: u64 = 1 << 30;
 /// How many moments of a run are looked at.
-const MOMENTS: u64 = 6;
+const MOMENTS: u64 = 5;
 /// What marks them in the log.
 const MARK: &str = "acknowledged";
 
