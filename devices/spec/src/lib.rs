@@ -30,6 +30,7 @@ pub mod bench;
 pub mod block;
 pub mod board;
 pub mod features;
+pub mod journal;
 pub mod mmio;
 pub mod queue;
 pub mod rng;

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use spec::Features;
 use spec::bench::{BlockJob, Command, Kind, OUTCOME_OFFSET, Outcome, PAGE_SIZE, Positions};
 use spec::block::RequestHeader;
+use spec::journal::{Slots, Stamp};
 use spec::mmio::Register;
 use spec::queue::{
     DescFlags, Descriptor, avail_entry, avail_event, avail_ring_size, desc_table_size, need_event,
@@ -205,4 +206,46 @@ fn there_are_no_positions_where_no_block_fits() {
         };
         assert!(Positions::new(&job).is_none(), "{block_size} {sectors}");
     }
+}
+
+#[test]
+fn a_journal_sector_tells_its_stamp_and_no_byte_of_it_can_be_of_another() {
+    let stamp = Stamp {
+        sequence: 7,
+        lba: 3,
+        seed: 1,
+    };
+    let sector = stamp.sector();
+    assert_eq!(Stamp::of(&sector), stamp);
+    let others = [
+        Stamp {
+            sequence: 8,
+            ..stamp
+        },
+        Stamp { lba: 2, ..stamp },
+        Stamp { seed: 2, ..stamp },
+        Stamp {
+            sequence: 3,
+            lba: 7,
+            ..stamp
+        },
+    ];
+    for other in others {
+        let other = other.sector();
+        for cut in 1..512 {
+            let mixed: Vec<u8> = [&sector[..cut], &other[cut..]].concat();
+            let mixed: [u8; 512] = mixed.try_into().unwrap();
+            let sound = Stamp::of(&mixed).sector() == mixed;
+            assert_eq!(sound, mixed == sector || mixed == other, "{cut}");
+        }
+    }
+}
+
+#[test]
+fn the_slots_of_a_journal_follow_from_its_seed_and_reach_all() {
+    let slots = |seed| Slots::new(seed, 10).take(200).collect::<Vec<_>>();
+    assert_eq!(slots(1), slots(1));
+    assert_ne!(slots(1), slots(2));
+    let reached: HashSet<u64> = slots(1).into_iter().collect();
+    assert_eq!(reached, (0..10).collect());
 }

@@ -36,8 +36,20 @@ impl HookedBackend {
         let Some((bytes, kind)) = failure else {
             return transfer(&mut self.disk, slices);
         };
-        let first = slices[0].subslice(0, bytes).unwrap();
-        transfer(&mut self.disk, &[first])?;
+        let mut left = bytes;
+        let first: Vec<_> = slices
+            .iter()
+            .map(|slice| {
+                let len = slice.len().min(left);
+                left -= len;
+                slice.subslice(0, len).unwrap()
+            })
+            .collect();
+        assert_eq!(
+            left, 0,
+            "a transfer that is shorter than what it was to fail after"
+        );
+        transfer(&mut self.disk, &first)?;
         Err(TransferError {
             transferred: bytes as u64,
             source: kind.into(),

@@ -18,8 +18,10 @@ mod failure;
 mod fill;
 mod hostile;
 mod info;
+mod journal;
 mod params;
 mod read;
+mod retry;
 mod selftest;
 mod storm;
 mod verify;
@@ -121,13 +123,13 @@ const WORKLOADS: &[Workload] = &[
     },
     Workload {
         name: "read",
-        parameters: &["lba", "count", "queue_size"],
+        parameters: &["lba", "count", "retry", "queue_size"],
         common: &params::DRIVER,
         run: read::run,
     },
     Workload {
         name: "fill",
-        parameters: &["lba", "count", "byte", "queue_size"],
+        parameters: &["lba", "count", "byte", "retry", "queue_size"],
         common: &params::DRIVER,
         run: fill::run,
     },
@@ -142,6 +144,21 @@ const WORKLOADS: &[Workload] = &[
         parameters: &["lba", "count", "seed", "depth", "queue_size"],
         common: &params::DRIVER,
         run: verify::run,
+    },
+    Workload {
+        name: "journal",
+        parameters: &[
+            "lba",
+            "count",
+            "seed",
+            "writes",
+            "size",
+            "depth",
+            "flush_every",
+            "queue_size",
+        ],
+        common: &params::DRIVER,
+        run: journal::run,
     },
     Workload {
         name: "selftest",

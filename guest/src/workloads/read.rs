@@ -1,10 +1,11 @@
-//! `run=read lba=L count=N`: prints sectors as `hexdump -C` does, and their CRC-32.
+//! `run=read lba=L count=N retry=on|off`: prints sectors as `hexdump -C` does, and their CRC-32.
 
 use crc32fast::Hasher;
 use spec::block::SECTOR_SIZE;
 
 use super::extent::Extent;
 use super::params::Parameters;
+use super::retry::Retry;
 use super::{Environment, Failure, open_chosen};
 use crate::hexdump::Hexdump;
 
@@ -22,6 +23,7 @@ pub(super) fn run<'e>(
         ..
     } = environment;
     let (lba, count) = parameters.sectors()?;
+    let retry = Retry::new(parameters)?;
     let mut block = open_chosen(parameters, &mut **machine, arena)?;
     let transfers = Extent::large(&block, lba, count)?;
     let buffer = arena.alloc(transfers.largest(), SECTOR_SIZE)?;
@@ -29,9 +31,9 @@ pub(super) fn run<'e>(
     let mut dump = Hexdump::new(lba * SECTOR_SIZE);
     let mut crc = Hasher::new();
     for (lba, len) in transfers {
-        block
-            .read(lba, buffer.part(0, len))
-            .map_err(Failure::request("read", lba))?;
+        retry.request(*console, ("read", lba), || {
+            block.read(lba, buffer.part(0, len))
+        })?;
         let mut piece = [0; PIECE];
         for offset in (0..len).step_by(PIECE) {
             buffer.read(offset, &mut piece);

@@ -9,6 +9,9 @@ mod driver;
 mod host;
 mod hostile;
 mod hostile_smp;
+mod journal;
+#[path = "../../../vmm/tests/e2e/journal.rs"]
+mod journal_check;
 mod model;
 mod port;
 mod storm;

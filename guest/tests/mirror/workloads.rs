@@ -245,6 +245,65 @@ fn verify_does_not_take_what_it_wrote_for_what_was_read() {
     assert_eq!((ok, console), (false, verdict));
 }
 
+/// A disk that fails its first transfers.
+#[derive(Clone)]
+struct Recovering(MemoryBackend, usize);
+
+impl Recovering {
+    fn failed(&mut self) -> Result<(), TransferError> {
+        let failures = self.1;
+        self.1 = failures.saturating_sub(1);
+        match failures {
+            0 => Ok(()),
+            _ => Err(io::Error::from(io::ErrorKind::StorageFull).into()),
+        }
+    }
+}
+
+impl BlockBackend for Recovering {
+    fn capacity(&self) -> u64 {
+        self.0.capacity()
+    }
+
+    fn read_at(&mut self, to: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
+        self.failed()?;
+        self.0.read_at(to, position)
+    }
+
+    fn write_at(&mut self, from: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
+        self.failed()?;
+        self.0.write_at(from, position)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn retry_makes_a_request_that_fails_again_until_it_succeeds_and_says_so_once() {
+    for (workload, what) in [("read", "read"), ("fill", "write")] {
+        for notify in NOTIFY {
+            let disk = Recovering(disk(), 3);
+            let mut ram = Ram::new();
+            let mut hosts = [Host::new(&ram, &disk, notify, false)];
+            let line = format!("run={workload} lba=3");
+            let (ok, console) = run(&mut ram, &mut hosts, &line);
+            assert!(
+                !ok && console.ends_with("lba=3: status IOERR\n"),
+                "{console}"
+            );
+
+            let (ok, console) = run(&mut ram, &mut hosts, &format!("{line} retry=on"));
+            assert!(ok, "{console}");
+            let told = format!(
+                "{what} at lba=3: status IOERR; trying again\n{what} at lba=3: succeeded\n"
+            );
+            assert!(console.starts_with(&told), "{console}");
+        }
+    }
+}
+
 #[test]
 fn workloads_make_no_segment_longer_than_the_device_takes() {
     for workload in ["info", "read count=20", "fill count=20", "verify count=20"] {
@@ -288,7 +347,7 @@ fn an_option_of_the_self_test_fixes_its_mode_and_leaves_out_no_case() {
 
 #[test]
 fn a_queue_that_is_too_small_for_a_request_is_named_as_the_reason() {
-    for workload in ["info", "read", "fill", "verify"] {
+    for workload in ["info", "read", "fill", "verify", "journal"] {
         for mode in ["queue_size=1", "queue_size=2", "queue_size=2 indirect=off"] {
             let size = &mode["queue_size=".len()..][..1];
             let expected = format!(
@@ -317,12 +376,12 @@ fn disks_are_counted_in_the_order_of_the_command_line() {
 
 #[test]
 fn what_is_wrong_with_a_parameter_is_told() {
-    let parameters = "lba count queue_size disk wait indirect event_idx";
+    let parameters = "lba count retry queue_size disk wait indirect event_idx";
     for (line, expected) in [
         (
             "run=sleep",
-            "sleep FAILED: no such workload; there are info read fill clear verify selftest hostile \
-              storm bench crash"
+            "sleep FAILED: no such workload; there are info read fill clear verify journal selftest \
+              hostile storm bench crash"
                 .to_owned(),
         ),
         (
@@ -374,6 +433,16 @@ fn what_is_wrong_with_a_parameter_is_told() {
             "verify depth=0 FAILED: depth=0 is not a number from 1 to 256".to_owned(),
         ),
         (
+            "run=journal count=8 size=9",
+            "journal count=8 size=9 FAILED: size=9 is not a number from 1 to 8".to_owned(),
+        ),
+        (
+            "run=journal queue_size=4 indirect=off",
+            "journal queue_size=4 indirect=off FAILED: queue size 4 is not a power of two from 8 \
+             to 256"
+                .to_owned(),
+        ),
+        (
             "run=verify queue_size=512",
             "verify queue_size=512 FAILED: device at 0xd0000000: queue size 512 is not a power of \
              two from 4 to 256"
@@ -410,7 +479,7 @@ fn words_for_kernels_in_general_are_not_parameters() {
 
 #[test]
 fn workloads_that_write_refuse_a_read_only_disk() {
-    for workload in ["fill", "clear", "verify"] {
+    for workload in ["fill", "clear", "verify", "journal"] {
         let disk = disk();
         let mut ram = Ram::new();
         let mut hosts = [Host::new(&ram, &disk, Notify::Trap, true)];

@@ -223,7 +223,7 @@ fn failures() {
         (
             "run=read sector=1",
             "read",
-            "lba count queue_size disk wait indirect event_idx",
+            "lba count retry queue_size disk wait indirect event_idx",
         ),
         (
             "run=read disk=1",
@@ -243,7 +243,7 @@ fn failures() {
         (
             "run=nothing",
             "nothing FAILED: no such workload",
-            "hostile bench crash",
+            "verify journal selftest hostile bench crash",
         ),
     ] {
         run_on(None, &disks, cmdline).assert_failed(begin, end);

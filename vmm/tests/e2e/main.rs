@@ -6,19 +6,23 @@
 
 #[cfg(feature = "bench")]
 mod bench;
+mod block_devices;
 #[cfg(feature = "bench")]
 mod block_io;
 mod boot;
 mod clear;
 mod cli;
 mod console;
+mod data_safety;
 mod disk;
 #[cfg(feature = "bench")]
 mod exits;
 mod guests;
 mod harness;
+mod host_failures;
 mod hostile;
 mod hostile_smp;
+mod journal;
 mod kernels;
 mod kvm;
 mod limits;
@@ -28,6 +32,7 @@ mod linux_disk;
 mod locks;
 mod memory;
 mod needs;
+mod power_loss;
 mod pty;
 mod qemu;
 mod smp;
@@ -38,6 +43,7 @@ mod status;
 #[allow(dead_code)] // The unit tests use more of it.
 #[path = "../../src/boot/test_elf.rs"]
 mod test_elf;
+mod write_log;
 
 use libtest_mimic::Arguments;
 
@@ -49,6 +55,7 @@ fn main() {
         clear::tests(),
         cli::tests(),
         console::tests(),
+        data_safety::tests(),
         disk::tests(),
         #[cfg(feature = "bench")]
         block_io::tests(),
@@ -56,6 +63,7 @@ fn main() {
         exits::tests(),
         hostile::tests(),
         hostile_smp::tests(),
+        host_failures::tests(),
         kvm::tests(),
         limits::tests(),
         linux::tests(),
@@ -63,6 +71,7 @@ fn main() {
         linux_disk::tests(),
         locks::tests(),
         memory::tests(),
+        power_loss::tests(),
         qemu::tests(),
         smp::tests(),
         stats::tests(),

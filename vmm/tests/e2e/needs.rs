@@ -23,6 +23,11 @@ pub enum Needs {
     OwnKvm,
     /// To be root in a mount namespace of its own.
     MountNamespace,
+    /// To be root in a mount namespace of its own, and a usable /dev/kvm, but not the lab's.
+    KvmAndMountNamespace,
+    /// To make block devices by the device mapper, which is done in the lab alone, and a usable
+    /// /dev/kvm.
+    DeviceMapper,
     /// This program.
     Tool(&'static str),
     /// A usable /dev/kvm, and this program.
@@ -55,6 +60,11 @@ impl Needs {
             Self::OwnKvm if in_lab() => Some("not in the lab: slow, and others cover it".into()),
             Self::OwnKvm => KVM.clone(),
             Self::MountNamespace => (!*MOUNT).then(|| "no root, or no unshare and setpriv".into()),
+            Self::KvmAndMountNamespace => Self::OwnKvm
+                .missing()
+                .or_else(|| Self::MountNamespace.missing()),
+            Self::DeviceMapper if !in_lab() => Some("only in the lab: makes block devices".into()),
+            Self::DeviceMapper => Self::Kvm.missing().or_else(missing_device_mapper),
             Self::Tool(name) => missing_tool(name),
             Self::KvmAndTool(name) => Self::Kvm.missing().or_else(|| missing_tool(name)),
             Self::Linux(files) => Self::Kvm.missing().or_else(|| crate::linux::missing(files)),
@@ -82,6 +92,19 @@ fn find_tool(name: &str) -> Option<PathBuf> {
         .chain(["/usr/sbin".into(), "/sbin".into()])
         .map(|dir| dir.join(name))
         .find(|path| path.is_file())
+}
+
+/// Why there is no device mapper with all that tests make of it.
+fn missing_device_mapper() -> Option<String> {
+    static MODULES: LazyLock<bool> = LazyLock::new(|| {
+        let modules = ["loop", "ext4", "dm-log-writes"];
+        let mut modprobe = tool("modprobe");
+        modprobe.arg("-a").args(modules).stderr(Stdio::null());
+        modprobe.status().is_ok_and(|status| status.success())
+    });
+    let tools = ["dmsetup", "losetup", "mkfs.ext4", "mount", "umount"];
+    let no_modules = || (!*MODULES).then(|| "no modules loop, ext4, dm-log-writes".into());
+    tools.into_iter().find_map(missing_tool).or_else(no_modules)
 }
 
 /// Why there is no usable /dev/kvm: in short, since each test that needs it says so.

@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use log::warn;
 use spec::block::SECTOR_SIZE;
 use vm_memory::VolatileSlice;
 use vmm_sys_util::fallocate::{FallocateMode, fallocate};
@@ -77,6 +78,13 @@ pub enum FileBackendError {
 
 /// A disk in a regular file. While it exists the file is locked (flock and fcntl): against
 /// everyone else where it can be written, against writers where it is read-only.
+///
+/// After a flush that has failed none succeeds: the host counts what it could not write as written
+/// (Linux marks the pages of its cache clean), so that the next fdatasync would succeed without it,
+/// and a flush promises that all that was written before is stable. Reads and writes go on.
+///
+/// Where someone cuts the file short, reads past its end fail, and a write there makes it longer
+/// again, with zeros in between.
 #[derive(Debug)]
 pub struct FileBackend {
     file: File,
@@ -86,6 +94,7 @@ pub struct FileBackend {
     /// Whether it makes holes.
     has_holes: bool,
     segments: Segments,
+    flush_failed: bool,
 }
 
 impl FileBackend {
@@ -126,6 +135,7 @@ impl FileBackend {
             unit: unit(&metadata),
             has_holes,
             segments: Segments::default(),
+            flush_failed: false,
         })
     }
 
@@ -191,7 +201,16 @@ impl BlockBackend for FileBackend {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.sync_data()
+        if self.flush_failed {
+            return Err(io::Error::other("an earlier flush failed"));
+        }
+        self.file.sync_data().inspect_err(|error| {
+            self.flush_failed = true;
+            warn!(
+                "block: a flush failed, and none will succeed until the image is opened anew: \
+                 {error}"
+            );
+        })
     }
 
     fn discard_granularity(&self) -> Option<u32> {

@@ -184,6 +184,7 @@ fn a_flush_is_asked_of_the_host_and_its_error_is_that_of_the_flush() {
         unit: 512,
         has_holes: false,
         segments: Segments::default(),
+        flush_failed: false,
     };
     let error = disk.flush().unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
@@ -345,6 +346,31 @@ fn zeros_that_are_written_by_hand_are_as_many_as_asked_for() {
     assert!(fs::read(&path).unwrap() == expected);
 }
 
+/// The host has forgotten by then what it could not write.
+#[test]
+fn after_a_flush_that_failed_none_succeeds_and_reads_and_writes_do() {
+    let (_dir, path) = image(&[0; 512]);
+    let mut disk = FileBackend::open(&path, false).unwrap();
+    disk.flush().unwrap();
+    let (reader, _writer) = io::pipe().unwrap();
+    let file = std::mem::replace(&mut disk.file, OwnedFd::from(reader).into());
+    disk.flush().unwrap_err();
+    disk.file = file;
+    for _ in 0..2 {
+        let error = disk.flush().unwrap_err();
+        assert_eq!(error.to_string(), "an earlier flush failed");
+        let mut bytes = [7; 512];
+        disk.write_at(&[VolatileSlice::from(&mut bytes[..])], 0)
+            .unwrap();
+        let mut bytes = [0; 512];
+        disk.read_at(&[VolatileSlice::from(&mut bytes[..])], 0)
+            .unwrap();
+        assert_eq!(bytes, [7; 512]);
+    }
+    drop(disk);
+    FileBackend::open(&path, false).unwrap().flush().unwrap();
+}
+
 /// What a call comes to: how many bytes of its first segment it moves at most, or its error.
 type Outcome = Result<usize, libc::c_int>;
 
@@ -483,8 +509,58 @@ fn a_transfer_of_nothing_succeeds() {
     disk.write_at(&[], 0).unwrap();
 }
 
+/// One outcome of a call: mostly bytes that move, now and then a storm of EINTR, an error or the end.
+fn outcomes() -> impl Strategy<Value = Vec<Outcome>> {
+    let some = prop_oneof![
+        6 => (1..400_usize).prop_map(|most| vec![Ok(most)]),
+        2 => (1..50_usize).prop_map(|count| vec![Err(libc::EINTR); count]),
+        1 => prop::sample::select(vec![libc::EIO, libc::ENOSPC]).prop_map(|error| vec![Err(error)]),
+        1 => Just(vec![Ok(0)]),
+    ];
+    prop::collection::vec(some, 0..12).prop_map(|outcomes| outcomes.concat())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_transfer_moves_what_the_host_moved_and_ends_at_the_first_failure(
+        mut script in outcomes(),
+    ) {
+        // What the two buffers of 300 and 700 bytes come to by this script, and how much of it.
+        let (mut moved, mut called, mut ended) = (0, 0, None);
+        script.extend([Ok(1000); 2]);
+        while moved < 1000 && ended.is_none() {
+            match script[called] {
+                Ok(0) => ended = Some(None),
+                Ok(most) => moved += most.min(if moved < 300 { 300 } else { 1000 } - moved),
+                Err(libc::EINTR) => (),
+                Err(error) => ended = Some(Some(error)),
+            }
+            called += 1;
+        }
+        let script = &script[..called];
+        for (call, writes) in
+            [(scripted_preadv as VectoredCall, false), (scripted_pwritev as VectoredCall, true)]
+        {
+            let (result, buffers, file) = transfer_by(call, script);
+            let failure = result.err();
+            let found = failure.as_ref().map(|failure| failure.source.raw_os_error());
+            prop_assert_eq!(found, ended);
+            if let Some(failure) = failure {
+                prop_assert_eq!(failure.transferred, moved as u64);
+            }
+            let (same, rest) = file[12..1012].split_at(moved);
+            prop_assert_eq!(same, &buffers[..moved]);
+            let untouched = |at: usize| ((12 + at) % 251) as u8;
+            if writes {
+                let expected: Vec<u8> = (moved..1000).map(untouched).collect();
+                prop_assert_eq!(rest, &expected[..]);
+            } else {
+                prop_assert!(buffers[moved..].iter().all(|byte| *byte == 0xff));
+            }
+        }
+    }
 
     #[test]
     fn a_transfer_goes_on_at_the_byte_where_it_was_cut(

@@ -1,0 +1,232 @@
+//! `run=journal`: writes sectors that tell which write they are of, many at once and at random
+//! places, flushes now and then, and prints what was flushed: for whoever takes the power away in the
+//! middle and looks what is left. It reads nothing back. See `spec::journal`.
+
+use spec::Features;
+use spec::block::{RequestHeader, SECTOR_SIZE, request_type};
+use spec::journal::{FLUSHED, Slots, Stamp};
+
+use super::extent::Extent;
+use super::params::Parameters;
+use super::{Environment, Failure, open_chosen, writable};
+use crate::dma::Region;
+use crate::virtio::block::Token;
+use crate::virtio::queue::{Buffer, MAX_QUEUE_SIZE};
+use crate::virtio::{Block, Error};
+
+/// Sectors of a write, at most.
+const SIZE_MAX: u64 = 256;
+const DEFAULT_SIZE: u64 = 8;
+const DEFAULT_DEPTH: u64 = 8;
+const DEFAULT_FLUSH_EVERY: u64 = 16;
+/// The device is notified after as many writes, or before the driver waits: so that it has some at
+/// once even where the write to QueueNotify returns only when they are done.
+const NOTIFY_EVERY: u64 = 4;
+
+pub(super) fn run<'e>(
+    environment: &mut Environment<'e, '_>,
+    parameters: &Parameters<'e>,
+) -> Result<(), Failure<'e>> {
+    let Environment {
+        console,
+        machine,
+        arena,
+        ..
+    } = environment;
+    let (lba, count) = parameters.sectors()?;
+    let seed = parameters.number("seed", 1, 0..=u64::MAX)?;
+    let writes = parameters.number("writes", u64::MAX, 1..=u64::MAX)?;
+    let size = parameters.number("size", DEFAULT_SIZE.min(count), 1..=SIZE_MAX.min(count))?;
+    let flush_every = parameters.number("flush_every", DEFAULT_FLUSH_EVERY, 1..=u64::MAX)?;
+    let mut block = open_chosen(parameters, &mut **machine, arena)?;
+    writable(&block)?;
+    if !block.info().accepted.contains(Features::VIRTIO_BLK_F_FLUSH) {
+        let missing = Error::MissingFeatures(Features::VIRTIO_BLK_F_FLUSH);
+        return Err(missing.into());
+    }
+    // One place is for the flush.
+    let most = u64::from(block.capacity(1).saturating_sub(1));
+    if most == 0 {
+        return Err(Error::QueueSize {
+            size: block.queue_size(),
+            min: 2 * block.queue_size(),
+            max: MAX_QUEUE_SIZE,
+        }
+        .into());
+    }
+    let depth = parameters.number("depth", DEFAULT_DEPTH.min(most), 1..=most)?;
+    let bytes = (size * SECTOR_SIZE) as usize;
+    Extent::new(&block, lba, count, bytes)?;
+    let buffers = arena.alloc(usize::from(block.queue_size()) * bytes, SECTOR_SIZE)?;
+
+    let mut journal = Journal {
+        block: &mut block,
+        buffers,
+        bytes,
+        writes: Writes::default(),
+        flush: None,
+    };
+    for (sequence, slot) in (1..=writes).zip(Slots::new(seed, count / size)) {
+        let lba = lba + slot * size;
+        while journal.writes.count >= depth as usize || journal.writes.contains(lba) {
+            journal.complete(*console)?;
+        }
+        journal.write(Stamp {
+            sequence,
+            lba,
+            seed,
+        })?;
+        if sequence % NOTIFY_EVERY == 0 {
+            journal.block.notify();
+        }
+        if sequence % flush_every == 0 {
+            journal.submit_flush(sequence, *console)?;
+        }
+    }
+    while journal.writes.count > 0 {
+        journal.complete(*console)?;
+    }
+    journal.submit_flush(writes, *console)?;
+    while journal.flush.is_some() {
+        journal.complete(*console)?;
+    }
+    writeln!(console, "journal seed={seed} writes={writes} ok")?;
+    Ok(())
+}
+
+/// A write in flight.
+#[derive(Clone, Copy, Default)]
+struct Write {
+    token: Token,
+    sequence: u64,
+    lba: u64,
+}
+
+/// The writes in flight, in no order.
+struct Writes {
+    all: [Write; MAX_QUEUE_SIZE as usize],
+    count: usize,
+}
+
+impl Default for Writes {
+    fn default() -> Self {
+        Self {
+            all: [Write::default(); MAX_QUEUE_SIZE as usize],
+            count: 0,
+        }
+    }
+}
+
+impl Writes {
+    fn in_flight(&self) -> &[Write] {
+        &self.all[..self.count]
+    }
+
+    fn contains(&self, lba: u64) -> bool {
+        self.in_flight().iter().any(|write| write.lba == lba)
+    }
+
+    /// The number of the first that has not completed, if there is one.
+    fn first(&self) -> Option<u64> {
+        self.in_flight().iter().map(|write| write.sequence).min()
+    }
+
+    fn add(&mut self, write: Write) {
+        self.all[self.count] = write;
+        self.count += 1;
+    }
+
+    fn take(&mut self, token: Token) -> Option<Write> {
+        let index = self.in_flight().iter().position(|w| w.token == token)?;
+        let write = self.all[index];
+        self.count -= 1;
+        self.all[index] = self.all[self.count];
+        Some(write)
+    }
+}
+
+/// A flush in flight.
+struct Flush {
+    token: Token,
+    /// The last write such that it and all before it had completed by then.
+    up_to: u64,
+}
+
+struct Journal<'b, 'd, 'm> {
+    block: &'b mut Block<'d, 'm>,
+    /// A buffer for each token.
+    buffers: Region<'m>,
+    /// Length of a write.
+    bytes: usize,
+    writes: Writes,
+    flush: Option<Flush>,
+}
+
+impl Journal<'_, '_, '_> {
+    /// Submits the write of which `stamp` is the first sector's.
+    fn write(&mut self, stamp: Stamp) -> Result<(), Error> {
+        let token = self.block.next_token().ok_or(Error::QueueFull)?;
+        let buffer = self
+            .buffers
+            .part(usize::from(token) * self.bytes, self.bytes);
+        let offsets = (0..self.bytes).step_by(SECTOR_SIZE as usize);
+        for (lba, offset) in (stamp.lba..).zip(offsets) {
+            buffer.write(offset, &Stamp { lba, ..stamp }.sector());
+        }
+        let Stamp { sequence, lba, .. } = stamp;
+        let header = RequestHeader {
+            request_type: request_type::OUT,
+            sector: lba,
+        };
+        let token = self.block.submit(header, &[Buffer::readable(buffer)])?;
+        self.writes.add(Write {
+            token,
+            sequence,
+            lba,
+        });
+        Ok(())
+    }
+
+    /// Submits a flush after the write `sequence`, once the last flush has completed.
+    fn submit_flush<'e>(
+        &mut self,
+        sequence: u64,
+        console: &mut dyn core::fmt::Write,
+    ) -> Result<(), Failure<'e>> {
+        while self.flush.is_some() {
+            self.complete(console)?;
+        }
+        let up_to = self.writes.first().map_or(sequence, |first| first - 1);
+        let header = RequestHeader {
+            request_type: request_type::FLUSH,
+            sector: 0,
+        };
+        let token = self.block.submit(header, &[])?;
+        self.flush = Some(Flush { token, up_to });
+        self.block.notify();
+        Ok(())
+    }
+
+    /// Takes what has completed, or waits for it.
+    fn complete<'e>(&mut self, console: &mut dyn core::fmt::Write) -> Result<(), Failure<'e>> {
+        let completion = match self.block.poll()? {
+            Some(completion) => completion,
+            None => {
+                self.block.notify();
+                self.block.wait()?
+            }
+        };
+        match self.flush.take_if(|flush| flush.token == completion.token) {
+            Some(Flush { up_to, .. }) => {
+                completion.ok().map_err(Failure::request("flush", 0))?;
+                writeln!(console, "{FLUSHED}{up_to}")?;
+            }
+            None => {
+                let write = self.writes.take(completion.token);
+                let Write { lba, .. } = write.ok_or(Error::UsedId(completion.token.into()))?;
+                completion.ok().map_err(Failure::request("write", lba))?;
+            }
+        }
+        Ok(())
+    }
+}
