@@ -26,6 +26,7 @@ mod memory;
 mod needs;
 mod pty;
 mod qemu;
+mod sandbox;
 mod smp;
 #[cfg(feature = "bench")]
 mod start;
@@ -56,6 +57,7 @@ fn main() {
         locks::tests(),
         memory::tests(),
         qemu::tests(),
+        sandbox::tests(),
         smp::tests(),
         stats::tests(),
         #[cfg(feature = "bench")]

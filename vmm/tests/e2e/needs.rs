@@ -25,6 +25,8 @@ pub enum Needs {
     MountNamespace,
     /// This program.
     Tool(&'static str),
+    /// A usable /dev/kvm, and that the kernel leaves core files where a process dies.
+    Cores,
     /// A usable /dev/kvm, and this program.
     KvmAndTool(&'static str),
     /// A Linux guest, made of these files too, and a usable /dev/kvm that can run it.
@@ -56,6 +58,7 @@ impl Needs {
             Self::OwnKvm => KVM.clone(),
             Self::MountNamespace => (!*MOUNT).then(|| "no root, or no unshare and setpriv".into()),
             Self::Tool(name) => missing_tool(name),
+            Self::Cores => Self::Kvm.missing().or_else(missing_cores),
             Self::KvmAndTool(name) => Self::Kvm.missing().or_else(|| missing_tool(name)),
             Self::Linux(files) => Self::Kvm.missing().or_else(|| crate::linux::missing(files)),
             Self::LinuxAndTool(files, name) => {
@@ -82,6 +85,12 @@ fn find_tool(name: &str) -> Option<PathBuf> {
         .chain(["/usr/sbin".into(), "/sbin".into()])
         .map(|dir| dir.join(name))
         .find(|path| path.is_file())
+}
+
+fn missing_cores() -> Option<String> {
+    let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
+    let elsewhere = pattern.trim().is_empty() || pattern.starts_with('|') || pattern.contains('/');
+    elsewhere.then(|| format!("core files go to '{}'", pattern.trim()))
 }
 
 /// Why there is no usable /dev/kvm: in short, since each test that needs it says so.
