@@ -91,7 +91,8 @@ struct Args {
     #[arg(long)]
     no_sandbox: bool,
 
-    /// Leave the guest's RAM in the core file of a VMM that dies
+    /// Leave the guest's RAM in the core file of a VMM that dies; where the host writes cores to
+    /// files, not to a program, the sandbox allows none
     #[arg(long)]
     dump_guest_core: bool,
 }
