@@ -6,7 +6,9 @@
 #[path = "../build/seccomp/mod.rs"]
 mod seccomp;
 
-use seccomp::list::{Condition, Verdict, parse};
+use seccomp::filter;
+use seccomp::list::{Condition, Rule, Verdict, parse};
+use seccompiler::sock_filter;
 
 /// What is wrong with `list`.
 fn error(list: &str) -> String {
@@ -92,16 +94,97 @@ fn what_is_wrong_is_said_with_its_line() {
     }
 }
 
+const X86_64: u32 = 0xc000_003e;
+const KILL_PROCESS: u32 = 0x8000_0000;
+const TRAP: u32 = 0x0003_0000;
+const ERRNO: u32 = 0x0005_0000;
+const ALLOW: u32 = 0x7fff_0000;
+
+/// What `filter` returns for a call, and after how many instructions.
+fn run(filter: &[sock_filter], architecture: u32, call: u32, args: [u32; 6]) -> (u32, usize) {
+    let (mut a, mut at, mut steps) = (0, 0, 0);
+    loop {
+        let sock_filter { code, jt, jf, k } = filter[at];
+        at += 1;
+        steps += 1;
+        let holds = match code {
+            0x06 => return (k, steps), // RET
+            0x20 => {
+                // LD
+                a = match k {
+                    0 => call,
+                    4 => architecture,
+                    _ => args[(k as usize - 16) / 8],
+                };
+                continue;
+            }
+            0x54 => {
+                // AND
+                a &= k;
+                continue;
+            }
+            0x05 => {
+                // JA
+                at += k as usize;
+                continue;
+            }
+            0x15 => a == k, // JEQ
+            0x35 => a >= k, // JGE
+            other => unreachable!("{other:#x}"),
+        };
+        at += usize::from(if holds { jt } else { jf });
+    }
+}
+
+/// What `rules` say of a call.
+fn verdict(rules: &[Rule], call: u32, args: [u32; 6]) -> u32 {
+    let holds = |c: &Condition| args[usize::from(c.index)] & c.mask == c.value;
+    let applies = |rule: &&Rule| rule.call.id() as u32 == call && rule.conditions.iter().all(holds);
+    match rules.iter().find(applies).map(|rule| rule.verdict) {
+        Some(Verdict::First | Verdict::Allow) => ALLOW,
+        Some(Verdict::Refuse) => ERRNO | libc::EACCES as u32,
+        None => TRAP | 3,
+    }
+}
+
 #[test]
-fn the_call_that_is_first_is_decided_before_the_others_are_looked_at() {
-    let others = "read # x\nwrite # x\nclose # x\nppoll # x\n";
-    let first = |others: &str| {
-        let list = format!("[a:]\nfirst ioctl(1 = KVM_RUN) # x\n{others}");
-        let source = seccomp::source(&list).unwrap();
-        let allow = source.find("code: 6, jt: 0, jf: 0, k: 2147418112").unwrap();
-        source[..allow].lines().count()
-    };
-    assert_eq!(first(others), first(""));
+fn the_filters_say_of_every_call_what_the_list_says() {
+    let list = include_str!("../../resources/seccomp/threads.list");
+    for thread in parse(list).unwrap() {
+        let filter = filter::compile(&thread.rules, 3).unwrap();
+        // Every value that a condition asks for, and others.
+        let conditions = thread.rules.iter().flat_map(|rule| &rule.conditions);
+        let mut values: Vec<u32> = conditions.map(|c| c.value).collect();
+        values.extend([0, 1, 2, 4, 7, u32::MAX]);
+        for call in (0..600).chain([0x4000_0000, 0x4000_0010, u32::MAX]) {
+            for index in 0..6 {
+                for &value in &values {
+                    let mut args = [0x1234; 6];
+                    args[index] = value;
+                    let expected = verdict(&thread.rules, call, args);
+                    let (returned, _) = run(&filter, X86_64, call, args);
+                    assert_eq!(returned, expected, "{}: {call} {args:x?}", thread.name);
+                }
+            }
+            let (returned, _) = run(&filter, 0x4000_0003, call, [0; 6]);
+            assert_eq!(returned, KILL_PROCESS, "a call of 32-bit code");
+        }
+    }
+}
+
+#[test]
+fn what_is_frequent_is_found_soon() {
+    let list = include_str!("../../resources/seccomp/threads.list");
+    let threads = parse(list).unwrap();
+    let vcpu = threads.iter().find(|thread| thread.name == "vCPU").unwrap();
+    let filter = filter::compile(&vcpu.rules, 0).unwrap();
+    let kvm_run = [3, 0xae80, 0, 0, 0, 0];
+    let (returned, steps) = run(&filter, X86_64, libc::SYS_ioctl as u32, kvm_run);
+    assert!(returned == ALLOW && steps <= 10, "KVM_RUN takes {steps}");
+    for call in 0..500 {
+        let (_, steps) = run(&filter, X86_64, call, [0; 6]);
+        assert!(steps <= 30, "{call} takes {steps}");
+    }
 }
 
 #[test]
