@@ -117,8 +117,6 @@ impl Started {
         let mut command = Command::new(program);
         command
             .args(args)
-            // With this a start reads the file of the program, for the names of functions.
-            .env_remove("RUST_BACKTRACE")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

@@ -6,7 +6,6 @@ mod filters;
 mod paths;
 mod violation;
 
-use std::backtrace::Backtrace;
 use std::sync::Once;
 use std::sync::mpsc::{self, Receiver, Sender};
 
@@ -99,9 +98,6 @@ impl Sandbox {
     pub fn new(on: bool) -> Result<Self, SandboxError> {
         if on {
             violation::name_them().map_err(SandboxError::Handler)?;
-            // Where backtraces are wanted (RUST_BACKTRACE), the files are kept by this that the names
-            // of functions come from: none can be opened later.
-            drop(Backtrace::capture().to_string());
         }
         let (entered, told) = mpsc::channel();
         Ok(Self {
