@@ -14,7 +14,8 @@ use thiserror::Error;
 
 use paths::Paths;
 
-/// What a thread does, and so what it may ask of the kernel.
+/// What a thread does, and so what it may ask of the kernel: each kind has a section in
+/// `resources/seccomp/threads.list`, and the filter that is generated from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThreadKind {
     /// Waits for the others, and takes the machine down.
