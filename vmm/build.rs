@@ -1,8 +1,11 @@
 //! Builds the guest image with a cargo of its own, checks it, and leaves it where `vmm` can
 //! include it. How the guest is laid out in memory is not decided here: that is `guest/image.ld`.
+//! The filters of system calls are compiled here, too.
 
 #[path = "build/image.rs"]
 mod image;
+#[path = "build/seccomp/mod.rs"]
+mod seccomp;
 
 use std::env;
 use std::error::Error;
@@ -54,20 +57,42 @@ const NOT_INHERITED: &[&str] = &[
 ];
 
 fn main() -> ExitCode {
-    match build() {
+    let built = compile_filters()
+        .map_err(|error| format!("the system call filters were not built: {error}"))
+        .and_then(|()| {
+            build_guest().map_err(|error| format!("the guest image was not built: {error}"))
+        });
+    match built {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("the guest image was not built: {error}");
+            eprintln!("{error}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn build() -> Result<()> {
-    let begin = SystemTime::now();
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
+/// Where the workspace is.
+fn workspace() -> Result<&'static Path> {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
-        .ok_or("the vmm crate is not in a workspace")?;
+        .ok_or_else(|| "the vmm crate is not in a workspace".into())
+}
+
+fn compile_filters() -> Result<()> {
+    let path = workspace()?.join("resources/seccomp/threads.list");
+    println!("cargo::rerun-if-changed={}", path.display());
+    let at = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let list = fs::read_to_string(&path).map_err(|error| at(&error))?;
+    let source = seccomp::source(&list).map_err(|error| at(&error))?;
+    let generated = PathBuf::from(env::var("OUT_DIR")?).join("seccomp.rs");
+    write(&generated, source.as_bytes())?;
+    println!("cargo::rustc-env=SECCOMP_RS={}", generated.display());
+    Ok(())
+}
+
+fn build_guest() -> Result<()> {
+    let begin = SystemTime::now();
+    let workspace = workspace()?;
     for path in [
         "guest",
         "devices/spec",

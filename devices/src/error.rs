@@ -12,14 +12,6 @@ pub enum DeviceError {
     /// What the guest wrote to the serial port could not be passed on.
     #[error("cannot write the output of the serial port: {0}")]
     Output(#[source] io::Error),
-    /// The thread that serves a queue could not be started.
-    #[error("cannot start the thread '{name}': {source}")]
-    Thread {
-        /// Name of the thread.
-        name: String,
-        /// Why not.
-        source: io::Error,
-    },
     /// The thread that serves a queue could not be woken or could not wait.
     #[error("cannot use the eventfd of a queue: {0}")]
     Kick(#[source] io::Error),

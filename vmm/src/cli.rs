@@ -31,7 +31,7 @@ The guest's serial port is the terminal: Ctrl-A X leaves, Ctrl-A Ctrl-A sends Ct
 
 Exit status: what the guest wrote to the debug-exit port 0xf4 (0 to 124), 0 after a reset,
 2 for a wrong command line, 125 for an error of the VMM, 126 for a guest that crashed,
-128 + n after signal n.";
+128 + n after signal n; 159 (SIGSYS) after a system call that the sandbox forbids.";
 
 /// A minimal KVM virtual machine monitor with a built-in virtio-blk device
 #[derive(Parser, Debug)]
@@ -88,6 +88,15 @@ struct Args {
         default_missing_value = "text"
     )]
     stats: Option<StatsFormat>,
+
+    /// Hold no thread to the system calls that it needs, and keep none from the host's files
+    #[arg(long)]
+    no_sandbox: bool,
+
+    /// Leave the guest's RAM in the core file of a VMM that dies; where the host writes cores to
+    /// files, not to a program, the sandbox allows none
+    #[arg(long)]
+    dump_guest_core: bool,
 }
 
 /// How `--stats` shows them.
@@ -178,6 +187,8 @@ fn config(args: Args) -> Result<VmConfig, ConfigError> {
             StatsFormat::Text => StatsReport::Text,
             StatsFormat::Json => StatsReport::Json,
         }),
+        sandbox: !args.no_sandbox,
+        dump_guest_core: args.dump_guest_core,
         disks: args
             .disks
             .into_iter()

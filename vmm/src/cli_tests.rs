@@ -367,3 +367,11 @@ fn a_kernel_command_line_that_cannot_be_passed_on_is_refused() {
         "{line}"
     );
 }
+
+#[test]
+fn the_sandbox_is_on_and_cores_are_without_ram_unless_the_user_says_otherwise() {
+    let plain = config(&[]);
+    assert!(plain.sandbox && !plain.dump_guest_core);
+    assert!(!config(&["--no-sandbox"]).sandbox);
+    assert!(config(&["--dump-guest-core"]).dump_guest_core);
+}

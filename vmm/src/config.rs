@@ -31,6 +31,11 @@ pub struct VmConfig {
     pub cmdline: CString,
     /// Whether statistics are kept, and who gets them; `None` is not.
     pub stats: Option<StatsReport>,
+    /// Whether the threads are held to the system calls that they need, and kept from all files
+    /// but those that are open.
+    pub sandbox: bool,
+    /// Whether the guest's RAM is in the core file of a VMM that dies.
+    pub dump_guest_core: bool,
 }
 
 /// Who gets the statistics of a run: when it ends, and on SIGUSR1 before.

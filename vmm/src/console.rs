@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, cannot};
+use crate::sandbox::Ticket;
 use crate::stop::{StopEvent, StopReason, poll};
 
 /// What a pipe that is ready takes at once without blocking, in bytes (PIPE_BUF).
@@ -82,7 +83,8 @@ pub struct InputThread {
 }
 
 impl InputThread {
-    /// Starts to feed stdin to `serial`, which makes `room` readable when it can take more.
+    /// Starts to feed stdin to `serial`, which makes `room` readable when it can take more. The
+    /// thread enters the sandbox by `ticket`.
     ///
     /// # Errors
     /// Where there can be no thread.
@@ -92,6 +94,7 @@ impl InputThread {
         room: Arc<OwnedFd>,
         stop: StopEvent,
         reasons: Sender<StopReason>,
+        ticket: Ticket,
     ) -> Result<Self, Error> {
         let mut feeder = Feeder {
             serial,
@@ -103,6 +106,7 @@ impl InputThread {
         let thread = Builder::new()
             .name("console".into())
             .spawn(move || {
+                ticket.enter();
                 if let Some(reason) = feeder.run() {
                     // Nobody listens any more when the machine has stopped for another reason.
                     let _ = reasons.send(reason);

@@ -14,6 +14,7 @@ use vm_memory::GuestMemoryError;
 use crate::boot::{InitrdError, LoadError};
 use crate::kvm::KvmError;
 use crate::memory::MemoryError;
+use crate::sandbox::SandboxError;
 
 /// An error of the VMM.
 #[derive(Debug, Error)]
@@ -63,6 +64,9 @@ pub enum Error {
     /// KVM is not there, or refuses something.
     #[error(transparent)]
     Kvm(#[from] KvmError),
+    /// The threads cannot be held to what they are to do.
+    #[error("sandbox: {0}")]
+    Sandbox(#[from] SandboxError),
     /// Two devices are at the same address.
     #[error("putting a device on the bus: {0}")]
     Bus(#[from] BusError),

@@ -10,6 +10,7 @@ use kvm_bindings::{
     KVM_STATS_TYPE_LINEAR_HIST, KVM_STATS_TYPE_LOG_HIST, KVM_STATS_TYPE_MASK, KVMIO,
 };
 use kvm_ioctls::VcpuFd;
+use rustix::io::{FdFlags, fcntl_setfd};
 use thiserror::Error;
 use vmm_sys_util::ioctl::{_IOC_NONE, ioctl, ioctl_expr};
 
@@ -76,6 +77,8 @@ impl KvmStats {
         }
         // SAFETY: the call has made this file descriptor for its caller, and nobody else has it.
         let file = unsafe { File::from_raw_fd(fd) };
+        // KVM leaves this one open across an exec.
+        fcntl_setfd(&file, FdFlags::CLOEXEC).map_err(io::Error::from)?;
 
         let mut header = [0; HEADER_SIZE];
         file.read_exact_at(&mut header, 0)?;

@@ -20,6 +20,7 @@ pub mod layout;
 pub mod logger;
 pub mod memory;
 mod named;
+pub mod sandbox;
 pub mod signals;
 pub mod stats;
 pub mod stop;

@@ -43,9 +43,19 @@ pub fn say(message: &str) {
 
 /// `text` in one line, with control characters escaped.
 fn printable(text: &str) -> String {
+    escaped(text, char::is_control)
+}
+
+/// `text` with control characters escaped, but for the ends of its lines.
+#[must_use]
+pub fn printable_lines(text: &str) -> String {
+    escaped(text, |c| c != '\n' && c.is_control())
+}
+
+fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() {
+        if is_escaped(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);
@@ -62,5 +72,6 @@ mod tests {
     fn control_characters_are_escaped_and_all_else_is_kept() {
         assert_eq!(printable("a\nb\x1b[31m\u{7f}"), "a\\nb\\u{1b}[31m\\u{7f}");
         assert_eq!(printable("gr\u{fc}n: 100%"), "gr\u{fc}n: 100%");
+        assert_eq!(printable_lines("a\nb\x1b\n"), "a\nb\\u{1b}\n");
     }
 }

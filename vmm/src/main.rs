@@ -1,6 +1,7 @@
 //! The process: arguments in, one machine run, and its end as an exit status and at most one
 //! message. What a machine is, is the library's.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Sender};
@@ -62,6 +63,9 @@ fn bench(request: &vmm::bench::Request) -> u8 {
 }
 
 fn run_machine(config: &VmConfig) -> u8 {
+    if !config.sandbox {
+        say("the sandbox is off (--no-sandbox)");
+    }
     let (sender, reasons) = mpsc::channel();
     stop_on_panic(sender.clone());
     match Vm::new(config, &sender).and_then(|vm| vm.run((sender, reasons))) {
@@ -72,9 +76,15 @@ fn run_machine(config: &VmConfig) -> u8 {
 
 /// Lets a panic of any thread, a device's too, end the machine.
 fn stop_on_panic(reasons: Sender<StopReason>) {
-    let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        report(info);
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("without a name");
+        // The message may hold what a guest has put there.
+        say(&format!("thread '{name}' {info}").replace(":\n", ": "));
+        let backtrace = Backtrace::capture();
+        if backtrace.status() == BacktraceStatus::Captured {
+            let _ = write!(io::stderr(), "{backtrace}");
+        }
         // Nobody listens any more when the machine has stopped for another reason.
         let _ = reasons.send(StopReason::Panicked);
     }));

@@ -5,7 +5,7 @@ use std::io;
 
 use thiserror::Error;
 use vm_memory::mmap::MmapRegionError;
-use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
 use crate::layout::{self, MAX_MEMORY};
 
@@ -29,6 +29,9 @@ pub enum MemoryError {
         /// Why.
         source: io::Error,
     },
+    /// The host does not leave it out of core files.
+    #[error("cannot leave the guest's RAM out of core files: {0}")]
+    Dump(io::Error),
     /// The ranges do not make a guest memory.
     #[error("{size} bytes of guest RAM cannot be laid out: {reason}")]
     Layout {
@@ -60,6 +63,21 @@ pub fn allocate(size: u64) -> Result<GuestMemoryMmap, MemoryError> {
         regions.push(region);
     }
     GuestMemoryMmap::from_regions(regions).map_err(|e| layout_error(e.to_string()))
+}
+
+/// Has a core file of this process hold nothing of `memory`.
+///
+/// # Errors
+/// Where the host refuses.
+pub fn leave_out_of_cores(memory: &GuestMemoryMmap) -> Result<(), MemoryError> {
+    for region in memory.iter() {
+        // SAFETY: the range is the mapping of `region`, which lives, and whose content stays.
+        if unsafe { libc::madvise(region.as_ptr().cast(), region.size(), libc::MADV_DONTDUMP) } != 0
+        {
+            return Err(MemoryError::Dump(io::Error::last_os_error()));
+        }
+    }
+    Ok(())
 }
 
 /// `len` bytes, private and without reserve: what is not touched costs nothing.

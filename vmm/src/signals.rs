@@ -2,8 +2,8 @@
 //! to see the statistics. Decides nothing about how.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::ptr;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::{Builder, JoinHandle};
@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use vmm_sys_util::signal::{SIGRTMAX, SIGRTMIN, create_sigset};
 
 use crate::error::{Error, cannot};
+use crate::sandbox::Ticket;
 use crate::stats::Statistics;
 use crate::stop::{StopEvent, StopReason, poll};
 
@@ -41,8 +42,7 @@ impl HeldSignals {
     pub fn hold() -> Result<Self, Error> {
         let_writes_fail()?;
         let mut wanted = Vec::new();
-        // The first real-time signal is how a vCPU's thread is interrupted.
-        for signal in ENDING.into_iter().chain(SIGRTMIN() + 1..=SIGRTMAX()) {
+        for signal in ending() {
             // A parent that has a signal ignored wants it to stay so: nohup, and the shells that
             // start a job in the background.
             if !is_ignored(signal).map_err(cannot("look at a signal's action"))? {
@@ -53,6 +53,26 @@ impl HeldSignals {
             .map(Self)
             .map_err(cannot("handle signals"))
     }
+}
+
+/// Does `start` with each signal that would end the process held back from this thread, and so for
+/// good from the threads that it starts.
+///
+/// # Errors
+/// Where a signal cannot be held back.
+pub fn kept_from_threads<T>(start: impl FnOnce() -> T) -> Result<T, Error> {
+    let signals: Vec<i32> = ending().collect();
+    let set = create_sigset(&signals).map_err(cannot("hold back signals"))?;
+    let old = mask(libc::SIG_BLOCK, &set).map_err(cannot("hold back signals"))?;
+    let started = start();
+    mask(libc::SIG_SETMASK, &old).map_err(cannot("let signals come again"))?;
+    Ok(started)
+}
+
+/// The signals that end a process by default, but for the first real-time signal: by that a vCPU's
+/// thread is interrupted.
+fn ending() -> impl Iterator<Item = i32> {
+    ENDING.into_iter().chain(SIGRTMIN() + 1..=SIGRTMAX())
 }
 
 /// Lets a write beyond the limit of a file's size (`ulimit -f`), which may be the guest's, fail from
@@ -78,7 +98,7 @@ pub struct SignalThread {
 
 impl SignalThread {
     /// Starts to send each of `signals` to `reasons`; where there are `statistics`, SIGUSR1 prints
-    /// them instead.
+    /// them instead. The thread enters the sandbox by `ticket`.
     ///
     /// # Errors
     /// Where there can be no thread.
@@ -86,12 +106,14 @@ impl SignalThread {
         signals: HeldSignals,
         reasons: Sender<StopReason>,
         statistics: Option<Arc<Statistics>>,
+        ticket: Ticket,
     ) -> Result<Self, Error> {
         let stop = StopEvent::new().map_err(cannot("create an eventfd"))?;
         let stopped = stop.clone();
         let thread = Builder::new()
             .name("signals".into())
             .spawn(move || {
+                ticket.enter();
                 while let Some(signal) = next(&signals.0, &stopped) {
                     if let (SIGUSR1, Some(statistics)) = (signal, &statistics) {
                         statistics.print();
@@ -122,11 +144,7 @@ impl Drop for SignalThread {
 /// Keeps `signals` from this thread and those that it starts; returns where they can be read.
 fn hold_back(signals: &[i32]) -> io::Result<OwnedFd> {
     let set = create_sigset(signals)?;
-    // SAFETY: the call reads `set`, and a null pointer asks for no old mask.
-    let error = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()) };
-    if error != 0 {
-        return Err(io::Error::from_raw_os_error(error));
-    }
+    mask(libc::SIG_BLOCK, &set)?;
     // SAFETY: the call reads `set`.
     let fd = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC) };
     if fd < 0 {
@@ -134,6 +152,18 @@ fn hold_back(signals: &[i32]) -> io::Result<OwnedFd> {
     }
     // SAFETY: the call has made this file descriptor for its caller, and nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Changes which signals are kept from this thread, and returns which were.
+fn mask(how: i32, set: &libc::sigset_t) -> io::Result<libc::sigset_t> {
+    let mut old = MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: the call reads `set`, and `old` is room for the mask that there was.
+    let error = unsafe { libc::pthread_sigmask(how, set, old.as_mut_ptr()) };
+    if error != 0 {
+        return Err(io::Error::from_raw_os_error(error));
+    }
+    // SAFETY: all zero is a `sigset_t`, and the call has filled it in.
+    Ok(unsafe { old.assume_init() })
 }
 
 /// The next of the `signals`, or nothing when the thread is to stop.
@@ -168,7 +198,7 @@ fn next(signals: &OwnedFd, stop: &StopEvent) -> Option<i32> {
 /// # Errors
 /// Where there is no such signal.
 pub fn is_ignored(signal: i32) -> io::Result<bool> {
-    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: a null pointer for the new action changes nothing, and `action` is room for the
     // old one.
     let result = unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) };

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{self, Sender};
 use std::thread::{Builder, JoinHandle};
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
@@ -15,6 +15,7 @@ use crate::error::{Error, cannot};
 use crate::exit::{Action, Buses, handle_exit};
 use crate::kvm::failed_to;
 use crate::kvm_run::KvmRunPage;
+use crate::sandbox::{Sandbox, ThreadKind};
 use crate::stats::exits::{ExitRecorder, ExitSite};
 use crate::stop::{StopEvent, StopReason};
 
@@ -106,6 +107,8 @@ fn handle(
 #[derive(Debug)]
 pub struct VcpuThreads {
     threads: Vec<VcpuThread>,
+    /// What those wait for that have not been let go.
+    waiting: Vec<Sender<()>>,
     stop: StopEvent,
 }
 
@@ -116,20 +119,28 @@ struct VcpuThread {
 }
 
 impl VcpuThreads {
-    /// Starts `vcpus`. How the run ends for each of them goes to `reasons`. Their threads may
-    /// block on `stop`.
+    /// Starts threads for `vcpus`, which enter `sandbox` and wait to be [let go](Self::go). How the
+    /// run ends for each of them goes to `reasons`. Their threads may block on `stop`.
     ///
     /// # Errors
     /// Where there can be no thread.
     pub fn spawn(
         vcpus: Vec<Vcpu>,
+        sandbox: &mut Sandbox,
         stop: StopEvent,
         reasons: &Sender<StopReason>,
     ) -> Result<Self, Error> {
         let mut all = Self::none(stop)?;
         for vcpu in vcpus {
             let (index, page, reasons) = (vcpu.index, Arc::clone(&vcpu.page), reasons.clone());
+            let ticket = sandbox.ticket(ThreadKind::Vcpu);
+            let (go, waiting) = mpsc::channel();
+            all.waiting.push(go);
             all.add(index, page, move || {
+                ticket.enter();
+                if waiting.recv().is_err() {
+                    return;
+                }
                 if let Some(reason) = vcpu.run() {
                     // Nobody listens any more when the machine has stopped for another reason.
                     let _ = reasons.send(reason);
@@ -146,8 +157,19 @@ impl VcpuThreads {
     pub fn none(stop: StopEvent) -> Result<Self, Error> {
         register_signal_handler(SIGRTMIN(), ignore)
             .map_err(|error| cannot("handle the signal that stops a vCPU")(io_error(error)))?;
-        let threads = Vec::new();
-        Ok(Self { threads, stop })
+        Ok(Self {
+            threads: Vec::new(),
+            waiting: Vec::new(),
+            stop,
+        })
+    }
+
+    /// Lets the vCPUs run.
+    pub fn go(&mut self) {
+        for waiting in self.waiting.drain(..) {
+            // It fails where the thread has panicked, which ends the machine.
+            let _ = waiting.send(());
+        }
     }
 
     /// Starts the thread of vCPU `index`, whose page is `page`. It does `run`, which must end when
@@ -186,6 +208,7 @@ impl Drop for VcpuThreads {
     /// keeps busy.
     fn drop(&mut self) {
         self.stop.set();
+        self.waiting.clear();
         for vcpu in &self.threads {
             vcpu.page.request_stop();
             if let Err(error) = vcpu.thread.kill(SIGRTMIN()) {

@@ -13,7 +13,7 @@ use devices::exit::{DebugExit, I8042, SleepRegisters};
 use devices::serial::{SerialConsole, SerialInput};
 use devices::virtio::MmioTransport;
 use devices::virtio::block::backend::FileBackend;
-use devices::virtio::block::{Block, BlockOptions, FailureHandler, NotifyMode};
+use devices::virtio::block::{Block, BlockOptions, FailureHandler, NotifyMode, StartHook};
 use kvm_bindings::CpuId;
 use kvm_ioctls::{IoEventAddress, NoDatamatch, VmFd};
 use spec::block::REQUEST_QUEUE;
@@ -33,7 +33,8 @@ use crate::interrupt::IrqFd;
 use crate::kvm::{self, KvmError, failed_to};
 use crate::layout;
 use crate::memory;
-use crate::signals::{HeldSignals, SignalThread};
+use crate::sandbox::{Sandbox, ThreadKind};
+use crate::signals::{self, HeldSignals, SignalThread};
 use crate::stats::Statistics;
 use crate::stats::address::AddressMap;
 use crate::stop::{StopEvent, StopReason};
@@ -54,6 +55,7 @@ pub struct Vm {
     input_room: Arc<OwnedFd>,
     stop: StopEvent,
     statistics: Option<Arc<Statistics>>,
+    sandbox: Sandbox,
     // Below what may still use it, as fields are dropped in this order: RAM after the VM.
     vm: VmFd,
     memory: GuestMemoryMmap,
@@ -101,6 +103,9 @@ impl Vm {
             .map(|disk| FileBackend::open(&disk.path, disk.readonly))
             .collect::<Result<_, _>>()?;
         let memory = memory::allocate(config.memory)?;
+        if !config.dump_guest_core {
+            memory::leave_out_of_cores(&memory)?;
+        }
         let state = load_kernel(config, &memory)?;
         arch::write_tables(&memory, state.mode).map_err(Error::Tables)?;
 
@@ -113,8 +118,9 @@ impl Vm {
         let input = serial.input();
         add_ports(&mut buses, &mut map, serial)?;
         let mut queues = Vec::new();
+        let mut sandbox = Sandbox::new(config.sandbox)?;
         for (index, (disk, backend)) in config.disks.iter().zip(backends).enumerate() {
-            let mut block = block_device(&vm, index, disk, backend, reasons)?;
+            let mut block = block_device(&vm, index, disk, backend, reasons, &mut sandbox)?;
             let name = format!("virtio-blk {index} ({})", disk.id);
             if config.stats.is_some() {
                 queues.push((name.clone(), block.record_stats()));
@@ -147,6 +153,7 @@ impl Vm {
             input_room,
             stop,
             statistics: statistics.map(Arc::new),
+            sandbox,
             vm,
             memory,
         };
@@ -190,12 +197,19 @@ impl Vm {
         };
         let (input, room) = (self.input.clone(), Arc::clone(&self.input_room));
         let stop = self.stop.clone();
-        let running = self.start(&sender)?;
-        // The guest need not wait for these.
-        let signals = SignalThread::spawn(held, sender.clone(), printed.clone())?;
+        let (mut running, mut sandbox) = self.hold(&sender)?;
+        let ticket = sandbox.ticket(ThreadKind::Listener);
+        let signals = SignalThread::spawn(held, sender.clone(), printed.clone(), ticket)?;
         let console = source
-            .map(|source| InputThread::spawn(source, input, room, stop, sender.clone()))
+            .map(|source| {
+                let ticket = sandbox.ticket(ThreadKind::Listener);
+                InputThread::spawn(source, input, room, stop, sender.clone(), ticket)
+            })
             .transpose()?;
+        // Last, as no thread can be started in the sandbox.
+        sandbox.ticket(ThreadKind::Main).enter();
+        sandbox.close()?;
+        running.vcpus.go();
         let reason = reasons.recv().unwrap_or(StopReason::Panicked);
         drop(running);
         drop(console);
@@ -214,17 +228,28 @@ impl Vm {
         (self.vcpus, self.vm, self.memory)
     }
 
-    /// Starts the machine, without input for its serial port. Why it ends goes to `reasons`.
+    /// Starts the machine, without input for its serial port. Why it ends goes to `reasons`. Its
+    /// threads are in the sandbox, and the one that calls this is not.
     ///
     /// # Errors
-    /// Where there can be no thread.
+    /// Where there can be no thread, or no sandbox.
     pub fn start(self, reasons: &Sender<StopReason>) -> Result<RunningVm, Error> {
-        Ok(RunningVm {
-            _vcpus: VcpuThreads::spawn(self.vcpus, self.stop, reasons)?,
+        let (mut running, sandbox) = self.hold(reasons)?;
+        sandbox.close()?;
+        running.vcpus.go();
+        Ok(running)
+    }
+
+    /// The machine with its threads, before the first instruction of its guest, and what else is to
+    /// be in the sandbox by then.
+    fn hold(mut self, reasons: &Sender<StopReason>) -> Result<(RunningVm, Sandbox), Error> {
+        let running = RunningVm {
+            vcpus: VcpuThreads::spawn(self.vcpus, &mut self.sandbox, self.stop, reasons)?,
             _buses: self.buses,
             _vm: self.vm,
             _memory: self.memory,
-        })
+        };
+        Ok((running, self.sandbox))
     }
 }
 
@@ -234,7 +259,7 @@ impl Vm {
 pub struct RunningVm {
     // Dropped in this order: devices, which stop their threads and finish what they have begun,
     // after the vCPUs; and RAM after all that may still use it.
-    _vcpus: VcpuThreads,
+    vcpus: VcpuThreads,
     _buses: Arc<Buses>,
     _vm: VmFd,
     _memory: GuestMemoryMmap,
@@ -313,13 +338,17 @@ fn block_device(
     disk: &DiskConfig,
     backend: FileBackend,
     reasons: &Sender<StopReason>,
+    sandbox: &mut Sandbox,
 ) -> Result<Block, Error> {
+    let base = layout::virtio_mmio(index).base;
     let options = BlockOptions {
         read_only: disk.readonly,
         id: disk.id.clone(),
-        notify: notify_mode(vm, layout::virtio_mmio(index).base, disk.notify, reasons)?,
+        notify: notify_mode(vm, base, disk.notify, reasons, sandbox)?,
     };
-    let block = Block::new(Box::new(backend), options)?.with_writeback(disk.writeback);
+    // Its thread, if it has one, is there before a run holds back signals for itself.
+    let block = signals::kept_from_threads(|| Block::new(Box::new(backend), options))??;
+    let block = block.with_writeback(disk.writeback);
     Ok(block.with_block_size(disk.block_size)?)
 }
 
@@ -348,24 +377,34 @@ fn notify_mode(
     base: u64,
     notify: Notify,
     reasons: &Sender<StopReason>,
+    sandbox: &mut Sandbox,
 ) -> Result<NotifyMode, Error> {
     let on_failure = stop_on_failure(reasons.clone());
     Ok(match notify {
         Notify::Trap => NotifyMode::Trap,
         Notify::IoEventFd => NotifyMode::IoEventFd {
             kick: queue_notify_event(vm, base, NoDatamatch)?,
+            on_start: enter(sandbox),
             on_failure,
         },
         Notify::IoEventFdDatamatch => NotifyMode::IoEventFd {
             kick: queue_notify_event(vm, base, u32::from(REQUEST_QUEUE))?,
+            on_start: enter(sandbox),
             on_failure,
         },
         Notify::Poll => NotifyMode::Poll {
             kick: queue_notify_event(vm, base, NoDatamatch)?,
+            on_start: enter(sandbox),
             on_failure,
             idle_limit: POLL_IDLE_LIMIT,
         },
     })
+}
+
+/// Has a device's thread begin in the sandbox.
+fn enter(sandbox: &mut Sandbox) -> StartHook {
+    let ticket = sandbox.ticket(ThreadKind::Worker);
+    StartHook::new(move || ticket.enter())
 }
 
 /// Lets a device's thread that cannot go on end the machine.

@@ -4,7 +4,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use devices::DeviceError;
-use devices::virtio::block::{FailureHandler, NotifyMode};
+use devices::virtio::block::{FailureHandler, NotifyMode, StartHook};
 use vmm_sys_util::eventfd::EventFd;
 
 /// How a test has the device notified.
@@ -35,13 +35,22 @@ impl Mode {
     pub fn notify_mode(self, failed: Sender<DeviceError>) -> (NotifyMode, Option<EventFd>) {
         let event = EventFd::new(0).unwrap();
         let kick = event.try_clone().unwrap();
+        let on_start = StartHook::default();
         let on_failure = FailureHandler::new(move |error| failed.send(error).unwrap());
         match self {
             Self::Trap => (NotifyMode::Trap, None),
-            Self::IoEventFd => (NotifyMode::IoEventFd { kick, on_failure }, Some(event)),
+            Self::IoEventFd => {
+                let mode = NotifyMode::IoEventFd {
+                    kick,
+                    on_start,
+                    on_failure,
+                };
+                (mode, Some(event))
+            }
             Self::Poll(idle_limit) => {
                 let mode = NotifyMode::Poll {
                     kick,
+                    on_start,
                     on_failure,
                     idle_limit,
                 };

@@ -9,7 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use devices::bus::{Bus, Response};
-use devices::virtio::block::{Block, BlockBackend, BlockOptions, FailureHandler, NotifyMode};
+use devices::virtio::block::{
+    Block, BlockBackend, BlockOptions, FailureHandler, NotifyMode, StartHook,
+};
 use devices::virtio::{Interrupt, MmioTransport};
 use guest::cmdline::{CommandLine, Window};
 use guest::dma::Arena;
@@ -173,15 +175,21 @@ impl Host {
         let edges = Arc::new(Edges::default());
         let event = EventFd::new(0).unwrap();
         let kick = event.try_clone().unwrap();
+        let on_start = StartHook::default();
         let on_failure = FailureHandler::new(|error| panic!("{error}"));
         let options = BlockOptions {
             read_only,
             id: "mirror".to_owned(),
             notify: match notify {
                 Notify::Trap => NotifyMode::Trap,
-                Notify::IoEventFd => NotifyMode::IoEventFd { kick, on_failure },
+                Notify::IoEventFd => NotifyMode::IoEventFd {
+                    kick,
+                    on_start,
+                    on_failure,
+                },
                 Notify::Poll => NotifyMode::Poll {
                     kick,
+                    on_start,
                     on_failure,
                     idle_limit: IDLE_LIMIT,
                 },

@@ -55,6 +55,8 @@ impl MachineOptions {
             memory: self.memory,
             cmdline,
             stats: self.stats.then_some(StatsReport::Nobody),
+            sandbox: true,
+            dump_guest_core: false,
         })
     }
 

@@ -20,6 +20,7 @@ use super::start::StartOptions;
 use super::text::text;
 use super::worker::{self, WorkerError};
 use super::{block, exits, start};
+use crate::logger::printable_lines;
 use crate::signals;
 use thiserror::Error;
 
@@ -143,6 +144,7 @@ pub fn run(request: &Request, out: &mut dyn Write) -> Result<(), RunError> {
 }
 
 fn show(out: &mut dyn Write, text: &str) -> Result<(), RunError> {
+    let text = printable_lines(text);
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     written.map_err(RunError::Stdout)
 }

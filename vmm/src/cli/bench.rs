@@ -29,7 +29,8 @@ const SEE_HELP: &str = " (see 'vmm bench --help')";
 ///
 /// Without a command, measures all three. Everything is measured beside a floor, in turns with it:
 /// exits in the same VM on a bare loop around KVM_RUN, block I/O by system calls on the same file,
-/// the start of a machine by a minimal program that makes the same one.
+/// the start of a machine by a minimal program that makes the same one. The threads of machines are
+/// in the sandbox, as they are without 'bench'; the floors and what measures are not.
 #[derive(Parser, Debug)]
 #[command(bin_name = "vmm bench", after_help = EXAMPLES)]
 #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]

@@ -35,6 +35,7 @@ mod needs;
 mod power_loss;
 mod pty;
 mod qemu;
+mod sandbox;
 mod smp;
 #[cfg(feature = "bench")]
 mod start;
@@ -73,6 +74,7 @@ fn main() {
         memory::tests(),
         power_loss::tests(),
         qemu::tests(),
+        sandbox::tests(),
         smp::tests(),
         stats::tests(),
         #[cfg(feature = "bench")]

@@ -30,6 +30,8 @@ pub enum Needs {
     DeviceMapper,
     /// This program.
     Tool(&'static str),
+    /// A usable /dev/kvm, and that the kernel leaves core files where a process dies.
+    Cores,
     /// A usable /dev/kvm, and this program.
     KvmAndTool(&'static str),
     /// A Linux guest, made of these files too, and a usable /dev/kvm that can run it.
@@ -66,6 +68,7 @@ impl Needs {
             Self::DeviceMapper if !in_lab() => Some("only in the lab: makes block devices".into()),
             Self::DeviceMapper => Self::Kvm.missing().or_else(missing_device_mapper),
             Self::Tool(name) => missing_tool(name),
+            Self::Cores => Self::Kvm.missing().or_else(missing_cores),
             Self::KvmAndTool(name) => Self::Kvm.missing().or_else(|| missing_tool(name)),
             Self::Linux(files) => Self::Kvm.missing().or_else(|| crate::linux::missing(files)),
             Self::LinuxAndTool(files, name) => {
@@ -105,6 +108,12 @@ fn missing_device_mapper() -> Option<String> {
     let tools = ["dmsetup", "losetup", "mkfs.ext4", "mount", "umount"];
     let no_modules = || (!*MODULES).then(|| "no modules loop, ext4, dm-log-writes".into());
     tools.into_iter().find_map(missing_tool).or_else(no_modules)
+}
+
+fn missing_cores() -> Option<String> {
+    let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
+    let elsewhere = pattern.trim().is_empty() || pattern.starts_with('|') || pattern.contains('/');
+    elsewhere.then(|| format!("core files go to '{}'", pattern.trim()))
 }
 
 /// Why there is no usable /dev/kvm: in short, since each test that needs it says so.

@@ -12,6 +12,7 @@ mod thread;
 pub mod worker;
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,6 +62,8 @@ pub enum NotifyMode {
         /// What the kernel turns the write to QueueNotify into a write to. It must be one that
         /// blocks when it is read.
         kick: EventFd,
+        /// Is called when the thread begins.
+        on_start: StartHook,
         /// Hears of what stops the thread.
         on_failure: FailureHandler,
     },
@@ -71,10 +74,34 @@ pub enum NotifyMode {
         /// As in [`IoEventFd`](Self::IoEventFd).
         kick: EventFd,
         /// As in [`IoEventFd`](Self::IoEventFd).
+        on_start: StartHook,
+        /// As in [`IoEventFd`](Self::IoEventFd).
         on_failure: FailureHandler,
         /// For how long the thread watches an empty queue.
         idle_limit: Duration,
     },
+}
+
+/// Is called on the thread of a device before it does anything else. By default it does nothing.
+pub struct StartHook(Box<dyn FnOnce() + Send>);
+
+impl StartHook {
+    /// Calls `hook`.
+    pub fn new(hook: impl FnOnce() + Send + 'static) -> Self {
+        Self(Box::new(hook))
+    }
+}
+
+impl Default for StartHook {
+    fn default() -> Self {
+        Self::new(|| ())
+    }
+}
+
+impl fmt::Debug for StartHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StartHook").finish_non_exhaustive()
+    }
 }
 
 /// Is called, on the thread of a device, with a failure that the machine cannot go on from. There
@@ -108,7 +135,7 @@ pub struct BlockOptions {
 }
 
 /// Why a block device cannot be made.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum BlockError {
     /// The identity does not fit the 20 bytes that the specification has for it.
     #[error("the id '{0}' is longer than {ID_SIZE} bytes")]
@@ -123,6 +150,14 @@ pub enum BlockError {
         size: u32,
         /// Size of the disk, in sectors.
         capacity: u64,
+    },
+    /// The thread that is to serve the queue could not be started.
+    #[error("cannot start the thread '{name}': {source}")]
+    Thread {
+        /// Name of the thread.
+        name: String,
+        /// Why not.
+        source: io::Error,
     },
 }
 
@@ -147,31 +182,31 @@ pub struct Block {
 enum Server {
     /// Whoever notifies.
     Notifier,
-    /// A thread of the device's own, which is woken by `kick`.
-    Thread {
-        kick: Arc<EventFd>,
-        on_failure: FailureHandler,
-        /// For how long it watches an empty queue before it sleeps.
-        idle_limit: Duration,
-    },
+    /// A thread of the device's own.
+    Thread(WorkerThread),
 }
 
-impl From<NotifyMode> for Server {
-    fn from(mode: NotifyMode) -> Self {
-        let (kick, on_failure, idle_limit) = match mode {
-            NotifyMode::Trap => return Self::Notifier,
-            NotifyMode::IoEventFd { kick, on_failure } => (kick, on_failure, Duration::ZERO),
+impl Server {
+    /// Who `mode` says that serves the queue of the disk `id`.
+    fn new(mode: NotifyMode, id: &str) -> Result<Self, BlockError> {
+        let (kick, on_start, on_failure, idle_limit) = match mode {
+            NotifyMode::Trap => return Ok(Self::Notifier),
+            NotifyMode::IoEventFd {
+                kick,
+                on_start,
+                on_failure,
+            } => (kick, on_start, on_failure, Duration::ZERO),
             NotifyMode::Poll {
                 kick,
+                on_start,
                 on_failure,
                 idle_limit,
-            } => (kick, on_failure, idle_limit),
+            } => (kick, on_start, on_failure, idle_limit),
         };
-        Self::Thread {
-            kick: Arc::new(kick),
-            on_failure,
-            idle_limit,
-        }
+        let name = thread_name(id);
+        WorkerThread::start(&name, kick, on_start, on_failure, idle_limit)
+            .map(Self::Thread)
+            .map_err(|source| BlockError::Thread { name, source })
     }
 }
 
@@ -181,9 +216,9 @@ enum State {
     Idle(Disk),
     /// Whoever notifies serves the queue.
     Trap(Box<QueueWorker>),
-    /// A thread of the device's own serves the queue.
-    Thread(WorkerThread),
-    /// The thread could not be started; the machine ends.
+    /// The device's thread serves the queue.
+    Thread,
+    /// The device's thread is gone; the machine ends.
     Failed,
 }
 
@@ -191,7 +226,7 @@ impl Block {
     /// A block device on `backend`.
     ///
     /// # Errors
-    /// The identity is not one.
+    /// The identity is not one, or there can be no thread.
     pub fn new(backend: Box<dyn BlockBackend>, options: BlockOptions) -> Result<Self, BlockError> {
         let BlockOptions {
             read_only,
@@ -233,7 +268,7 @@ impl Block {
             accepted: Features::empty(),
             writeback,
             initial_writeback,
-            server: notify.into(),
+            server: Server::new(notify, &id)?,
             id,
             stats: None,
             state: State::Idle(disk),
@@ -272,10 +307,13 @@ impl Block {
 
     /// Takes the disk back from whoever serves the queue, when nothing is in flight any more.
     fn stop(&mut self) -> Result<(), DeviceError> {
-        self.state = match std::mem::replace(&mut self.state, State::Failed) {
-            State::Trap(worker) => State::Idle(worker.into_disk()),
-            State::Thread(thread) => State::Idle(thread.stop()?),
-            state @ (State::Idle(_) | State::Failed) => state,
+        self.state = match (
+            std::mem::replace(&mut self.state, State::Failed),
+            &mut self.server,
+        ) {
+            (State::Trap(worker), _) => State::Idle(worker.into_disk()),
+            (State::Thread, Server::Thread(thread)) => State::Idle(thread.stop()?),
+            (state, _) => state,
         };
         Ok(())
     }
@@ -334,19 +372,12 @@ impl VirtioDevice for Block {
                 let stats = self.stats.clone().map(QueueRecorder::new);
                 let worker =
                     QueueWorker::new(disk, memory, queue, features, interrupt).record(stats);
-                match &self.server {
+                match &mut self.server {
                     Server::Notifier => State::Trap(Box::new(worker)),
-                    Server::Thread {
-                        kick,
-                        on_failure,
-                        idle_limit,
-                    } => State::Thread(WorkerThread::start(
-                        thread_name(&self.id),
-                        worker,
-                        Arc::clone(kick),
-                        on_failure.clone(),
-                        *idle_limit,
-                    )?),
+                    Server::Thread(thread) => {
+                        thread.serve(worker);
+                        State::Thread
+                    }
                 }
             }
             state => state,
@@ -355,15 +386,15 @@ impl VirtioDevice for Block {
     }
 
     fn notify(&mut self, queue: u16) -> Result<Drain, DeviceError> {
-        match &mut self.state {
-            State::Trap(worker) if queue == REQUEST_QUEUE => match worker.process_queue()? {
+        match (&mut self.state, &self.server) {
+            (State::Trap(worker), _) if queue == REQUEST_QUEUE => match worker.process_queue()? {
                 Drain::Complete if worker.rearm_notifications() => {
                     worker.woken(DrainCause::Poll);
                     Ok(Drain::More)
                 }
                 drain => Ok(drain),
             },
-            State::Thread(thread) if queue == REQUEST_QUEUE => thread.kick(),
+            (State::Thread, Server::Thread(thread)) if queue == REQUEST_QUEUE => thread.kick(),
             _ => Ok(Drain::Complete),
         }
     }

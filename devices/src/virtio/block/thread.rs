@@ -5,15 +5,16 @@ use std::hint;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use vmm_sys_util::eventfd::EventFd;
 
-use super::FailureHandler;
 use super::disk::Disk;
 use super::stats::DrainCause;
 use super::worker::QueueWorker;
+use super::{FailureHandler, StartHook};
 use crate::error::DeviceError;
 use crate::virtio::Drain;
 
@@ -21,37 +22,62 @@ use crate::virtio::Drain;
 /// thread have its CPU: a few microseconds.
 const LOOKS: u32 = 64;
 
-/// A running thread that owns a [`QueueWorker`]. It must be stopped to end.
+/// A thread that serves the queue of whichever [`QueueWorker`] it has been given, and waits for one
+/// where it has none: it lives as long as the device, so that no guest makes threads. Dropping this
+/// ends it.
 pub(super) struct WorkerThread {
     kick: Arc<EventFd>,
     stopping: Arc<AtomicBool>,
-    thread: JoinHandle<Disk>,
+    /// `None` once the thread is to end.
+    workers: Option<Sender<QueueWorker>>,
+    disks: Receiver<Disk>,
+    /// `None` once it has been waited for.
+    thread: Option<JoinHandle<()>>,
 }
 
 impl WorkerThread {
-    /// Starts a thread that drains the queue of `worker` whenever `kick` is written to, until it
-    /// is stopped or has told `on_failure` why it cannot go on. Before it waits for `kick`, and has
-    /// the driver notify again, it watches the empty queue for `idle_limit`.
+    /// Starts a thread that calls `on_start`, and then drains the queue of each worker that it is
+    /// given whenever `kick` is written to, until it is stopped or has told `on_failure` why it
+    /// cannot go on. Before it waits for `kick`, and has the driver notify again, it watches the
+    /// empty queue for `idle_limit`.
     pub(super) fn start(
-        name: String,
-        worker: QueueWorker,
-        kick: Arc<EventFd>,
+        name: &str,
+        kick: EventFd,
+        on_start: StartHook,
         on_failure: FailureHandler,
         idle_limit: Duration,
-    ) -> Result<Self, DeviceError> {
+    ) -> io::Result<Self> {
+        let kick = Arc::new(kick);
         let stopping = Arc::new(AtomicBool::new(false));
-        let thread = Builder::new()
-            .name(name.clone())
-            .spawn({
-                let (kick, stopping) = (Arc::clone(&kick), Arc::clone(&stopping));
-                move || run(worker, &kick, &on_failure, idle_limit, &stopping)
-            })
-            .map_err(|source| DeviceError::Thread { name, source })?;
+        let (workers, given) = mpsc::channel();
+        let (returned, disks) = mpsc::channel();
+        let thread = Builder::new().name(name.to_owned()).spawn({
+            let (kick, stopping) = (Arc::clone(&kick), Arc::clone(&stopping));
+            move || {
+                (on_start.0)();
+                for worker in given {
+                    let disk = run(worker, &kick, &on_failure, idle_limit, &stopping);
+                    // Nobody wants it when the device has gone meanwhile.
+                    let _ = returned.send(disk);
+                }
+            }
+        })?;
         Ok(Self {
             kick,
             stopping,
-            thread,
+            workers: Some(workers),
+            disks,
+            thread: Some(thread),
         })
+    }
+
+    /// Has the thread serve the queue of `worker`. It must have none.
+    pub(super) fn serve(&self, worker: QueueWorker) {
+        self.stopping.store(false, Ordering::SeqCst);
+        if let Some(workers) = &self.workers {
+            // It fails where the thread has panicked, which `stop` finds out.
+            let _ = workers.send(worker);
+        }
     }
 
     /// Wakes the thread, for a notification that did not come by the eventfd.
@@ -60,14 +86,29 @@ impl WorkerThread {
         Ok(Drain::Complete)
     }
 
-    /// Stops the thread, waits until it has finished the drain that it is in, and takes the disk
-    /// from it.
-    pub(super) fn stop(self) -> Result<Disk, DeviceError> {
+    /// Has the thread stop serving the queue, waits until it has finished the drain that it is in,
+    /// and takes the disk from it.
+    pub(super) fn stop(&mut self) -> Result<Disk, DeviceError> {
         self.stopping.store(true, Ordering::SeqCst);
         self.kick()?;
-        self.thread
-            .join()
-            .or_else(|panic| std::panic::resume_unwind(panic))
+        match self.disks.recv() {
+            Ok(disk) => Ok(disk),
+            // A thread that has panicked brings down whoever waits for it.
+            Err(gone) => match self.thread.take().map(JoinHandle::join) {
+                Some(Err(panic)) => std::panic::resume_unwind(panic),
+                _ => Err(DeviceError::Kick(io::Error::other(gone))),
+            },
+        }
+    }
+}
+
+impl Drop for WorkerThread {
+    fn drop(&mut self) {
+        self.workers = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic has been reported by the hook that reports them all.
+            let _ = thread.join();
+        }
     }
 }
 

@@ -1,0 +1,34 @@
+//! The names of values that conditions in the list may use, and nothing else.
+
+/// The value that is called `name`: as C's headers define it, in 32 bits.
+pub fn value(name: &str) -> Result<u32, String> {
+    let found = VALUES.iter().find(|(known, _)| *known == name);
+    found
+        .map(|(_, value)| *value)
+        .ok_or_else(|| format!("unknown value '{name}': vmm/build/seccomp/names.rs has them all"))
+}
+
+const VALUES: &[(&str, u32)] = &[
+    ("F_GETFD", libc::F_GETFD as u32),
+    ("KVM_GET_REGS", 0x8090_ae81),
+    ("KVM_GET_SREGS", 0x8138_ae83),
+    ("KVM_RUN", 0xae80),
+    ("KVM_TRANSLATE", 0xc018_ae85),
+    ("MADV_DONTNEED", libc::MADV_DONTNEED as u32),
+    ("MADV_HUGEPAGE", libc::MADV_HUGEPAGE as u32),
+    ("PROT_EXEC", libc::PROT_EXEC as u32),
+    (
+        "PUNCH_HOLE",
+        (libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE) as u32,
+    ),
+    ("SIGABRT", libc::SIGABRT as u32),
+    // The first that is not the C library's own.
+    ("SIGRTMIN", 34),
+    ("SIGRTMIN_MUSL", 35),
+    ("TCSETS", libc::TCSETS as u32),
+    ("TCSETS2", libc::TCSETS2 as u32),
+    (
+        "ZERO_RANGE",
+        (libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE) as u32,
+    ),
+];

@@ -1,0 +1,55 @@
+//! Keeps a thread from every path, TCP port and process of the host by landlock, as far as the
+//! kernel can. What is open already stays open.
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, LandlockStatus, Ruleset, RulesetAttr, RulesetError, Scope,
+};
+
+/// How much of this the kernel does: the version of its interface, 0 where there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Paths(u32);
+
+/// The version of the interface that the VMM is written for.
+const WANTED: ABI = ABI::V6;
+
+/// What came with which version of the interface, the first aside, which denies to open or to
+/// change anything by its path.
+const SINCE: [(u32, &str); 3] = [(4, "TCP"), (5, "ioctls of devices"), (6, "processes")];
+
+impl Paths {
+    /// Nothing is denied.
+    pub const NOT_DENIED: Self = Self(0);
+
+    /// Denies this thread, and those that it may start, all that this kernel can deny.
+    ///
+    /// # Errors
+    /// Where the kernel refuses what it says that it can do.
+    pub fn deny() -> Result<Self, RulesetError> {
+        let status = Ruleset::default()
+            .handle_access(AccessFs::from_all(WANTED))?
+            .handle_access(AccessNet::from_all(WANTED))?
+            .scope(Scope::from_all(WANTED))?
+            .create()?
+            .restrict_self()?;
+        Ok(match status.landlock {
+            LandlockStatus::Available { effective_abi, .. } => Self(effective_abi as u32),
+            LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => Self::NOT_DENIED,
+        })
+    }
+
+    /// What a kernel with this version of the interface denies.
+    #[cfg(test)]
+    pub const fn of_version(version: u32) -> Self {
+        Self(version)
+    }
+
+    /// What the kernel does not deny.
+    pub fn shortfall(self) -> Option<String> {
+        if self == Self::NOT_DENIED {
+            return Some("landlock".into());
+        }
+        let lacks = SINCE.iter().filter(|(since, _)| self.0 < *since);
+        let lacks: Vec<&str> = lacks.map(|(_, what)| *what).collect();
+        (!lacks.is_empty()).then(|| format!("landlock for {} (ABI {})", lacks.join(", "), self.0))
+    }
+}

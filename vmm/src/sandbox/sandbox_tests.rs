@@ -1,0 +1,243 @@
+//! A filter is for good, so that each test has this program run anew, with the name of what a child
+//! is to do: enter the sandbox and ask for something.
+
+use std::fs::File;
+use std::net::TcpStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Output};
+
+use super::*;
+
+/// What tells a child what to do.
+const ACT: &str = "VMM_SANDBOX_ACT";
+/// What a child ends with that has done it.
+const DONE: i32 = 42;
+
+const KINDS: [(&str, ThreadKind); 4] = [
+    ("main", ThreadKind::Main),
+    ("vCPU", ThreadKind::Vcpu),
+    ("worker", ThreadKind::Worker),
+    ("listener", ThreadKind::Listener),
+];
+
+/// Not a test by itself: what a child does.
+#[test]
+fn child() {
+    let Ok(act) = std::env::var(ACT) else { return };
+    let (name, act) = act.split_once(' ').unwrap();
+    let (_, kind) = KINDS.into_iter().find(|(known, _)| *known == name).unwrap();
+    let _sandbox = Sandbox::new(true).unwrap();
+    match act {
+        "fork" => {
+            enter(kind).unwrap();
+            // SAFETY: a call without arguments, which the filter keeps from the kernel.
+            unsafe { libc::syscall(libc::SYS_fork) };
+        }
+        "exec" => {
+            enter(kind).unwrap();
+            let null = std::ptr::null::<libc::c_char>();
+            // SAFETY: the kernel finds no path, if it comes to look for one.
+            unsafe { libc::syscall(libc::SYS_execve, null, null, null) };
+        }
+        "socket" => {
+            enter(kind).unwrap();
+            // SAFETY: plain numbers.
+            unsafe { libc::syscall(libc::SYS_socket, libc::AF_INET, libc::SOCK_STREAM, 0) };
+        }
+        "code" => {
+            enter(kind).unwrap();
+            let executable = libc::PROT_READ | libc::PROT_EXEC;
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            // SAFETY: a new mapping, which nobody uses.
+            unsafe { libc::mmap(std::ptr::null_mut(), 4096, executable, flags, -1, 0) };
+        }
+        "open" => {
+            enter(kind).unwrap();
+            let error = File::open("/dev/null").unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EACCES));
+        }
+        "panic" => {
+            enter(kind).unwrap();
+            let panicked = std::panic::catch_unwind(|| panic!("in the sandbox"));
+            assert!(panicked.is_err());
+        }
+        "abort" => {
+            enter(kind).unwrap();
+            std::process::abort();
+        }
+        "ordinary" => {
+            let thread = std::thread::spawn(move || {
+                enter(kind).unwrap();
+                let mut room: Vec<u64> = vec![1; 1 << 20];
+                room.extend(vec![2; 1 << 21]);
+                let mut table = std::collections::HashMap::new();
+                table.insert(room.len(), std::time::Instant::now());
+                table.len()
+            });
+            assert_eq!(thread.join().unwrap(), 1);
+        }
+        // Landlock alone.
+        "path" => {
+            Paths::deny().unwrap();
+            let error = File::open("/dev/null").unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EACCES));
+            let error = std::fs::read_dir("/").unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EACCES));
+        }
+        "connect" => {
+            let address = std::env::var("VMM_SANDBOX_ADDRESS").unwrap();
+            TcpStream::connect(&address).unwrap();
+            Paths::deny().unwrap();
+            let error = TcpStream::connect(&address).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EACCES));
+        }
+        other => panic!("no act '{other}'"),
+    }
+    std::process::exit(DONE);
+}
+
+/// Has a child do `act` as a thread of the kind `name`.
+fn run(name: &str, act: &str, variables: &[(&str, &str)]) -> Output {
+    let test = format!("{}::child", module_path!().split_once("::").unwrap().1);
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &test, "--nocapture", "--test-threads=1"])
+        .env(ACT, format!("{name} {act}"))
+        .env_remove("RUST_BACKTRACE")
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap()
+}
+
+#[track_caller]
+fn assert_done(output: &Output) {
+    assert_eq!(output.status.code(), Some(DONE), "{output:?}");
+}
+
+#[test]
+fn a_forbidden_call_ends_the_process_with_its_name_and_that_of_the_thread() {
+    for (name, _) in KINDS {
+        for (act, call) in [
+            ("fork", "fork (57)"),
+            ("exec", "execve (59)"),
+            ("socket", "socket (41)"),
+        ] {
+            let output = run(name, act, &[]);
+            assert_eq!(output.status.code(), Some(159), "{output:?}");
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            let said: Vec<&str> = stderr.lines().filter(|l| l.contains("vmm: ")).collect();
+            let start = format!("vmm: seccomp: the {name} thread called {call} with 0x");
+            assert_eq!(said.len(), 1, "{stderr}");
+            assert!(said[0].starts_with(&start), "{stderr}");
+            assert!(said[0].ends_with(", which resources/seccomp does not allow"));
+        }
+    }
+}
+
+#[test]
+fn no_thread_makes_memory_executable() {
+    for (name, _) in KINDS {
+        let output = run(name, "code", &[]);
+        assert_eq!(output.status.code(), Some(159), "{output:?}");
+        assert!(
+            String::from_utf8_lossy(&output.stderr).contains("called mmap (9) with 0x0, 0x1000")
+        );
+    }
+}
+
+#[test]
+fn no_thread_opens_a_path_and_a_library_that_tries_goes_on() {
+    for (name, _) in KINDS {
+        assert_done(&run(name, "open", &[]));
+    }
+}
+
+#[test]
+fn memory_clocks_and_the_end_of_a_thread_are_every_threads() {
+    for (name, _) in KINDS {
+        assert_done(&run(name, "ordinary", &[]));
+    }
+}
+
+#[test]
+fn a_panic_is_told_with_its_backtrace() {
+    for backtrace in ["0", "1", "full"] {
+        let output = run("vCPU", "panic", &[("RUST_BACKTRACE", backtrace)]);
+        assert_done(&output);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains("in the sandbox"), "{stderr}");
+        assert_eq!(stderr.contains("stack backtrace:"), backtrace != "0");
+    }
+}
+
+#[test]
+fn an_abort_is_an_abort() {
+    for (name, _) in KINDS {
+        let output = run(name, "abort", &[]);
+        assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{output:?}");
+    }
+}
+
+/// What this kernel denies, as a thread of this process finds out that has then ended.
+fn paths() -> Paths {
+    std::thread::spawn(|| Paths::deny().unwrap())
+        .join()
+        .unwrap()
+}
+
+#[test]
+fn without_filters_too_no_path_can_be_opened_where_there_is_landlock() {
+    if paths() != Paths::NOT_DENIED {
+        assert_done(&run("main", "path", &[]));
+    }
+}
+
+#[test]
+fn without_filters_too_no_port_can_be_reached_where_landlock_knows_tcp() {
+    if !paths().shortfall().unwrap_or_default().contains("TCP") && paths() != Paths::NOT_DENIED {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        assert_done(&run(
+            "main",
+            "connect",
+            &[("VMM_SANDBOX_ADDRESS", &address)],
+        ));
+    }
+}
+
+#[test]
+fn what_the_kernel_lacks_is_one_line() {
+    let shortfall = |seccomp, abi| {
+        let paths = Paths::of_version(abi);
+        Held { seccomp, paths }.shortfall()
+    };
+    assert_eq!(shortfall(true, 6), None);
+    assert_eq!(shortfall(true, 7), None);
+    for (seccomp, abi, text) in [
+        (
+            true,
+            2,
+            "this kernel has no landlock for TCP, ioctls of devices, processes (ABI 2)",
+        ),
+        (true, 5, "this kernel has no landlock for processes (ABI 5)"),
+        (true, 0, "this kernel has no landlock"),
+        (
+            false,
+            0,
+            "this kernel has no seccomp filters, and no landlock",
+        ),
+        (false, 7, "this kernel has no seccomp filters"),
+    ] {
+        assert_eq!(shortfall(seccomp, abi).as_deref(), Some(text));
+    }
+}
+
+#[test]
+fn a_machine_whose_thread_ends_before_it_is_in_the_sandbox_does_not_start() {
+    let mut sandbox = Sandbox::new(false).unwrap();
+    drop(sandbox.ticket(ThreadKind::Worker));
+    assert!(matches!(sandbox.close(), Err(SandboxError::Ended)));
+
+    let mut sandbox = Sandbox::new(false).unwrap();
+    sandbox.ticket(ThreadKind::Worker).enter();
+    sandbox.close().unwrap();
+}
