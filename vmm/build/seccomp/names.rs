@@ -8,6 +8,9 @@ pub fn value(name: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("unknown value '{name}': vmm/build/seccomp/names.rs has them all"))
 }
 
+/// What linux/prctl.h calls so ("AUXV"), and libc does not have.
+const PR_GET_AUXV: u32 = 0x4155_5856;
+
 const VALUES: &[(&str, u32)] = &[
     ("F_GETFD", libc::F_GETFD as u32),
     ("KVM_GET_REGS", 0x8090_ae81),
@@ -16,6 +19,7 @@ const VALUES: &[(&str, u32)] = &[
     ("KVM_TRANSLATE", 0xc018_ae85),
     ("MADV_DONTNEED", libc::MADV_DONTNEED as u32),
     ("MADV_HUGEPAGE", libc::MADV_HUGEPAGE as u32),
+    ("PR_GET_AUXV", PR_GET_AUXV),
     ("PROT_EXEC", libc::PROT_EXEC as u32),
     (
         "PUNCH_HOLE",

@@ -243,7 +243,7 @@ fn failures() {
         (
             "run=nothing",
             "nothing FAILED: no such workload",
-            "verify journal selftest hostile bench crash",
+            "selftest hostile storm bench crash",
         ),
     ] {
         run_on(None, &disks, cmdline).assert_failed(begin, end);
