@@ -21,8 +21,9 @@ pub const MAX_CPUS: usize = 4;
 const TRAMPOLINE: u64 = 0x1_0000;
 /// Room for it, in bytes.
 const TRAMPOLINE_SIZE: u64 = 0x1000;
-/// How long a CPU is waited for that is to start, in ticks: part of a second.
-const PATIENCE: u64 = 1 << 30;
+/// How long a CPU is waited for that is to start, in ticks: a few seconds, since the host may have
+/// other things to do.
+const PATIENCE: u64 = 1 << 33;
 /// CPUID leaf of the topology, and the index of the level whose units are the CPUs of the machine.
 const TOPOLOGY_LEAF: u32 = 0xb;
 const CORE_LEVEL: u32 = 1;
