@@ -265,7 +265,7 @@ impl Geometry {
     /// The position of the first of `count` sectors from `sector` on.
     pub(super) fn position(&self, sector: u64, count: u64) -> Result<u64, Refusal> {
         let end = sector.checked_add(count);
-        end.filter(|end| *end <= self.capacity)
+        end.filter(|end| *end <= self.capacity && *end <= u64::MAX / SECTOR_SIZE)
             .and_then(|_| sector.checked_mul(SECTOR_SIZE))
             .ok_or(Refusal::BeyondEnd { sector, count })
     }

@@ -90,6 +90,28 @@ fn more_data_than_the_limits_allow_is_refused_and_as_much_is_not() {
 }
 
 #[test]
+fn sectors_that_end_past_the_last_position_are_refused_whatever_the_capacity() {
+    let memory = memory();
+    let geometry = Geometry {
+        capacity: u64::MAX,
+        ..WRITABLE
+    };
+    let (sector, count) = (u64::MAX / 512, 2);
+    put_header(&memory, request_type::IN, sector);
+    let descriptors = [
+        readable(HEADER, 16),
+        writable(DATA, 1024),
+        writable(STATUS, 1),
+    ];
+    let buffers = Buffers {
+        memory: &memory,
+        descriptors: &descriptors,
+    };
+    let error = Request::parse(&buffers, &geometry).unwrap_err();
+    assert_eq!(error.reason, Refusal::BeyondEnd { sector, count });
+}
+
+#[test]
 fn each_refusal_says_why() {
     let data = [writable(DATA, 1024)];
     for (kind, sector, data, expected) in [
