@@ -151,15 +151,18 @@ const SEE_HELP: &str = " (see 'vmm --help')";
 fn to_no_run(error: &clap::Error, see_help: &str) -> NoRun {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => NoRun::Text(error.to_string()),
-        _ => NoRun::Wrong(one_line(error) + see_help),
+        _ => NoRun::Wrong(one_line(first_paragraph(&error.to_string())) + see_help),
     }
 }
 
-/// Clap's message is its first paragraph; hints and usage follow.
-fn one_line(error: &clap::Error) -> String {
-    let text = error.to_string();
-    let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let message = text.split("\n\n").next().unwrap_or(text);
+/// Clap's message, without its hints and usage.
+fn first_paragraph(text: &str) -> &str {
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    text.split("\n\n").next().unwrap_or(text)
+}
+
+/// A message as a line, whatever is in the user's words that it quotes.
+fn one_line(message: &str) -> String {
     let words: Vec<&str> = message.split_whitespace().collect();
     words.join(" ")
 }

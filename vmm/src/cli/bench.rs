@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
-use super::{NoRun, parse_size, to_no_run};
+use super::{NoRun, one_line, parse_size, to_no_run};
 use crate::bench::block::options::{Amount, BlockOptions, Rw, Wait};
 use crate::bench::{Measurement, Outputs, Request};
 use crate::config::Notify;
@@ -173,7 +173,7 @@ pub fn parse(args: &[OsString]) -> Result<Request, NoRun> {
             ..common.measurement()
         },
     };
-    check(&measurement).map_err(|reason| NoRun::Wrong(format!("{reason}{SEE_HELP}")))?;
+    check(&measurement).map_err(|reason| NoRun::Wrong(one_line(&reason) + SEE_HELP))?;
     Ok(Request::Measure(Box::new(measurement)))
 }
 

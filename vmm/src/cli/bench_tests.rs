@@ -104,6 +104,12 @@ fn reports_are_compared() {
 }
 
 #[test]
+fn a_refusal_is_a_line_whatever_the_names_of_files_are() {
+    let line = refusal(&["--json", "a\n\nb", "--csv", "a\n\nb"]);
+    assert_eq!(line, "a b is to be two files at once");
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_in_a_line() {
     for (words, part) in [
         (&["frob"][..], "'frob'"),
