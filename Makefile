@@ -1,9 +1,9 @@
 # The only commands anyone needs. `make` alone prints them.
 
 CARGO ?= cargo
-TARGET := $(or $(CARGO_TARGET_DIR),target)
-VMM := $(TARGET)/release/vmm
-DISK ?= $(TARGET)/sample.img
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+VMM := $(TARGET_DIR)/release/vmm
+DISK ?= $(TARGET_DIR)/sample.img
 CMDLINE ?=
 export CMD ?=
 # Linked statically, if the C library is there for that, the program starts sooner and takes up less
@@ -11,12 +11,19 @@ export CMD ?=
 # back, which is no work where it had been built.
 STATIC = $(if $(filter /%,$(shell $(CC) -print-file-name=libc.a)),-- -C target-feature=+crt-static)
 
-.PHONY: help build run bench test sanitize lab lint clean
+FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+# What the fuzzer is built with and may take for an input: 60 s, and 64 MiB at once.
+FUZZ := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_STRIP=none $(CARGO) +nightly fuzz
+FUZZ_FLAGS = -timeout=60 -malloc_limit_mb=64 -print_final_stats=1 -max_total_time=$(SECONDS) \
+	$(addprefix -dict=,$(wildcard fuzz/dictionaries/$(TARGET).dict))
+SECONDS ?= 60
+
+.PHONY: help build run bench test sanitize lab lint fuzz clean
 
 help: ## Print this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 	@echo
-	@echo "  Settings: DISK=FILE and CMDLINE='run=...' for make run"
+	@echo "  Settings: DISK=FILE and CMDLINE='run=...' for make run, TARGET=NAME and SECONDS=N for make fuzz"
 
 build: ## Build target/release/vmm and the guest, target/guest/guest.{bin,elf}
 	$(CARGO) rustc --release --locked --package vmm --bin vmm $(STATIC)
@@ -28,10 +35,10 @@ run: build $(DISK) ## Boot the guest and watch it read a disk (a sample, if ther
 	resources/with-kvm $(VMM) --disk "$(DISK)" --cmdline "$(CMDLINE)"
 
 bench: build ## Measure what virtualization costs here; leaves target/bench/report.{json,csv,html}
-	mkdir -p $(TARGET)/bench
-	resources/with-kvm $(VMM) bench --json $(TARGET)/bench/report.json \
-		--csv $(TARGET)/bench/report.csv --html $(TARGET)/bench/report.html
-	CRITERION_HOME="$(abspath $(TARGET)/bench/criterion)" \
+	mkdir -p $(TARGET_DIR)/bench
+	resources/with-kvm $(VMM) bench --json $(TARGET_DIR)/bench/report.json \
+		--csv $(TARGET_DIR)/bench/report.csv --html $(TARGET_DIR)/bench/report.html
+	CRITERION_HOME="$(abspath $(TARGET_DIR)/bench/criterion)" \
 		$(CARGO) bench --locked -p devices -p vmm
 	@$(MAKE) --no-print-directory build
 
@@ -48,9 +55,9 @@ test: ## Run everything that can be tested on this machine, and name what cannot
 sanitize: ## Run what needs no KVM under AddressSanitizer, and Miri where it is installed
 	RUSTFLAGS=-Zsanitizer=address $(CARGO) +nightly test --locked --no-fail-fast --tests \
 		-p spec -p devices -p guest \
-		--target x86_64-unknown-linux-gnu --target-dir "$(TARGET)/sanitize"
+		--target x86_64-unknown-linux-gnu --target-dir "$(TARGET_DIR)/sanitize"
 	@if $(CARGO) +nightly miri --version >/dev/null 2>&1; then \
-		$(CARGO) +nightly miri test --locked -p spec --target-dir "$(TARGET)/sanitize"; \
+		$(CARGO) +nightly miri test --locked -p spec --target-dir "$(TARGET_DIR)/sanitize"; \
 	else \
 		echo "Not run: Miri, which the nightly toolchain here does not have"; \
 	fi
@@ -63,6 +70,16 @@ lint: ## Check formatting, lints and documentation, with warnings denied
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) clippy --profile image -p guest --features image --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
+
+fuzz: ## Fuzz TARGET=NAME for SECONDS=60, with cargo-fuzz on a nightly; alone, list the targets
+ifneq ($(filter $(TARGET),$(FUZZ_TARGETS)),)
+	mkdir -p $(TARGET_DIR)/fuzz/corpus/$(TARGET)
+	$(FUZZ) run --target-dir $(TARGET_DIR)/fuzz $(TARGET) \
+		$(TARGET_DIR)/fuzz/corpus/$(TARGET) fuzz/corpus/$(TARGET) -- $(FUZZ_FLAGS)
+else
+	@echo "make fuzz TARGET=NAME [SECONDS=60], where NAME is one of: $(FUZZ_TARGETS)"
+	@test -z "$(TARGET)"
+endif
 
 clean: ## Remove everything that was built
 	$(CARGO) clean
