@@ -167,7 +167,7 @@ fn a_reset_after_the_thread_has_panicked_panics_and_does_not_wait() {
     };
     let mut block = Block::new(Box::new(MemoryBackend::new(vec![0; 512])), options).unwrap();
     let layout = QueueLayout::new(&registers, QUEUE_SIZE, &memory).unwrap();
-    // One head, which is none, so that the device interrupts for a ring that it cannot understand.
+    // More heads than the queue holds: a ring that needs a reset, for which the device interrupts.
     memory.write_obj(5_u16, GuestAddress(0x202)).unwrap();
     let activation = Activation {
         memory,
