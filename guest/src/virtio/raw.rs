@@ -12,8 +12,9 @@ use spec::queue::{self, DESC_SIZE, Descriptor, RING_FLAGS, RING_IDX, USED_ELEM_S
 use super::{Error, Transport};
 use crate::dma::Region;
 
-/// How many moments the device has for what is waited for: some seconds.
-const PATIENCE: u32 = 200_000;
+/// How many moments the device has for what is waited for: half a minute, for a busy host may take
+/// seconds to flush a disk.
+const PATIENCE: u32 = 1_500_000;
 
 /// An entry of the used ring, as it is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
