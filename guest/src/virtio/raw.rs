@@ -16,6 +16,10 @@ use crate::dma::Region;
 /// seconds to flush a disk.
 const PATIENCE: u32 = 1_500_000;
 
+/// How many moments without an interrupt mean that none is under way, and how often that is tried.
+const QUIET: u32 = 200;
+const QUIET_TRIES: u32 = 100;
+
 /// An entry of the used ring, as it is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UsedElement {
@@ -277,5 +281,21 @@ impl RawDriver<'_, '_> {
             self.transport.pause();
         }
         Err(Error::NoInterrupt)
+    }
+
+    /// Takes the interrupts that are under way, until none has come for a while, and returns how many
+    /// there have been in all: a busy host may deliver one long after the device has raised it.
+    pub fn settle_interrupts(&mut self) -> u64 {
+        for _ in 0..QUIET_TRIES {
+            let before = self.transport.interrupts();
+            for _ in 0..QUIET {
+                self.transport.take_events();
+                self.transport.pause();
+            }
+            if self.transport.interrupts() == before {
+                break;
+            }
+        }
+        self.transport.interrupts()
     }
 }

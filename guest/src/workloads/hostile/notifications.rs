@@ -68,7 +68,7 @@ fn event_idx_wrap(scene: &mut Scene<'_>) -> Outcome {
         use_chains(scene, size, u16::MAX)?;
     }
     use_chains(scene, size - 8, u16::MAX)?;
-    scene.driver.transport.take_events();
+    let mut before = scene.driver.settle_interrupts();
     let begun = Seen::Value(scene.driver.queue.used_idx().into());
     scene.check("used.idx", 0, begun, Seen::Value(0xfff8))?;
 
@@ -86,14 +86,13 @@ fn event_idx_wrap(scene: &mut Scene<'_>) -> Outcome {
         (3, 2, 1),
     ] {
         let old = scene.driver.queue.used_idx();
-        let before = scene.driver.transport.interrupts();
         use_chains(scene, chains, ahead)?;
         if due == 1 {
             scene.driver.wait_events(InterruptStatus::USED_BUFFER)?;
-        } else {
-            scene.driver.transport.take_events();
         }
-        let interrupts = Seen::Value(scene.driver.transport.interrupts() - before);
+        let so_far = scene.driver.settle_interrupts();
+        let interrupts = Seen::Value(so_far - before);
+        before = so_far;
         scene.check("used.idx", old.into(), interrupts, Seen::Value(due))?;
     }
     Ok(scene.resize(QUEUE_SIZE)?)
@@ -114,11 +113,10 @@ fn use_chains(scene: &mut Scene<'_>, chains: u16, ahead: u16) -> Outcome {
     Ok(scene.driver.wait_for(is_done)?)
 }
 
-/// That there has been none is certain after the next reset, which waits for the device.
+/// After the next reset, which waits for the device, there is none that it has yet to raise.
 fn no_interrupt(scene: &mut Scene<'_>) -> Outcome {
     for flags in [0, AVAIL_F_NO_INTERRUPT] {
-        scene.driver.transport.take_events();
-        let before = scene.driver.transport.interrupts();
+        let before = scene.driver.settle_interrupts();
         scene.driver.queue.set_avail_flags(flags);
         let data = writable(scene.data.part(0, SECTOR));
         let answer = scene.request(request_type::IN, 0, &[data])?;
@@ -127,8 +125,7 @@ fn no_interrupt(scene: &mut Scene<'_>) -> Outcome {
             scene.driver.wait_events(InterruptStatus::USED_BUFFER)?;
         }
         scene.driver.transport.reset()?;
-        scene.driver.transport.take_events();
-        let interrupts = scene.driver.transport.interrupts() - before;
+        let interrupts = scene.driver.settle_interrupts() - before;
         let expected = Seen::Value(u64::from(flags ^ AVAIL_F_NO_INTERRUPT));
         scene.check(
             "interrupts",
