@@ -7,6 +7,7 @@
 
 pub mod backend;
 mod chain;
+pub mod clear;
 mod edges;
 mod mode;
 

@@ -12,8 +12,13 @@ use spec::queue::{self, DESC_SIZE, Descriptor, RING_FLAGS, RING_IDX, USED_ELEM_S
 use super::{Error, Transport};
 use crate::dma::Region;
 
-/// How many moments the device has for what is waited for: some seconds.
-const PATIENCE: u32 = 200_000;
+/// How many moments the device has for what is waited for: half a minute, for a busy host may take
+/// seconds to flush a disk.
+const PATIENCE: u32 = 1_500_000;
+
+/// How many moments without an interrupt mean that none is under way, and how often that is tried.
+const QUIET: u32 = 200;
+const QUIET_TRIES: u32 = 100;
 
 /// An entry of the used ring, as it is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -276,5 +281,21 @@ impl RawDriver<'_, '_> {
             self.transport.pause();
         }
         Err(Error::NoInterrupt)
+    }
+
+    /// Takes the interrupts that are under way, until none has come for a while, and returns how many
+    /// there have been in all: a busy host may deliver one long after the device has raised it.
+    pub fn settle_interrupts(&mut self) -> u64 {
+        for _ in 0..QUIET_TRIES {
+            let before = self.transport.interrupts();
+            for _ in 0..QUIET {
+                self.transport.take_events();
+                self.transport.pause();
+            }
+            if self.transport.interrupts() == before {
+                break;
+            }
+        }
+        self.transport.interrupts()
     }
 }

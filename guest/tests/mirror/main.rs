@@ -13,6 +13,7 @@ mod journal;
 #[path = "../../../vmm/tests/e2e/journal.rs"]
 mod journal_check;
 mod model;
+mod parameters;
 mod port;
 mod storm;
 mod workloads;

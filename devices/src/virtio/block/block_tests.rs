@@ -1,10 +1,14 @@
 use std::io;
+use std::sync::Arc;
 
 use spec::block::config::BLK_SIZE;
-use vm_memory::VolatileSlice;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, VolatileSlice};
 
 use super::backend::MemoryBackend;
 use super::*;
+use crate::interrupt::Interrupt;
+use crate::virtio::InterruptState;
+use crate::virtio::queue::{QueueLayout, QueueRegisters};
 
 fn block(id: &str, read_only: bool) -> Result<Block, BlockError> {
     let options = BlockOptions {
@@ -136,4 +140,52 @@ fn the_thread_is_there_before_the_driver_is_and_begins_with_the_hook() {
     let block = Block::new(Box::new(MemoryBackend::new(vec![0; 512])), options).unwrap();
     assert_eq!(began.recv().unwrap(), Some("blk a".to_owned()));
     drop(block);
+}
+
+/// A thread that has panicked has no disk to give back: whoever waits for it must not do so for ever.
+#[test]
+fn a_reset_after_the_thread_has_panicked_panics_and_does_not_wait() {
+    let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x1000)]).unwrap();
+    let registers = QueueRegisters {
+        num: 4,
+        desc: 0x100,
+        driver: 0x200,
+        device: 0x300,
+    };
+    let (told, failed) = std::sync::mpsc::channel();
+    let options = BlockOptions {
+        read_only: false,
+        id: String::new(),
+        notify: NotifyMode::IoEventFd {
+            kick: vmm_sys_util::eventfd::EventFd::new(0).unwrap(),
+            on_start: StartHook::default(),
+            on_failure: FailureHandler::new(move |error| {
+                told.send(()).unwrap();
+                panic!("{error}");
+            }),
+        },
+    };
+    let mut block = Block::new(Box::new(MemoryBackend::new(vec![0; 512])), options).unwrap();
+    let layout = QueueLayout::new(&registers, QUEUE_SIZE, &memory).unwrap();
+    // More heads than the queue holds: a ring that needs a reset, for which the device interrupts.
+    memory.write_obj(5_u16, GuestAddress(0x202)).unwrap();
+    let activation = Activation {
+        memory,
+        features: Features::VIRTIO_F_VERSION_1,
+        queues: vec![Some(layout)],
+        interrupt: Arc::new(InterruptState::new(Arc::new(Disconnected))),
+    };
+    block.activate(activation).unwrap();
+    failed.recv().unwrap();
+    let reset = std::panic::AssertUnwindSafe(|| block.reset());
+    assert!(std::panic::catch_unwind(reset).is_err());
+}
+
+/// An interrupt that cannot be raised.
+struct Disconnected;
+
+impl Interrupt for Disconnected {
+    fn signal(&self) -> io::Result<()> {
+        Err(io::ErrorKind::NotConnected.into())
+    }
 }

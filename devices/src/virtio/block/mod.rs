@@ -6,6 +6,7 @@ mod cache;
 mod config;
 pub mod disk;
 pub mod extents;
+mod notify;
 pub mod request;
 pub mod stats;
 mod thread;
@@ -13,7 +14,6 @@ pub mod worker;
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use log::error;
@@ -21,9 +21,9 @@ use spec::Features;
 use spec::block::config::WRITEBACK;
 use spec::block::{ID_SIZE, REQUEST_QUEUE, SECTOR_SIZE};
 use spec::mmio::DEVICE_ID_BLOCK;
-use vmm_sys_util::eventfd::EventFd;
 
 pub use backend::{BlockBackend, TransferError};
+pub use notify::{FailureHandler, NotifyMode, StartHook};
 
 use super::queue::SplitQueue;
 use super::{Activation, Drain, VirtioDevice};
@@ -50,78 +50,6 @@ pub const CLEAR_SEG_MAX: u32 = 4;
 /// The most sectors of a segment of a discard or write-zeroes request: 16 MiB. The largest request
 /// clears as much as the largest write writes, since writing may be the only way to do it.
 pub const CLEAR_SECTORS_MAX: u32 = (16 << 20) / SECTOR_SIZE as u32;
-
-/// How the device learns of available buffers.
-#[derive(Debug)]
-pub enum NotifyMode {
-    /// The write to QueueNotify comes to the transport, and the thread that wrote serves the
-    /// queue.
-    Trap,
-    /// A thread of the device's own serves the queue when it is notified.
-    IoEventFd {
-        /// What the kernel turns the write to QueueNotify into a write to. It must be one that
-        /// blocks when it is read.
-        kick: EventFd,
-        /// Is called when the thread begins.
-        on_start: StartHook,
-        /// Hears of what stops the thread.
-        on_failure: FailureHandler,
-    },
-    /// A thread of the device's own watches the queue, and the driver is asked not to notify. When
-    /// the queue has been empty for some time the thread sleeps until it is notified, so that an
-    /// idle guest costs nothing.
-    Poll {
-        /// As in [`IoEventFd`](Self::IoEventFd).
-        kick: EventFd,
-        /// As in [`IoEventFd`](Self::IoEventFd).
-        on_start: StartHook,
-        /// As in [`IoEventFd`](Self::IoEventFd).
-        on_failure: FailureHandler,
-        /// For how long the thread watches an empty queue.
-        idle_limit: Duration,
-    },
-}
-
-/// Is called on the thread of a device before it does anything else. By default it does nothing.
-pub struct StartHook(Box<dyn FnOnce() + Send>);
-
-impl StartHook {
-    /// Calls `hook`.
-    pub fn new(hook: impl FnOnce() + Send + 'static) -> Self {
-        Self(Box::new(hook))
-    }
-}
-
-impl Default for StartHook {
-    fn default() -> Self {
-        Self::new(|| ())
-    }
-}
-
-impl fmt::Debug for StartHook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StartHook").finish_non_exhaustive()
-    }
-}
-
-/// Is called, on the thread of a device, with a failure that the machine cannot go on from. There
-/// is no access of a guest then to answer with [`Response::Failed`](crate::Response::Failed), and
-/// none may come, since the guest waits: whoever made the device is to end the machine.
-#[derive(Clone)]
-pub struct FailureHandler(Arc<dyn Fn(DeviceError) + Send + Sync>);
-
-impl FailureHandler {
-    /// Calls `handle`.
-    pub fn new(handle: impl Fn(DeviceError) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(handle))
-    }
-}
-
-impl fmt::Debug for FailureHandler {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FailureHandler").finish_non_exhaustive()
-    }
-}
 
 /// What can be chosen of a block device.
 #[derive(Debug)]

@@ -54,7 +54,7 @@ impl WorkerThread {
         let thread = Builder::new().name(name.to_owned()).spawn({
             let (kick, stopping) = (Arc::clone(&kick), Arc::clone(&stopping));
             move || {
-                (on_start.0)();
+                on_start.call();
                 for worker in given {
                     let disk = run(worker, &kick, &on_failure, idle_limit, &stopping);
                     // Nobody wants it when the device has gone meanwhile.
@@ -132,7 +132,7 @@ fn run(
         match next {
             Ok(cause) => worker.woken(cause),
             Err(error) => {
-                (on_failure.0)(error);
+                on_failure.call(error);
                 break;
             }
         }

@@ -14,9 +14,9 @@ use crate::error::DeviceError;
 use crate::virtio::queue::{Batch, RingError, SplitQueue};
 use crate::virtio::{Drain, InterruptState};
 
-/// Once a drain has moved or cleared as many bytes as this it ends with the request that it is in, for its
-/// caller to see whether something else is wanted: a bound in chains alone would be one of hours.
-/// It is large enough for what surrounds a drain not to matter.
+/// Once a drain has moved or cleared as many bytes as this it ends with the request that it is in,
+/// for its caller to see whether something else is wanted: a bound in chains alone would be one of
+/// hours. It is large enough for what surrounds a drain not to matter.
 const SHARE: u64 = 64 << 20;
 /// As how many bytes a flush counts: a disk may take tens of milliseconds for either.
 const FLUSH_BYTES: u64 = 4 << 20;

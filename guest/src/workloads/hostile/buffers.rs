@@ -1,16 +1,14 @@
 //! Buffers that a chain must not have: empty, not in RAM, in the wrong order or of the wrong
 //! direction. Where the status byte is sound the request ends with IOERR, and nothing is moved.
 
-use spec::block::{request_type, status};
+use spec::block::request_type;
 use spec::board::{HOLE_END, HOLE_START};
 use spec::queue::DescFlags;
 
 use super::scene::{SECTOR, Scene, descriptor, readable, writable};
-use super::seen::{self, Outcome, REFUSED};
+use super::seen::{IOERR, Outcome, REFUSED};
 use super::yard::{UNTOUCHED, is_filled};
 use super::{CHAINS, Case, DiskKind, Run};
-
-const IOERR: seen::Seen = seen::status(status::IOERR);
 
 const fn case(
     name: &'static str,

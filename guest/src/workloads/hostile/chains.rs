@@ -1,12 +1,12 @@
 //! Chains that are none: descriptors that lead nowhere or in circles, and indirect tables that are
 //! none. Each comes back with nothing written, whatever is in it.
 
-use spec::block::{request_type, status};
+use spec::block::request_type;
 use spec::board::HOLE_START;
 use spec::queue::{DESC_SIZE, DescFlags, Descriptor};
 
 use super::scene::{QUEUE_SIZE, Scene, indirect, readable, set_table, writable};
-use super::seen::{Outcome, REFUSED, Seen};
+use super::seen::{Outcome, REFUSED, read_of};
 use super::yard::UNTOUCHED;
 use super::{CHAINS, Case, DIRECT, DiskKind, INDIRECT, Mode, Run};
 
@@ -128,10 +128,7 @@ fn chain_too_long(scene: &mut Scene<'_>) -> Outcome {
     queue.set_desc(0, first);
     queue.set_desc(1, refer(size - 1));
     let answer = scene.submit_head(0)?;
-    let served = Seen::Answer {
-        len: scene.data.len() as u32 + 1,
-        status: status::OK,
-    };
+    let served = read_of(scene.data.len());
     scene.check("as long as the queue", size as u64, answer, served)?;
     scene.data.fill(UNTOUCHED);
 

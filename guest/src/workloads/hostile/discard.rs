@@ -2,18 +2,14 @@
 //! by its status byte, and nothing is cleared, not even what a sound segment beside it names.
 
 use spec::Features;
-use spec::block::{SEGMENT_SIZE, Segment, config, request_type, segment_flags, status};
+use spec::block::{SEGMENT_SIZE, Segment, config, request_type, segment_flags};
 
 use super::scene::{SECTOR, Scene, readable, writable};
-use super::seen::{self, Broken, Outcome, Seen};
+use super::seen::{Broken, IOERR, OK, Outcome, Seen, UNSUPP, read_of};
 use super::yard::{UNTOUCHED, is_filled, is_same};
 use super::{CHAINS, Case, DiskKind, KNOWN, Run};
 use crate::dma::Region;
 use crate::virtio::put_segments;
-
-const OK: Seen = seen::status(status::OK);
-const IOERR: Seen = seen::status(status::IOERR);
-const UNSUPP: Seen = seen::status(status::UNSUPP);
 
 /// How often a segment is rewritten while the device may look at it.
 const REWRITES: u64 = 64;
@@ -239,11 +235,7 @@ fn out_of_range(scene: &mut Scene<'_>) -> Outcome {
 /// Reads a sector.
 fn read(scene: &mut Scene<'_>, sector: u64, memory: Region<'_>) -> Outcome {
     let answer = scene.request(request_type::IN, sector, &[writable(memory)])?;
-    let expected = Seen::Answer {
-        len: SECTOR as u32 + 1,
-        status: status::OK,
-    };
-    scene.check("a read of sector", sector, answer, expected)
+    scene.check("a read of sector", sector, answer, read_of(SECTOR))
 }
 
 fn flags(scene: &mut Scene<'_>) -> Outcome {

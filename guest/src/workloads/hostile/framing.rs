@@ -1,17 +1,13 @@
 //! How a request is framed: its header and its status byte, where they are and how they are cut into
 //! descriptors. What is legal is served, whatever it looks like; the rest is refused.
 
-use spec::block::{HEADER_SIZE, request_type, status};
+use spec::block::{HEADER_SIZE, request_type};
 
-use super::requests::read_of;
 use super::scene::{SECTOR, Scene, readable, writable};
-use super::seen::{self, Outcome, REFUSED, Seen};
+use super::seen::{IOERR, OK, Outcome, REFUSED, Seen, read_of};
 use super::yard::{UNTOUCHED, is_filled, is_same};
 use super::{CHAINS, Case, DiskKind, Run};
 use crate::dma::Region;
-
-const OK: Seen = seen::status(status::OK);
-const IOERR: Seen = seen::status(status::IOERR);
 
 const fn case(
     name: &'static str,

@@ -16,6 +16,7 @@ use crate::rng::pattern;
 use crate::virtio::Error;
 
 mod buffers;
+mod cache;
 mod chains;
 mod descriptors;
 mod discard;
@@ -79,6 +80,8 @@ enum DiskKind {
     Any,
     Writable,
     ReadOnly,
+    /// A writable one with a cache that the driver may switch.
+    WritableCache,
     /// One that takes discard requests.
     Discards,
     /// One that takes write-zeroes requests.
@@ -149,7 +152,7 @@ const ALL: &[Mode] = &[
     Mode::new(true, true),
 ];
 
-const CASES: [&[Case]; 10] = [
+const CASES: [&[Case]; 11] = [
     &rings::CASES,
     &notifications::CASES,
     &setup::CASES,
@@ -158,6 +161,7 @@ const CASES: [&[Case]; 10] = [
     &framing::CASES,
     &requests::CASES,
     &discard::CASES,
+    &cache::CASES,
     &smp::CASES,
     &registers::CASES,
 ];
@@ -293,7 +297,12 @@ impl Case {
             DiskKind::WritesZeroes if !offers(Features::VIRTIO_BLK_F_WRITE_ZEROES) => {
                 Some("VIRTIO_BLK_F_WRITE_ZEROES is not offered")
             }
-            DiskKind::Writable if disk.is_read_only() => Some("the disk is read-only"),
+            DiskKind::Writable | DiskKind::WritableCache if disk.is_read_only() => {
+                Some("the disk is read-only")
+            }
+            DiskKind::WritableCache if !offers(Features::VIRTIO_BLK_F_CONFIG_WCE) => {
+                Some("VIRTIO_BLK_F_CONFIG_WCE is not offered")
+            }
             DiskKind::ReadOnly if !disk.is_read_only() => Some("the disk is not read-only"),
             _ => match self.run {
                 Run::Cpus(_) if cpus == 1 => Some("one CPU"),

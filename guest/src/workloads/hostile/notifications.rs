@@ -5,10 +5,10 @@ use spec::block::request_type;
 use spec::mmio::InterruptStatus;
 use spec::queue::{AVAIL_F_NO_INTERRUPT, DESC_SIZE};
 
-use super::rings::read_of_a_sector;
 use super::scene::{QUEUE_SIZE, SECTOR, Scene, indirect, readable, set_table, writable};
-use super::seen::{Outcome, Seen};
+use super::seen::{Outcome, Seen, read_of};
 use super::{CHAINS, Case, DiskKind, EVENT_IDX, Mode, Run};
+use crate::virtio::raw::RawQueue;
 
 const fn case(
     name: &'static str,
@@ -68,7 +68,7 @@ fn event_idx_wrap(scene: &mut Scene<'_>) -> Outcome {
         use_chains(scene, size, u16::MAX)?;
     }
     use_chains(scene, size - 8, u16::MAX)?;
-    scene.driver.transport.take_events();
+    let mut before = scene.driver.settle_interrupts();
     let begun = Seen::Value(scene.driver.queue.used_idx().into());
     scene.check("used.idx", 0, begun, Seen::Value(0xfff8))?;
 
@@ -86,24 +86,21 @@ fn event_idx_wrap(scene: &mut Scene<'_>) -> Outcome {
         (3, 2, 1),
     ] {
         let old = scene.driver.queue.used_idx();
-        let before = scene.driver.transport.interrupts();
         use_chains(scene, chains, ahead)?;
-        // It wants to be notified of the next one exactly.
-        let new = old.wrapping_add(chains);
-        scene.driver.wait_for(|queue| queue.avail_event() == new)?;
         if due == 1 {
             scene.driver.wait_events(InterruptStatus::USED_BUFFER)?;
-        } else {
-            scene.driver.transport.take_events();
         }
-        let interrupts = Seen::Value(scene.driver.transport.interrupts() - before);
+        let so_far = scene.driver.settle_interrupts();
+        let interrupts = Seen::Value(so_far - before);
+        before = so_far;
         scene.check("used.idx", old.into(), interrupts, Seen::Value(due))?;
     }
     Ok(scene.resize(QUEUE_SIZE)?)
 }
 
 /// Has the device use the next `chains` chains of the ring, with `used_event` that far `ahead` of
-/// `used.idx`.
+/// `used.idx`. Only when it wants to be notified of the next one exactly has it done with that event,
+/// and interrupted if that was due.
 fn use_chains(scene: &mut Scene<'_>, chains: u16, ahead: u16) -> Outcome {
     let queue = &mut scene.driver.queue;
     queue.set_used_event(queue.used_seen.wrapping_add(ahead));
@@ -112,24 +109,23 @@ fn use_chains(scene: &mut Scene<'_>, chains: u16, ahead: u16) -> Outcome {
     let idx = queue.avail_idx;
     queue.used_seen = idx;
     scene.driver.kick(0);
-    Ok(scene.driver.wait_for(|queue| queue.used_idx() == idx)?)
+    let is_done = |queue: &RawQueue<'_>| queue.used_idx() == idx && queue.avail_event() == idx;
+    Ok(scene.driver.wait_for(is_done)?)
 }
 
-/// That there has been none is certain after the next reset, which waits for the device.
+/// After the next reset, which waits for the device, there is none that it has yet to raise.
 fn no_interrupt(scene: &mut Scene<'_>) -> Outcome {
     for flags in [0, AVAIL_F_NO_INTERRUPT] {
-        scene.driver.transport.take_events();
-        let before = scene.driver.transport.interrupts();
+        let before = scene.driver.settle_interrupts();
         scene.driver.queue.set_avail_flags(flags);
         let data = writable(scene.data.part(0, SECTOR));
         let answer = scene.request(request_type::IN, 0, &[data])?;
-        scene.check("flags", flags.into(), answer, read_of_a_sector())?;
+        scene.check("flags", flags.into(), answer, read_of(SECTOR))?;
         if flags == 0 {
             scene.driver.wait_events(InterruptStatus::USED_BUFFER)?;
         }
         scene.driver.transport.reset()?;
-        scene.driver.transport.take_events();
-        let interrupts = scene.driver.transport.interrupts() - before;
+        let interrupts = scene.driver.settle_interrupts() - before;
         let expected = Seen::Value(u64::from(flags ^ AVAIL_F_NO_INTERRUPT));
         scene.check(
             "interrupts",

@@ -2,16 +2,20 @@
 //! byte, if it has one that can be written, and nothing is moved.
 
 use spec::Features;
-use spec::block::{ID_SIZE, request_type, status};
+use spec::block::{ID_SIZE, SEGMENT_SIZE, Segment, request_type};
 
 use super::scene::{SECTOR, Scene, readable, writable};
-use super::seen::{self, Outcome, Seen};
+use super::seen::{IOERR, OK, Outcome, UNSUPP, read_of};
 use super::yard::{UNTOUCHED, copy, is_filled, is_same};
 use super::{CHAINS, Case, DiskKind, Run};
+use crate::virtio::put_segments;
 
-const OK: Seen = seen::status(status::OK);
-const IOERR: Seen = seen::status(status::IOERR);
-const UNSUPP: Seen = seen::status(status::UNSUPP);
+/// What a discard or write-zeroes request is for: the first sector.
+const FIRST_SECTOR: Segment = Segment {
+    sector: 0,
+    num_sectors: 1,
+    flags: 0,
+};
 
 const fn case(
     name: &'static str,
@@ -104,14 +108,6 @@ pub(super) const CASES: [Case; 10] = [
     ),
 ];
 
-/// What a read of `len` bytes of data comes back with.
-pub(super) fn read_of(len: usize) -> Seen {
-    Seen::Answer {
-        len: len as u32 + 1,
-        status: status::OK,
-    }
-}
-
 fn partial_sector(scene: &mut Scene<'_>) -> Outcome {
     for len in [1, SECTOR - 1, SECTOR + 1, 2 * SECTOR - 1] {
         let data = scene.data.part(0, len);
@@ -181,7 +177,7 @@ fn unknown_type(scene: &mut Scene<'_>) -> Outcome {
 }
 
 fn type_not_offered(scene: &mut Scene<'_>) -> Outcome {
-    let segment = scene.yard.alloc(16)?;
+    let segment = put_segments(&[FIRST_SECTOR], scene.yard.alloc(SEGMENT_SIZE)?).memory;
     for (kind, feature) in [
         (request_type::GET_LIFETIME, Features::VIRTIO_BLK_F_LIFETIME),
         (request_type::DISCARD, Features::VIRTIO_BLK_F_DISCARD),
@@ -197,23 +193,23 @@ fn type_not_offered(scene: &mut Scene<'_>) -> Outcome {
         if scene.disk.offered.contains(feature) {
             continue;
         }
-        // The first sector, in the form that such a request has.
-        segment.write(0, &[0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
         let answer = scene.request(kind, 0, &[readable(segment)])?;
         scene.check("type", kind.into(), answer, UNSUPP)?;
     }
     Ok(())
 }
 
+/// Requests with which nothing else is wrong.
 fn write_read_only(scene: &mut Scene<'_>) -> Outcome {
-    let data = [readable(scene.data.part(0, SECTOR))];
-    for kind in [
-        request_type::OUT,
-        request_type::DISCARD,
-        request_type::WRITE_ZEROES,
-        request_type::SECURE_ERASE,
+    let sector = scene.data.part(0, SECTOR);
+    let segment = put_segments(&[FIRST_SECTOR], scene.yard.alloc(SEGMENT_SIZE)?).memory;
+    for (kind, data) in [
+        (request_type::OUT, sector),
+        (request_type::DISCARD, segment),
+        (request_type::WRITE_ZEROES, segment),
+        (request_type::SECURE_ERASE, segment),
     ] {
-        let answer = scene.request(kind, 0, &data)?;
+        let answer = scene.request(kind, 0, &[readable(data)])?;
         scene.check("type", kind.into(), answer, IOERR)?;
     }
     Ok(())

@@ -6,7 +6,7 @@ use spec::mmio::{DeviceStatus, InterruptStatus};
 use spec::queue::{self, RING_IDX, avail_entry};
 
 use super::scene::{QUEUE_SIZE, SECTOR, Scene, readable, set_table, writable};
-use super::seen::{Outcome, Seen};
+use super::seen::{OK, Outcome, Seen, read_of};
 use super::yard::{UNTOUCHED, is_filled};
 use super::{ALL, CHAINS, Case, DiskKind, INDIRECT, Mode, Run};
 
@@ -119,20 +119,12 @@ fn head_twice(scene: &mut Scene<'_>) -> Outcome {
         queue.set_avail_idx(queue.avail_idx);
         scene.driver.kick(0);
         let answer = scene.answer(0)?;
-        scene.check("times", times, answer, read_of_a_sector())?;
+        scene.check("times", times, answer, read_of(SECTOR))?;
         scene.finish(false)?;
         let entries = scene.driver.queue.used_idx().wrapping_sub(before + 1);
         scene.check("times", times, Seen::Value(entries.into()), Seen::Value(1))?;
     }
     Ok(())
-}
-
-/// What a read of one sector comes back with.
-pub(super) const fn read_of_a_sector() -> Seen {
-    Seen::Answer {
-        len: SECTOR as u32 + 1,
-        status: status::OK,
-    }
 }
 
 fn avail_idx_jump(scene: &mut Scene<'_>) -> Outcome {
@@ -193,7 +185,7 @@ fn refill(scene: &mut Scene<'_>) -> Outcome {
     }
     // They are written to the disk, and read back by the chains.
     let answer = scene.request(request_type::OUT, 0, &[readable(images)])?;
-    scene.check("the images", 0, answer, super::seen::status(status::OK))?;
+    scene.check("the images", 0, answer, OK)?;
     scene.bring_up()?;
 
     for head in 0..SIZE {

@@ -3,13 +3,13 @@
 //! What is done to the device is the cases' matter.
 
 use spec::Features;
-use spec::block::{HEADER_SIZE, RequestHeader, SECTOR_SIZE, request_type, status};
+use spec::block::{HEADER_SIZE, RequestHeader, SECTOR_SIZE, request_type};
 use spec::mmio::DEVICE_ID_BLOCK;
 use spec::queue::{self, DESC_SIZE, Descriptor};
 
 use super::descriptors::linked;
 pub use super::descriptors::{descriptor, indirect, readable, set_table, writable};
-use super::seen::{Broken, Checks, Outcome, Seen};
+use super::seen::{Broken, Checks, OK, Outcome, Seen, read_of};
 use super::yard::{UNTOUCHED, Yard, copy, is_filled, is_same};
 use super::{Mode, Stage};
 use crate::cmdline::Window;
@@ -315,11 +315,7 @@ impl<'s> Scene<'s> {
     pub fn finish(&mut self, resets: bool) -> Outcome {
         self.room.fill(!UNTOUCHED);
         let answer = self.request(request_type::IN, 0, &[writable(self.room)])?;
-        let expected = Seen::Answer {
-            len: self.room.len() as u32 + 1,
-            status: status::OK,
-        };
-        self.check_also("the next read", 0, answer, expected)?;
+        self.check_also("the next read", 0, answer, read_of(self.room.len()))?;
         let same = is_same(self.room, self.disk.contents);
         self.check_words("the disk", 0, same, "unchanged", "changed")?;
 
@@ -347,7 +343,7 @@ impl<'s> Scene<'s> {
     pub fn restore(&mut self) -> Outcome {
         copy(self.disk.contents, self.room);
         let answer = self.request(request_type::OUT, 0, &[readable(self.room)])?;
-        self.check_also("a write", 0, answer, super::seen::status(status::OK))
+        self.check_also("a write", 0, answer, OK)
     }
 
     /// Makes it known what is on the disk: what is to be there, or what a read-only disk has.
@@ -366,11 +362,7 @@ impl<'s> Scene<'s> {
     fn learn(&mut self) -> Outcome {
         let contents = self.disk.contents;
         let answer = self.request(request_type::IN, 0, &[writable(contents)])?;
-        let expected = Seen::Answer {
-            len: contents.len() as u32 + 1,
-            status: status::OK,
-        };
-        self.check("a read", 0, answer, expected)
+        self.check("a read", 0, answer, read_of(contents.len()))
     }
 }
 

@@ -54,8 +54,23 @@ pub const REFUSED: Seen = Seen::Answer {
 };
 
 /// A request that came back with this status alone.
-pub const fn status(status: u8) -> Seen {
+const fn status(status: u8) -> Seen {
     Seen::Answer { len: 1, status }
+}
+
+/// A request that came back with OK, and no data.
+pub const OK: Seen = status(status::OK);
+/// One that came back with IOERR.
+pub const IOERR: Seen = status(status::IOERR);
+/// One that came back with UNSUPP.
+pub const UNSUPP: Seen = status(status::UNSUPP);
+
+/// A read that came back with `len` bytes of data.
+pub const fn read_of(len: usize) -> Seen {
+    Seen::Answer {
+        len: len as u32 + 1,
+        status: status::OK,
+    }
 }
 
 /// Why a case fails.

@@ -43,9 +43,9 @@ const ROUNDS: u32 = 60;
 /// How often at most, until requests have come back, and the device has been reset so often.
 const MAX_ROUNDS: u32 = 500 * ROUNDS;
 const RESETS: u32 = 8;
-/// How many moments requests are waited for that must come back: some seconds; and those that need
-/// not.
-const PATIENCE: u32 = 100_000;
+/// How many moments requests are waited for that must come back: half a minute, for some are flushes;
+/// and those that need not.
+const PATIENCE: u32 = 1_500_000;
 const LITTLE_PATIENCE: u32 = 50;
 /// How many moments a device is watched that has been reset.
 const WATCH: u32 = 5;

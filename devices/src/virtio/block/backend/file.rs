@@ -383,3 +383,6 @@ fn cannot_lock(path: &Path, error: LockError) -> FileBackendError {
 #[cfg(test)]
 #[path = "file_tests.rs"]
 mod tests;
+#[cfg(test)]
+#[path = "file_transfer_tests.rs"]
+mod transfer_tests;
