@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod console;
 pub mod crash;
+pub mod debug;
 pub mod error;
 pub mod exit;
 pub mod interrupt;
