@@ -13,11 +13,12 @@ const ACT: &str = "VMM_SANDBOX_ACT";
 /// What a child ends with that has done it.
 const DONE: i32 = 42;
 
-const KINDS: [(&str, ThreadKind); 4] = [
+const KINDS: [(&str, ThreadKind); 5] = [
     ("main", ThreadKind::Main),
     ("vCPU", ThreadKind::Vcpu),
     ("worker", ThreadKind::Worker),
     ("listener", ThreadKind::Listener),
+    ("gdb", ThreadKind::Gdb),
 ];
 
 /// Not a test by itself: what a child does.
@@ -29,45 +30,45 @@ fn child() {
     let _sandbox = Sandbox::new(true).unwrap();
     match act {
         "fork" => {
-            enter(kind).unwrap();
+            enter(kind, None).unwrap();
             // SAFETY: a call without arguments, which the filter keeps from the kernel.
             unsafe { libc::syscall(libc::SYS_fork) };
         }
         "exec" => {
-            enter(kind).unwrap();
+            enter(kind, None).unwrap();
             let null = std::ptr::null::<libc::c_char>();
             // SAFETY: the kernel finds no path, if it comes to look for one.
             unsafe { libc::syscall(libc::SYS_execve, null, null, null) };
         }
         "socket" => {
-            enter(kind).unwrap();
+            enter(kind, None).unwrap();
             // SAFETY: plain numbers.
             unsafe { libc::syscall(libc::SYS_socket, libc::AF_INET, libc::SOCK_STREAM, 0) };
         }
         "code" => {
-            enter(kind).unwrap();
+            enter(kind, None).unwrap();
             let executable = libc::PROT_READ | libc::PROT_EXEC;
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
             // SAFETY: a new mapping, which nobody uses.
             unsafe { libc::mmap(std::ptr::null_mut(), 4096, executable, flags, -1, 0) };
         }
         "open" => {
-            enter(kind).unwrap();
+            enter(kind, None).unwrap();
             let error = File::open("/dev/null").unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::EACCES));
         }
         "panic" => {
-            enter(kind).unwrap();
+            enter(kind, None).unwrap();
             let panicked = std::panic::catch_unwind(|| panic!("in the sandbox"));
             assert!(panicked.is_err());
         }
         "abort" => {
-            enter(kind).unwrap();
+            enter(kind, None).unwrap();
             std::process::abort();
         }
         "ordinary" => {
             let thread = std::thread::spawn(move || {
-                enter(kind).unwrap();
+                enter(kind, None).unwrap();
                 let mut room: Vec<u64> = vec![1; 1 << 20];
                 room.extend(vec![2; 1 << 21]);
                 let mut table = std::collections::HashMap::new();
@@ -78,7 +79,7 @@ fn child() {
         }
         // Landlock alone.
         "path" => {
-            Paths::deny().unwrap();
+            Paths::deny(None).unwrap();
             let error = File::open("/dev/null").unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::EACCES));
             let error = std::fs::read_dir("/").unwrap_err();
@@ -87,7 +88,7 @@ fn child() {
         "connect" => {
             let address = std::env::var("VMM_SANDBOX_ADDRESS").unwrap();
             TcpStream::connect(&address).unwrap();
-            Paths::deny().unwrap();
+            Paths::deny(None).unwrap();
             let error = TcpStream::connect(&address).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::EACCES));
         }
@@ -179,7 +180,7 @@ fn an_abort_is_an_abort() {
 
 /// What this kernel denies, as a thread of this process finds out that has then ended.
 fn paths() -> Paths {
-    std::thread::spawn(|| Paths::deny().unwrap())
+    std::thread::spawn(|| Paths::deny(None).unwrap())
         .join()
         .unwrap()
 }
