@@ -1,6 +1,7 @@
 //! Guest memory by virtual address, as the page tables of a vCPU have it. All of a range or nothing:
 //! what is not mapped, or is no RAM, is an error.
 
+use kvm_bindings::kvm_sregs;
 use kvm_ioctls::VcpuFd;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -10,11 +11,31 @@ use crate::layout::PAGE_SIZE;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotRam;
 
+/// EFER.LMA: in long mode.
+const EFER_LMA: u64 = 1 << 10;
+/// CR4.LA57: page tables of five levels.
+const CR4_LA57: u64 = 1 << 12;
+
 /// Where the virtual address `address` of `vcpu` is, if it is mapped.
 #[must_use]
 pub fn translate(vcpu: &VcpuFd, address: u64) -> Option<GuestAddress> {
+    if !is_virtual(address, &vcpu.get_sregs().ok()?) {
+        return None;
+    }
     let page = vcpu.translate_gva(address).ok()?;
     (page.valid != 0).then_some(GuestAddress(page.physical_address))
+}
+
+/// Whether a CPU with these registers has `address` at all: in long mode one that is canonical (SDM
+/// volume 1, 3.3.7.1), elsewhere one of 32 bits. KVM_TRANSLATE looks at no more bits than the page
+/// tables.
+fn is_virtual(address: u64, sregs: &kvm_sregs) -> bool {
+    if sregs.efer & EFER_LMA == 0 {
+        return u32::try_from(address).is_ok();
+    }
+    let bits = if sregs.cr4 & CR4_LA57 == 0 { 48 } else { 57 };
+    let from_sign = address.cast_signed() >> (bits - 1);
+    [0, -1].contains(&from_sign)
 }
 
 /// Reads the bytes at the virtual address `address`.
@@ -78,4 +99,32 @@ fn places(
         start = page_end;
     }
     Ok(places)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_canonical_in_long_mode_and_has_32_bits_elsewhere() {
+        let sregs = |efer, cr4| kvm_sregs {
+            efer,
+            cr4,
+            ..Default::default()
+        };
+        for (sregs, last, first_high) in [
+            (sregs(0, 0), 0xffff_ffff, None),
+            (sregs(EFER_LMA, 0), (1 << 47) - 1, Some(!0 << 47)),
+            (sregs(EFER_LMA, CR4_LA57), (1 << 56) - 1, Some(!0 << 56)),
+        ] {
+            assert!(is_virtual(0, &sregs));
+            assert!(is_virtual(last, &sregs));
+            assert!(!is_virtual(last + 1, &sregs), "{last:#x}");
+            assert_eq!(is_virtual(u64::MAX, &sregs), first_high.is_some());
+            if let Some(first) = first_high {
+                assert!(is_virtual(first, &sregs));
+                assert!(!is_virtual(first - 1, &sregs), "{first:#x}");
+            }
+        }
+    }
 }

@@ -155,11 +155,13 @@ fn bad_addresses() {
     let guest = Debugged::kernel(&kernels::exit(7));
     let mut commands = vec!["set language c".to_owned()];
     let mut refusals = Vec::new();
-    // A device, the hole that it is in, what is not mapped, and the end of the address space.
+    // A device, the hole that it is in, what is not mapped, what is RAM but for a bit that no page
+    // table is looked up by, and the end of the address space.
     for address in [
         "0xd0000000",
         "0xc0000000",
         "0x100000000000",
+        "0x8000000000100000",
         "0xfffffffffffffffc",
     ] {
         commands.push(format!("x/xw {address}"));
