@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::sync::mpsc::Receiver;
 
 use gdbstub::common::{Signal, Tid};
-use gdbstub::stub::MultiThreadStopReason;
 use kvm_bindings::{KVM_MP_STATE_HALTED, KVM_MP_STATE_UNINITIALIZED};
 use kvm_ioctls::VcpuFd;
 use rustix::event::{PollFd, PollFlags};
@@ -15,11 +14,9 @@ use vm_memory::GuestMemoryMmap;
 use super::abilities::Abilities;
 use super::breakpoints::{Breakpoints, Hit, Run};
 use super::memory::translate;
+use super::reason::{CRASH, Ended, Reason, comes_again};
 use crate::debug::{Bell, DebugStop, Stopped, VcpuControl};
-use crate::stop::{StopEvent, StopReason, poll};
-
-/// Why a vCPU has stopped, as gdb is told.
-pub type Reason = MultiThreadStopReason<u64>;
+use crate::stop::{StopEvent, poll};
 
 /// What ends a session from this side.
 #[derive(Debug, Error)]
@@ -60,9 +57,6 @@ pub struct Machine {
     /// What has been seen, and gdb has not been told.
     untold: VecDeque<(usize, Reason)>,
 }
-
-/// How the machine has ended, as gdb is told.
-pub type Ended = Reason;
 
 #[derive(Debug)]
 struct Vcpu {
@@ -211,10 +205,8 @@ impl Machine {
         Ok(Some(reason))
     }
 
-    /// What vCPUs have met where they are they meet again; but an access has been made.
     fn forget_what_comes_again(&mut self) {
-        let is_access = |(_, reason): &(usize, Reason)| matches!(reason, Reason::Watch { .. });
-        self.untold.retain(is_access);
+        self.untold.retain(|(_, reason)| !comes_again(reason));
     }
 
     /// Lets vCPUs go on that have met something while no debugger was there. Those that were held
@@ -274,7 +266,7 @@ impl Machine {
         let trap = |signal| Some(Reason::SignalWithThread { tid, signal });
         match why {
             DebugStop::Asked => None,
-            DebugStop::Crash(_) => trap(Signal::SIGSEGV),
+            DebugStop::Crash(_) => trap(CRASH),
             DebugStop::Exit(exit) => match self.breakpoints.hit(&exit, translate(fd, exit.pc)) {
                 Hit::Guest => None,
                 Hit::Soft => Some(Reason::SwBreak(tid)),
@@ -378,20 +370,4 @@ impl Machine {
 /// The id of the vCPU number `index`: they begin with 1.
 fn tid(index: usize) -> Option<Tid> {
     Tid::new(index + 1)
-}
-
-/// How gdb is told that a machine has ended: with the exit status or signal of this process, as far
-/// as the machine says.
-#[must_use]
-pub fn ended(reason: &StopReason) -> Ended {
-    match reason {
-        StopReason::Exited(value) => Ended::Exited(u8::try_from(*value).unwrap_or(u8::MAX)),
-        StopReason::Reset | StopReason::Quit => Ended::Exited(0),
-        StopReason::Signal(number @ (libc::SIGHUP | libc::SIGINT | libc::SIGQUIT)) => {
-            Ended::Terminated(Signal(*number as u8))
-        }
-        StopReason::Signal(_) => Ended::Terminated(Signal::SIGTERM),
-        StopReason::Crashed(_) => Ended::Terminated(Signal::SIGSEGV),
-        StopReason::Failed(_) | StopReason::Panicked => Ended::Terminated(Signal::SIGABRT),
-    }
 }

@@ -7,6 +7,7 @@ mod breakpoints;
 mod connection;
 mod machine;
 mod memory;
+mod reason;
 mod registers;
 mod session;
 mod target;
@@ -22,7 +23,8 @@ use vm_memory::GuestMemoryMmap;
 pub use abilities::Abilities;
 use address::{Address, Listener};
 use connection::Connection;
-use machine::{Ended, Machine, MachineError, Parts};
+use machine::{Machine, MachineError, Parts};
+use reason::Ended;
 use session::{SessionEnd, SessionError};
 
 use crate::debug::{Bell, Stopped, VcpuControl, connect};
@@ -153,7 +155,7 @@ impl GdbThread {
     /// Lets a debugger know why the machine ends.
     pub fn tell(&self, reason: &StopReason) {
         // Nobody listens any more when the thread has ended.
-        let _ = self.ended.send(machine::ended(reason));
+        let _ = self.ended.send(reason::ended(reason));
         self.bell.ring();
     }
 }

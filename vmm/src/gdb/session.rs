@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use super::connection::Connection;
 use super::machine::{Machine, MachineError};
+use super::reason::Reason;
 
 /// How a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +74,7 @@ pub fn run(machine: &mut Machine, connection: Connection) -> Result<SessionEnd, 
             }
             // While the machine is stopped there is nothing to be interrupted.
             State::CtrlCInterrupt(gdb) if machine.is_stopped() => {
-                gdb.interrupt_handled(machine, None::<super::machine::Reason>)?
+                gdb.interrupt_handled(machine, None::<Reason>)?
             }
             State::CtrlCInterrupt(gdb) => {
                 let reason = match machine.interrupt() {
