@@ -45,9 +45,12 @@ pub enum SessionError {
 pub fn run(machine: &mut Machine, connection: Connection) -> Result<SessionEnd, SessionError> {
     machine.stop_all()?;
     let mut state = GdbStub::new(connection).run_state_machine(machine)?;
+    // Whether gdb waits to be told of a stop: it may where no vCPU runs.
+    let mut awaited = false;
     loop {
         state = match state {
             State::Idle(mut gdb) => {
+                awaited = false;
                 if machine.has_ended().is_some() {
                     return Ok(SessionEnd::Ended);
                 }
@@ -58,6 +61,7 @@ pub fn run(machine: &mut Machine, connection: Connection) -> Result<SessionEnd, 
                 }
             }
             State::Running(mut gdb) => {
+                awaited = true;
                 let reason = match machine.next_reason() {
                     Err(MachineError::Ends) => machine.has_ended(),
                     reason => reason?.or_else(|| machine.has_ended()),
@@ -72,8 +76,8 @@ pub fn run(machine: &mut Machine, connection: Connection) -> Result<SessionEnd, 
                     }
                 }
             }
-            // While the machine is stopped there is nothing to be interrupted.
-            State::CtrlCInterrupt(gdb) if machine.is_stopped() => {
+            // gdb has been told of a stop meanwhile.
+            State::CtrlCInterrupt(gdb) if !awaited => {
                 gdb.interrupt_handled(machine, None::<Reason>)?
             }
             State::CtrlCInterrupt(gdb) => {
