@@ -118,7 +118,7 @@ impl Vm {
         acpi::write(&memory, cpus, config.disks.len()).map_err(Error::BootData)?;
         #[cfg(feature = "gdb")]
         let mut gdb = (config.gdb.as_ref())
-            .map(|options| Gdb::bind(options, &kvm))
+            .map(|options| Gdb::new(options, &kvm))
             .transpose()?;
         let vm = kvm::create_vm(&kvm, &memory)?;
         let (serial, input_room) = serial(&vm, output)?;

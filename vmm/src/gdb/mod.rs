@@ -43,11 +43,10 @@ pub struct GdbOptions {
     pub wait: bool,
 }
 
-/// What waits for a debugger, before the machine runs. Dropping it closes the socket.
+/// What is to wait for a debugger, before the machine runs.
 #[derive(Debug)]
 pub struct Gdb {
-    listener: Listener,
-    wait: bool,
+    options: GdbOptions,
     abilities: Abilities,
     controls: Vec<VcpuControl>,
     stopped: (Sender<Stopped>, Receiver<Stopped>),
@@ -55,18 +54,13 @@ pub struct Gdb {
 }
 
 impl Gdb {
-    /// Listens as `options` say, and finds out what `kvm` can do for a debugger.
+    /// Finds out what `kvm` can do for a debugger, who comes as `options` say.
     ///
     /// # Errors
-    /// Where the address cannot be had, or KVM refuses a VM.
-    pub fn bind(options: &GdbOptions, kvm: &Kvm) -> Result<Self, Error> {
-        let listener = Listener::bind(&options.address).map_err(|source| Error::Gdb {
-            address: options.address.clone(),
-            source,
-        })?;
+    /// Where KVM refuses a VM.
+    pub fn new(options: &GdbOptions, kvm: &Kvm) -> Result<Self, Error> {
         Ok(Self {
-            listener,
-            wait: options.wait,
+            options: options.clone(),
             abilities: Abilities::find_out(kvm)?,
             controls: Vec::new(),
             stopped: channel(),
@@ -79,7 +73,7 @@ impl Gdb {
         vcpu.attach(|index, page| {
             let stopped = self.stopped.0.clone();
             let (port, control) = connect(index, page, stopped, self.bell.clone());
-            if self.wait {
+            if self.options.wait {
                 control.hold();
             }
             self.controls.push(control);
@@ -87,11 +81,14 @@ impl Gdb {
         });
     }
 
-    /// Starts the thread that serves a debugger, and says where it is awaited. It ends when `stop`
-    /// happens, and tells `reasons` when the debugger wants the machine to end. It enters `sandbox`.
+    /// Listens, starts the thread that serves a debugger, and says where it is awaited. The thread
+    /// ends when `stop` happens, and tells `reasons` when the debugger wants the machine to end. It
+    /// enters `sandbox`.
+    ///
+    /// A signal that ended the process from here on would leave the path of a socket.
     ///
     /// # Errors
-    /// Where there can be no thread.
+    /// Where the address cannot be had, or there can be no thread.
     pub fn spawn(
         self,
         memory: GuestMemoryMmap,
@@ -99,10 +96,9 @@ impl Gdb {
         reasons: Sender<StopReason>,
         sandbox: &mut Sandbox,
     ) -> Result<GdbThread, Error> {
-        let directory = self
-            .listener
-            .directory()
-            .map_err(cannot("open a directory"))?;
+        let GdbOptions { address, wait } = self.options;
+        let listener = Listener::bind(&address).map_err(|source| Error::Gdb { address, source })?;
+        let directory = listener.directory().map_err(cannot("open a directory"))?;
         let ticket = (sandbox.ticket(ThreadKind::Gdb)).may_remove_below(directory);
         let (ended, end) = channel();
         let (bell, stopping) = (self.bell.clone(), stop.clone());
@@ -115,13 +111,13 @@ impl Gdb {
             bell: self.bell,
             stop,
         });
-        let address = self.listener.address();
-        say(&match self.wait {
+        let address = listener.address();
+        say(&match wait {
             true => format!("the guest waits for gdb: target remote {address}"),
             false => format!("gdb can come at any time: target remote {address}"),
         });
         let server = Server {
-            listener: self.listener,
+            listener,
             machine,
             reasons,
         };

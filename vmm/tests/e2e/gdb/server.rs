@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 
 use libtest_mimic::Trial;
 
+use super::Debugged;
 use crate::harness::{Running, VMM, Vmm, expect, file, pipe, run, wait_readable, wait_until};
 use crate::kernels;
 use crate::needs::Needs;
@@ -26,6 +27,8 @@ pub fn tests() -> Vec<Trial> {
             super::BREAKPOINTS,
             running,
         ),
+        kvm("gdb_stops_by_ctrl_c_though_no_vcpu_runs", no_vcpu_runs),
+        kvm("gdb_a_signal_at_once_leaves_no_socket", signal_at_once),
         kvm("gdb_a_debugger_that_is_cut_off_lets_the_guest_run", cut_off),
         kvm(
             "gdb_a_debugger_that_does_not_read_holds_up_no_end",
@@ -267,24 +270,42 @@ fn running() {
     assert_alive(vmm, &address);
 }
 
-fn cut_off() {
+fn no_vcpu_runs() {
+    let (vmm, address) = start();
+    let mut stream = TcpStream::connect(&address).unwrap();
+    // There is no such vCPU, and of the others is said nothing.
+    stream.write_all(&packet(b"vCont;c:63")).unwrap();
+    expect(&mut stream, "+");
+    stream.write_all(&[3]).unwrap();
+    expect(&mut stream, "$T02thread:01;#");
+    drop(stream);
+    assert_alive(vmm, &address);
+}
+
+fn signal_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("gdb");
     let gdb = format!("unix:{}", path.display());
-    let mut vmm = Vmm::with_kernel(kernels::READY_AND_SPIN)
-        .command(|command| _ = command.args(["--gdb", &gdb, "--gdb-wait"]))
+    let vmm = Vmm::with_kernel(kernels::READY_AND_SPIN)
+        .command(|command| _ = command.args(["--gdb", &gdb]))
         .spawn();
     wait_until("there is a socket", || path.exists());
-    let mut stream = UnixStream::connect(&path).unwrap();
+    vmm.signal(libc::SIGTERM);
+    assert_eq!(vmm.wait().code(), 128 + libc::SIGTERM);
+    assert!(!path.exists(), "the socket is left");
+}
+
+fn cut_off() {
+    let mut guest = Debugged::kernel(kernels::READY_AND_SPIN);
+    let mut stream = UnixStream::connect(&guest.socket).unwrap();
     // Where there can be one, a breakpoint at what the guest is to do.
     stream.write_all(&packet(b"Z0,100000,1")).unwrap();
     stream.write_all(&packet(b"?")).unwrap();
     expect(&mut stream, "$T05thread:01;#");
     drop(stream);
-    vmm.expect("R");
-    vmm.signal(libc::SIGTERM);
-    assert_eq!(vmm.wait().code(), 128 + libc::SIGTERM);
-    assert!(!path.exists());
+    guest.vmm.expect("R");
+    guest.vmm.signal(libc::SIGTERM);
+    assert_eq!(guest.wait().code(), 128 + libc::SIGTERM);
 }
 
 fn does_not_read() {
