@@ -14,23 +14,24 @@ use crate::needs::Needs;
 
 pub fn tests() -> Vec<Trial> {
     let kvm = |name, body| crate::harness::test(name, Needs::Kvm, body);
+    let own_kvm = |name, body| crate::harness::test(name, Needs::OwnKvm, body);
     let cli = |name, body| crate::harness::test(name, Needs::Nothing, body);
     vec![
         cli("gdb_wrong_addresses_are_refused", wrong_addresses),
-        kvm("gdb_a_path_that_is_taken_is_refused", path_taken),
-        kvm("gdb_a_port_that_is_taken_is_refused", port_taken),
-        kvm("gdb_a_free_port_is_chosen_and_told", free_port),
-        kvm("gdb_malformed_packets_do_no_harm", malformed),
-        kvm("gdb_random_packets_do_no_harm", random),
+        own_kvm("gdb_a_path_that_is_taken_is_refused", path_taken),
+        own_kvm("gdb_a_port_that_is_taken_is_refused", port_taken),
+        own_kvm("gdb_a_free_port_is_chosen_and_told", free_port),
+        own_kvm("gdb_malformed_packets_do_no_harm", malformed),
+        own_kvm("gdb_random_packets_do_no_harm", random),
         crate::harness::test(
             "gdb_packets_to_a_running_guest_leave_no_int3_behind",
             super::BREAKPOINTS,
             running,
         ),
         kvm("gdb_stops_by_ctrl_c_though_no_vcpu_runs", no_vcpu_runs),
-        kvm("gdb_a_signal_at_once_leaves_no_socket", signal_at_once),
+        own_kvm("gdb_a_signal_at_once_leaves_no_socket", signal_at_once),
         kvm("gdb_a_debugger_that_is_cut_off_lets_the_guest_run", cut_off),
-        kvm(
+        own_kvm(
             "gdb_a_debugger_that_does_not_read_holds_up_no_end",
             does_not_read,
         ),
