@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use super::*;
@@ -84,6 +85,21 @@ fn child() {
             assert_eq!(error.raw_os_error(), Some(libc::EACCES));
             let error = std::fs::read_dir("/").unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::EACCES));
+        }
+        "remove" => {
+            let dir = PathBuf::from(std::env::var_os("VMM_SANDBOX_DIR").unwrap());
+            let below = dir.join("below");
+            let (file, other) = (below.join("file"), dir.join("file"));
+            Paths::deny(Some(&File::open(&below).unwrap().into())).unwrap();
+            let refused = |result: std::io::Result<()>| {
+                let error = result.unwrap_err().raw_os_error();
+                assert_eq!(error, Some(libc::EACCES));
+            };
+            refused(std::fs::remove_file(other));
+            refused(std::fs::write(&file, ""));
+            refused(std::fs::remove_dir(below.join("dir")));
+            refused(std::fs::rename(&file, below.join("new")));
+            std::fs::remove_file(&file).unwrap();
         }
         "connect" => {
             let address = std::env::var("VMM_SANDBOX_ADDRESS").unwrap();
@@ -189,6 +205,18 @@ fn paths() -> Paths {
 fn without_filters_too_no_path_can_be_opened_where_there_is_landlock() {
     if paths() != Paths::NOT_DENIED {
         assert_done(&run("main", "path", &[]));
+    }
+}
+
+#[test]
+fn a_thread_that_may_remove_files_below_a_directory_does_no_more_and_nowhere_else() {
+    if paths() != Paths::NOT_DENIED {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("below/dir")).unwrap();
+        std::fs::write(dir.path().join("below/file"), "").unwrap();
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        let path = dir.path().to_str().unwrap();
+        assert_done(&run("gdb", "remove", &[("VMM_SANDBOX_DIR", path)]));
     }
 }
 
