@@ -1,7 +1,7 @@
 //! The socket of `--gdb` from outside: what it is, and that nobody who connects there takes down the
 //! machine, whatever he sends.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 
@@ -30,6 +30,7 @@ pub fn tests() -> Vec<Trial> {
         ),
         kvm("gdb_stops_by_ctrl_c_though_no_vcpu_runs", no_vcpu_runs),
         own_kvm("gdb_a_signal_at_once_leaves_no_socket", signal_at_once),
+        own_kvm("gdb_a_second_debugger_waits_for_the_first", second),
         kvm("gdb_a_debugger_that_is_cut_off_lets_the_guest_run", cut_off),
         own_kvm(
             "gdb_a_debugger_that_does_not_read_holds_up_no_end",
@@ -294,6 +295,23 @@ fn signal_at_once() {
     vmm.signal(libc::SIGTERM);
     assert_eq!(vmm.wait().code(), 128 + libc::SIGTERM);
     assert!(!path.exists(), "the socket is left");
+}
+
+fn second() {
+    let (vmm, address) = start();
+    let mut first = TcpStream::connect(&address).unwrap();
+    let mut second = TcpStream::connect(&address).unwrap();
+    second.write_all(&packet(b"?")).unwrap();
+    first.write_all(&packet(b"?")).unwrap();
+    expect(&mut first, "+$T05thread:01;#");
+    second.set_nonblocking(true).unwrap();
+    let error = second.read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    second.set_nonblocking(false).unwrap();
+    drop(first);
+    expect(&mut second, "+$T05thread:01;#");
+    drop(second);
+    assert_alive(vmm, &address);
 }
 
 fn cut_off() {
