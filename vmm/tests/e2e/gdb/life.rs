@@ -13,12 +13,12 @@ pub fn tests() -> Vec<Trial> {
     let gdb = |name, body| crate::harness::test(name, Needs::KvmAndTool("gdb"), body);
     let own_kvm = |name, body| crate::harness::test(name, Needs::OwnKvmAndTool("gdb"), body);
     vec![
-        gdb("gdb_stops_a_guest_that_spins_by_ctrl_c", ctrl_c),
+        own_kvm("gdb_stops_a_guest_that_spins_by_ctrl_c", ctrl_c),
         gdb("gdb_stops_a_guest_that_halts_when_it_comes", attach_halted),
         gdb("gdb_sees_each_vcpu_as_a_thread", threads),
         own_kvm("gdb_is_told_the_exit_status", exit_status),
         gdb("gdb_sees_a_crash_before_the_machine_ends", crash),
-        gdb("gdb_detaches_and_comes_again", attach_again),
+        own_kvm("gdb_detaches_and_comes_again", attach_again),
         own_kvm("gdb_kills_the_machine", kill),
         own_kvm("gdb_holds_up_no_signal", signal_while_stopped),
         own_kvm("gdb_holds_up_no_ctrl_a_x", ctrl_a_x_while_stopped),

@@ -12,6 +12,7 @@ use crate::needs::Needs;
 
 pub fn tests() -> Vec<Trial> {
     let gdb = |name, body| crate::harness::test(name, Needs::KvmAndTool("gdb"), body);
+    let own_kvm = |name, body| crate::harness::test(name, Needs::OwnKvmAndTool("gdb"), body);
     let breaks = |name, body| crate::harness::test(name, BREAKPOINTS, body);
     vec![
         breaks(
@@ -21,7 +22,7 @@ pub fn tests() -> Vec<Trial> {
         breaks("gdb_prints_the_rings_as_structs", rings),
         breaks("gdb_stops_at_a_line_and_steps_over_it", line),
         gdb("gdb_reads_and_writes_every_kind_of_register", registers),
-        gdb("gdb_writes_code_that_the_guest_then_runs", memory),
+        own_kvm("gdb_writes_code_that_the_guest_then_runs", memory),
         gdb("gdb_is_told_of_addresses_without_ram", bad_addresses),
         gdb("gdb_steps_one_instruction_at_a_time", step),
     ]
