@@ -13,6 +13,8 @@ use spec::board::VIRTIO_MMIO_MAX;
 use thiserror::Error;
 
 use crate::config::{CmdlineError, DiskConfig, Notify, StatsReport, VmConfig, kernel_cmdline};
+#[cfg(feature = "gdb")]
+use crate::gdb::{GdbOptions, address::Address};
 use crate::layout::{MIN_MEMORY, PAGE_SIZE};
 
 #[cfg(feature = "bench")]
@@ -97,6 +99,21 @@ struct Args {
     /// files, not to a program, the sandbox allows none
     #[arg(long)]
     dump_guest_core: bool,
+
+    /// Let gdb look at the guest, at any time: ADDRESS is tcp:PORT, of this host alone (0 is one that
+    /// is free), or unix:PATH
+    #[cfg(feature = "gdb")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        value_parser = OsStringValueParser::new().try_map(|value| Address::parse(&value))
+    )]
+    gdb: Option<Address>,
+
+    /// Keep the guest from its first instruction until gdb lets it run
+    #[cfg(feature = "gdb")]
+    #[arg(long, requires = "gdb")]
+    gdb_wait: bool,
 }
 
 /// How `--stats` shows them.
@@ -192,6 +209,11 @@ fn config(args: Args) -> Result<VmConfig, ConfigError> {
         }),
         sandbox: !args.no_sandbox,
         dump_guest_core: args.dump_guest_core,
+        #[cfg(feature = "gdb")]
+        gdb: args.gdb.map(|address| GdbOptions {
+            address,
+            wait: args.gdb_wait,
+        }),
         disks: args
             .disks
             .into_iter()

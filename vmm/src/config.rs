@@ -36,6 +36,9 @@ pub struct VmConfig {
     pub sandbox: bool,
     /// Whether the guest's RAM is in the core file of a VMM that dies.
     pub dump_guest_core: bool,
+    /// How a debugger can have the machine; `None` is not.
+    #[cfg(feature = "gdb")]
+    pub gdb: Option<crate::gdb::GdbOptions>,
 }
 
 /// Who gets the statistics of a run: when it ends, and on SIGUSR1 before.

@@ -73,6 +73,15 @@ pub enum Error {
     /// A device cannot go on.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// A debugger cannot be awaited.
+    #[cfg(feature = "gdb")]
+    #[error("--gdb {address}: {source}")]
+    Gdb {
+        /// Where.
+        address: crate::gdb::address::Address,
+        /// Why.
+        source: io::Error,
+    },
     /// The host refuses something else that the machine needs.
     #[error("cannot {what}: {source}")]
     Host {

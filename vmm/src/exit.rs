@@ -5,6 +5,7 @@ use devices::{Bus, Response};
 use kvm_ioctls::VcpuExit;
 
 use crate::crash::CrashReason;
+use crate::debug::DebugStop;
 use crate::error::Error;
 use crate::kvm_run::KvmRunPage;
 
@@ -24,6 +25,8 @@ pub enum Action {
     Continue,
     /// End: another thread asked for it while a device had more to do.
     Stop,
+    /// Hand the vCPU to the debugger.
+    Debug(DebugStop),
     /// End: the guest wrote this to the debug-exit port.
     Exit(u32),
     /// End: the guest asked for a reset.
@@ -47,6 +50,7 @@ pub fn handle_exit(buses: &Buses, exit: VcpuExit<'_>, page: &KvmRunPage) -> Acti
         VcpuExit::IoOut(port, data) => {
             write_port(&buses.pio, port, data, page.io_size(), &stopping)
         }
+        VcpuExit::Debug(exit) => Action::Debug(DebugStop::Exit(exit)),
         VcpuExit::Intr | VcpuExit::IrqWindowOpen => Action::Continue,
         VcpuExit::Shutdown => Action::Crash(CrashReason::TripleFault),
         VcpuExit::InternalError => Action::Crash(CrashReason::Internal(page.internal_suberror())),

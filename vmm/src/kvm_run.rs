@@ -14,6 +14,10 @@ use vm_memory::mmap::MmapRegionError;
 use vm_memory::volatile_memory::Error as VolatileError;
 use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
 
+/// Bits of `immediate_exit`. KVM looks whether there is any.
+const STOP: u8 = 1 << 0;
+const PAUSE: u8 = 1 << 1;
+
 /// The page, mapped once more: it lives as long as this does, whatever becomes of the vCPU.
 #[derive(Debug)]
 pub struct KvmRunPage(MmapRegion);
@@ -44,18 +48,30 @@ impl KvmRunPage {
     /// Makes KVM_RUN return at once with EINTR, now and for ever: the vCPU is to stop. A vCPU that
     /// is in KVM_RUN already notices when its thread is sent a signal.
     pub fn request_stop(&self) {
-        match self.immediate_exit() {
-            Ok(flag) => flag.store(1, Ordering::SeqCst),
-            Err(error) => log::error!("cannot stop the vCPU: {error}"),
-        }
+        self.set(STOP, true);
     }
 
     /// Whether [`request_stop`](Self::request_stop) has been called.
     #[must_use]
     pub fn is_stop_requested(&self) -> bool {
-        // Without the flag nobody could have set it.
-        self.immediate_exit()
-            .is_ok_and(|flag| flag.load(Ordering::SeqCst) != 0)
+        self.is_set(STOP)
+    }
+
+    /// Makes KVM_RUN return at once with EINTR until [`end_pause`](Self::end_pause): the vCPU is to
+    /// wait. One that is in KVM_RUN already notices when its thread is sent a signal.
+    pub fn request_pause(&self) {
+        self.set(PAUSE, true);
+    }
+
+    /// Lets KVM_RUN run the guest again.
+    pub fn end_pause(&self) {
+        self.set(PAUSE, false);
+    }
+
+    /// Whether the vCPU is to wait.
+    #[must_use]
+    pub fn is_pause_requested(&self) -> bool {
+        self.is_set(PAUSE)
     }
 
     /// After KVM_EXIT_IO: size of one element of the transfer, in bytes.
@@ -69,6 +85,20 @@ impl KvmRunPage {
     #[must_use]
     pub fn internal_suberror(&self) -> u32 {
         self.read(offset_of!(kvm_run, __bindgen_anon_1.internal.suberror))
+    }
+
+    fn set(&self, bit: u8, on: bool) {
+        match self.immediate_exit() {
+            Ok(flags) if on => _ = flags.fetch_or(bit, Ordering::SeqCst),
+            Ok(flags) => _ = flags.fetch_and(!bit, Ordering::SeqCst),
+            Err(error) => log::error!("cannot interrupt the vCPU: {error}"),
+        }
+    }
+
+    fn is_set(&self, bit: u8) -> bool {
+        // Without the flags nobody could have set it.
+        self.immediate_exit()
+            .is_ok_and(|flags| flags.load(Ordering::SeqCst) & bit != 0)
     }
 
     fn immediate_exit(&self) -> Result<&AtomicU8, VolatileError> {

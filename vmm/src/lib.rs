@@ -10,8 +10,11 @@ pub mod cli;
 pub mod config;
 pub mod console;
 pub mod crash;
+pub mod debug;
 pub mod error;
 pub mod exit;
+#[cfg(feature = "gdb")]
+pub mod gdb;
 pub mod interrupt;
 pub mod kvm;
 pub mod kvm_run;

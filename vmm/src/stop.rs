@@ -21,7 +21,7 @@ pub enum StopReason {
     Crashed(Box<Crash>),
     /// A signal asked the VMM to end.
     Signal(i32),
-    /// The user left the console.
+    /// The user left, at the console or in a debugger.
     Quit,
     /// The VMM cannot go on.
     Failed(Error),

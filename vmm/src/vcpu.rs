@@ -11,6 +11,7 @@ use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler, unblock_signal};
 
 use crate::crash::Crash;
+use crate::debug::{DebugPort, DebugStop};
 use crate::error::{Error, cannot};
 use crate::exit::{Action, Buses, handle_exit};
 use crate::kvm::failed_to;
@@ -28,6 +29,7 @@ pub struct Vcpu {
     buses: Arc<Buses>,
     memory: GuestMemoryMmap,
     stats: Option<ExitRecorder>,
+    debugger: Option<DebugPort>,
 }
 
 impl Vcpu {
@@ -51,7 +53,13 @@ impl Vcpu {
             buses,
             memory,
             stats,
+            debugger: None,
         })
+    }
+
+    /// Lets a debugger stop the vCPU, through the port that `connect` makes for its number and page.
+    pub fn attach(&mut self, connect: impl FnOnce(u8, Arc<KvmRunPage>) -> DebugPort) {
+        self.debugger = Some(connect(self.index, Arc::clone(&self.page)));
     }
 
     /// The vCPU alone, and the page that it shares with KVM: for who runs it in a loop of his own.
@@ -62,6 +70,9 @@ impl Vcpu {
 
     /// Runs the guest until it ends, or until [`KvmRunPage::request_stop`], which is `None`.
     fn run(mut self) -> Option<StopReason> {
+        if let Some(debugger) = &self.debugger {
+            debugger.enter();
+        }
         loop {
             let exit = self.fd.run();
             let action = match &self.stats {
@@ -73,15 +84,27 @@ impl Vcpu {
             match action {
                 Action::Continue => {}
                 Action::Stop => return None,
+                Action::Debug(why) => self.fd = stop(self.debugger.as_ref(), self.fd, why)?,
                 Action::Exit(value) => return Some(StopReason::Exited(value)),
                 Action::Reset => return Some(StopReason::Reset),
                 Action::Fail(error) => return Some(StopReason::Failed(error)),
                 Action::Crash(reason) => {
+                    let why = DebugStop::Crash(reason);
+                    self.fd = stop(self.debugger.as_ref(), self.fd, why)?;
                     let crash = Crash::capture(reason, self.index, &self.fd, &self.memory);
                     return Some(StopReason::Crashed(Box::new(crash)));
                 }
             }
         }
+    }
+}
+
+/// Lets the `debugger`, if there is one, have the vCPU `fd` for a while: `None` when it does not come
+/// back.
+fn stop(debugger: Option<&DebugPort>, fd: VcpuFd, why: DebugStop) -> Option<VcpuFd> {
+    match debugger {
+        Some(debugger) => debugger.stop(fd, why),
+        None => Some(fd),
     }
 }
 
@@ -95,6 +118,7 @@ fn handle(
         Ok(exit) => handle_exit(buses, exit, page),
         Err(error) => match error.errno() {
             libc::EINTR if page.is_stop_requested() => Action::Stop,
+            libc::EINTR if page.is_pause_requested() => Action::Debug(DebugStop::Asked),
             // EAGAIN: the vCPU waited to be started, and has got something to look at.
             libc::EINTR | libc::EAGAIN => Action::Continue,
             _ => Action::Fail(failed_to("run the vCPU")(error).into()),

@@ -29,6 +29,8 @@ use crate::config::{DiskConfig, Notify, POLL_IDLE_LIMIT, VmConfig};
 use crate::console::{InputThread, Output, Source};
 use crate::error::{Error, cannot};
 use crate::exit::Buses;
+#[cfg(feature = "gdb")]
+use crate::gdb::{Gdb, GdbThread};
 use crate::interrupt::IrqFd;
 use crate::kvm::{self, KvmError, failed_to};
 use crate::layout;
@@ -56,6 +58,8 @@ pub struct Vm {
     stop: StopEvent,
     statistics: Option<Arc<Statistics>>,
     sandbox: Sandbox,
+    #[cfg(feature = "gdb")]
+    gdb: Option<Gdb>,
     // Below what may still use it, as fields are dropped in this order: RAM after the VM.
     vm: VmFd,
     memory: GuestMemoryMmap,
@@ -112,6 +116,10 @@ impl Vm {
         let kvm = kvm::open()?;
         let cpus = kvm::check_cpus(&kvm, config.cpus)?;
         acpi::write(&memory, cpus, config.disks.len()).map_err(Error::BootData)?;
+        #[cfg(feature = "gdb")]
+        let mut gdb = (config.gdb.as_ref())
+            .map(|options| Gdb::new(options, &kvm))
+            .transpose()?;
         let vm = kvm::create_vm(&kvm, &memory)?;
         let (serial, input_room) = serial(&vm, output)?;
         let (mut buses, mut map) = (Buses::default(), AddressMap::default());
@@ -146,6 +154,10 @@ impl Vm {
             let recorder = statistics.as_mut().map(|all| all.add_vcpu(&vcpu));
             vcpus.push(Vcpu::new(index, vcpu, buses, memory.clone(), recorder)?);
         }
+        #[cfg(feature = "gdb")]
+        if let Some(gdb) = &mut gdb {
+            vcpus.iter_mut().for_each(|vcpu| gdb.add_vcpu(vcpu));
+        }
         let machine = Self {
             vcpus,
             buses,
@@ -154,6 +166,8 @@ impl Vm {
             stop,
             statistics: statistics.map(Arc::new),
             sandbox,
+            #[cfg(feature = "gdb")]
+            gdb,
             vm,
             memory,
         };
@@ -211,6 +225,10 @@ impl Vm {
         sandbox.close()?;
         running.vcpus.go();
         let reason = reasons.recv().unwrap_or(StopReason::Panicked);
+        #[cfg(feature = "gdb")]
+        if let Some(gdb) = &running.gdb {
+            gdb.tell(&reason);
+        }
         drop(running);
         drop(console);
         drop(stdin);
@@ -243,8 +261,17 @@ impl Vm {
     /// The machine with its threads, before the first instruction of its guest, and what else is to
     /// be in the sandbox by then.
     fn hold(mut self, reasons: &Sender<StopReason>) -> Result<(RunningVm, Sandbox), Error> {
+        #[cfg(feature = "gdb")]
+        let gdb = (self.gdb)
+            .map(|gdb| {
+                let (memory, stop) = (self.memory.clone(), self.stop.clone());
+                gdb.spawn(memory, stop, reasons.clone(), &mut self.sandbox)
+            })
+            .transpose()?;
         let running = RunningVm {
             vcpus: VcpuThreads::spawn(self.vcpus, &mut self.sandbox, self.stop, reasons)?,
+            #[cfg(feature = "gdb")]
+            gdb,
             _buses: self.buses,
             _vm: self.vm,
             _memory: self.memory,
@@ -260,6 +287,8 @@ pub struct RunningVm {
     // Dropped in this order: devices, which stop their threads and finish what they have begun,
     // after the vCPUs; and RAM after all that may still use it.
     vcpus: VcpuThreads,
+    #[cfg(feature = "gdb")]
+    gdb: Option<GdbThread>,
     _buses: Arc<Buses>,
     _vm: VmFd,
     _memory: GuestMemoryMmap,

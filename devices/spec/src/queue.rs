@@ -47,6 +47,7 @@ bitflags! {
 
 /// `virtq_desc`: one buffer, or the address of a table of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct Descriptor {
     /// Guest-physical address of the buffer.
     pub addr: u64,

@@ -47,6 +47,8 @@
 .code64
 .global _start
 _start:
+    .cfi_startproc
+    .cfi_undefined rip              # a debugger finds no caller
     cli
     cld
     mov edx, 64
@@ -71,6 +73,7 @@ long_mode:
     xor ebp, ebp
     mov rdi, rbx                    # start(start_info, boot_params, entry_bits)
     call start
+    .cfi_endproc
 
 # Entry of the PVH note, in 32-bit protected mode without paging. EBX points to an
 # hvm_start_info.

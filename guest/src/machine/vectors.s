@@ -74,10 +74,19 @@ exception_entry:
 # after the instruction that follows it. (Called from Rust, with interrupts held off.)
 .global wait_for_interrupt, halt
 wait_for_interrupt:
+    .cfi_startproc
     sti
 halt:
     hlt
     ret
+    .cfi_endproc
+
+# Pushes a register, and tells a debugger where it is.
+.macro save register
+    push \register
+    .cfi_adjust_cfa_offset 8
+    .cfi_rel_offset \register, 0
+.endm
 
 # What the ABI lets a function change is saved. The stack is aligned: the CPU aligned it by 16
 # before it pushed five words; the vector, nine registers and the gap make eleven more.
@@ -85,24 +94,33 @@ halt:
 # An interrupt that comes before the HLT all the same would be slept through, so the HLT, an
 # instruction of one byte, is then stepped over. It does come there in a nested VM under QEMU's
 # emulation of AMD-V, which forgets about the STI when something else interrupts the VM there.
+#
+# For a debugger it is called by what it interrupts: the CPU has pushed where that is to go on, and
+# its stack pointer; the vector lies below that.
 interrupt_entry:
+    .cfi_startproc simple
+    .cfi_signal_frame
+    .cfi_def_cfa rsp, 6 * 8
+    .cfi_offset rip, -5 * 8
+    .cfi_offset rsp, -2 * 8
     cld
-    push rax
+    save rax
     lea rax, [rip + halt]
     cmp rax, [rsp + 2 * 8]
     jne 1f
     inc qword ptr [rsp + 2 * 8]
 1:
-    push rcx
-    push rdx
-    push rsi
-    push rdi
-    push r8
-    push r9
-    push r10
-    push r11
+    save rcx
+    save rdx
+    save rsi
+    save rdi
+    save r8
+    save r9
+    save r10
+    save r11
     mov rdi, [rsp + 9 * 8]
     sub rsp, 8
+    .cfi_adjust_cfa_offset 8
     call interrupt
     add rsp, 8
     pop r11
@@ -116,3 +134,4 @@ interrupt_entry:
     pop rax
     add rsp, 8
     iretq
+    .cfi_endproc

@@ -1,6 +1,7 @@
 //! The driver's side of VIRTIO, from the bottom: the transport carries registers and interrupts,
 //! the virtqueue carries buffers, the block driver makes requests of them.
 
+mod areas;
 pub mod block;
 mod bring_up;
 mod buffer;

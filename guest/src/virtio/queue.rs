@@ -5,11 +5,13 @@
 //! is ever read back from the descriptor table or the available ring: what they hold is kept
 //! here as well, and what comes from the used ring is checked.
 
+use core::marker::PhantomData;
 use core::sync::atomic::{Ordering, fence};
 
 use spec::queue::{self, AVAIL_F_NO_INTERRUPT, DescFlags, Descriptor, USED_F_NO_NOTIFY};
 
 use super::Error;
+use super::areas::{DescriptorArea, DeviceArea, DriverArea};
 pub use super::buffer::Buffer;
 use super::buffer::{descriptor, write_descriptor};
 use crate::dma::{Arena, OutOfMemory, Region};
@@ -52,6 +54,8 @@ pub struct VirtQueue<'m> {
     descriptor_area: Region<'m>,
     driver_area: Region<'m>,
     device_area: Region<'m>,
+    /// What they hold, as a debugger shows it.
+    areas: PhantomData<(DescriptorArea, DriverArea, DeviceArea)>,
 
     shadow: [Shadow; MAX_QUEUE_SIZE as usize],
     first_free: u16,
@@ -98,6 +102,7 @@ impl<'m> VirtQueue<'m> {
             descriptor_area: area(queue::desc_table_size(size), queue::DESC_ALIGN)?,
             driver_area: area(queue::avail_ring_size(size), queue::AVAIL_ALIGN)?,
             device_area: area(queue::used_ring_size(size), queue::USED_ALIGN)?,
+            areas: PhantomData,
             tables: match indirect {
                 true => Some(arena.alloc(usize::from(size) * TABLE_SIZE, queue::DESC_ALIGN)?),
                 false => None,

@@ -12,10 +12,17 @@ pub fn value(name: &str) -> Result<u32, String> {
 const PR_GET_AUXV: u32 = 0x4155_5856;
 
 const VALUES: &[(&str, u32)] = &[
+    ("FIONBIO", libc::FIONBIO as u32),
     ("F_GETFD", libc::F_GETFD as u32),
+    ("KVM_GET_MP_STATE", 0x8004_ae98),
     ("KVM_GET_REGS", 0x8090_ae81),
     ("KVM_GET_SREGS", 0x8138_ae83),
+    ("KVM_GET_XSAVE", 0x9000_aea4),
     ("KVM_RUN", 0xae80),
+    ("KVM_SET_GUEST_DEBUG", 0x4048_ae9b),
+    ("KVM_SET_REGS", 0x4090_ae82),
+    ("KVM_SET_SREGS", 0x4138_ae84),
+    ("KVM_SET_XSAVE", 0x5000_aea5),
     ("KVM_TRANSLATE", 0xc018_ae85),
     ("MADV_DONTNEED", libc::MADV_DONTNEED as u32),
     ("MADV_HUGEPAGE", libc::MADV_HUGEPAGE as u32),
@@ -29,6 +36,7 @@ const VALUES: &[(&str, u32)] = &[
     // The first that is not the C library's own.
     ("SIGRTMIN", 34),
     ("SIGRTMIN_MUSL", 35),
+    ("TCP_NODELAY", libc::TCP_NODELAY as u32),
     ("TCSETS", libc::TCSETS as u32),
     ("TCSETS2", libc::TCSETS2 as u32),
     (

@@ -57,6 +57,8 @@ impl MachineOptions {
             stats: self.stats.then_some(StatsReport::Nobody),
             sandbox: true,
             dump_guest_core: false,
+            #[cfg(feature = "gdb")]
+            gdb: None,
         })
     }
 

@@ -6,6 +6,7 @@ mod filters;
 mod paths;
 mod violation;
 
+use std::os::fd::OwnedFd;
 use std::sync::Once;
 use std::sync::mpsc::{self, Receiver, Sender};
 
@@ -26,6 +27,8 @@ pub enum ThreadKind {
     Worker,
     /// Waits for input or for signals.
     Listener,
+    /// Serves a debugger.
+    Gdb,
 }
 
 impl ThreadKind {
@@ -35,6 +38,7 @@ impl ThreadKind {
             Self::Vcpu => filters::VCPU,
             Self::Worker => filters::WORKER,
             Self::Listener => filters::LISTENER,
+            Self::Gdb => filters::GDB,
         }
     }
 }
@@ -89,6 +93,8 @@ pub struct Ticket {
     kind: ThreadKind,
     on: bool,
     entered: Sender<Result<Held, SandboxError>>,
+    /// Below which directory files may be removed, if any.
+    removable: Option<OwnedFd>,
 }
 
 impl Sandbox {
@@ -116,6 +122,7 @@ impl Sandbox {
             kind,
             on: self.on,
             entered: self.entered.clone(),
+            removable: None,
         }
     }
 
@@ -144,11 +151,20 @@ impl Sandbox {
 }
 
 impl Ticket {
+    /// The same, for a thread that may remove files below `directory`.
+    #[must_use]
+    pub fn may_remove_below(self, directory: Option<OwnedFd>) -> Self {
+        Self {
+            removable: directory,
+            ..self
+        }
+    }
+
     /// Puts the thread that calls this into the sandbox, for good. Whether that has worked
     /// [`Sandbox::close`] tells, before the guest runs.
     pub fn enter(self) {
         let held = if self.on {
-            enter(self.kind)
+            enter(self.kind, self.removable.as_ref())
         } else {
             Ok(Held::NOTHING)
         };
@@ -158,8 +174,8 @@ impl Ticket {
 }
 
 /// Puts this thread into the sandbox, as far as the kernel can.
-fn enter(kind: ThreadKind) -> Result<Held, SandboxError> {
-    let paths = Paths::deny().map_err(|source| SandboxError::Landlock { kind, source })?;
+fn enter(kind: ThreadKind, removable: Option<&OwnedFd>) -> Result<Held, SandboxError> {
+    let paths = Paths::deny(removable).map_err(|source| SandboxError::Landlock { kind, source })?;
     let seccomp = match seccompiler::apply_filter(kind.filter()) {
         Ok(()) => true,
         Err(error) if is_missing(&error) => false,

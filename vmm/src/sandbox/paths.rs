@@ -1,8 +1,11 @@
 //! Keeps a thread from every path, TCP port and process of the host by landlock, as far as the
 //! kernel can. What is open already stays open.
 
+use std::os::fd::OwnedFd;
+
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, LandlockStatus, Ruleset, RulesetAttr, RulesetError, Scope,
+    ABI, Access, AccessFs, AccessNet, LandlockStatus, PathBeneath, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetError, Scope,
 };
 
 /// How much of this the kernel does: the version of its interface, 0 where there is none.
@@ -20,17 +23,21 @@ impl Paths {
     /// Nothing is denied.
     pub const NOT_DENIED: Self = Self(0);
 
-    /// Denies this thread, and those that it may start, all that this kernel can deny.
+    /// Denies this thread, and those that it may start, all that this kernel can deny, but to remove
+    /// files below the directory `removable`, if there is one.
     ///
     /// # Errors
     /// Where the kernel refuses what it says that it can do.
-    pub fn deny() -> Result<Self, RulesetError> {
-        let status = Ruleset::default()
+    pub fn deny(removable: Option<&OwnedFd>) -> Result<Self, RulesetError> {
+        let mut rules = Ruleset::default()
             .handle_access(AccessFs::from_all(WANTED))?
             .handle_access(AccessNet::from_all(WANTED))?
             .scope(Scope::from_all(WANTED))?
-            .create()?
-            .restrict_self()?;
+            .create()?;
+        if let Some(directory) = removable {
+            rules = rules.add_rule(PathBeneath::new(directory, AccessFs::RemoveFile))?;
+        }
+        let status = rules.restrict_self()?;
         Ok(match status.landlock {
             LandlockStatus::Available { effective_abi, .. } => Self(effective_abi as u32),
             LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => Self::NOT_DENIED,

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use super::*;
@@ -13,11 +14,12 @@ const ACT: &str = "VMM_SANDBOX_ACT";
 /// What a child ends with that has done it.
 const DONE: i32 = 42;
 
-const KINDS: [(&str, ThreadKind); 4] = [
+const KINDS: [(&str, ThreadKind); 5] = [
     ("main", ThreadKind::Main),
     ("vCPU", ThreadKind::Vcpu),
     ("worker", ThreadKind::Worker),
     ("listener", ThreadKind::Listener),
+    ("gdb", ThreadKind::Gdb),
 ];
 
 /// Not a test by itself: what a child does.
@@ -29,45 +31,45 @@ fn child() {
     let _sandbox = Sandbox::new(true).unwrap();
     match act {
         "fork" => {
-            enter(kind).unwrap();
+            enter(kind, None).unwrap();
             // SAFETY: a call without arguments, which the filter keeps from the kernel.
             unsafe { libc::syscall(libc::SYS_fork) };
         }
         "exec" => {
-            enter(kind).unwrap();
+            enter(kind, None).unwrap();
             let null = std::ptr::null::<libc::c_char>();
             // SAFETY: the kernel finds no path, if it comes to look for one.
             unsafe { libc::syscall(libc::SYS_execve, null, null, null) };
         }
         "socket" => {
-            enter(kind).unwrap();
+            enter(kind, None).unwrap();
             // SAFETY: plain numbers.
             unsafe { libc::syscall(libc::SYS_socket, libc::AF_INET, libc::SOCK_STREAM, 0) };
         }
         "code" => {
-            enter(kind).unwrap();
+            enter(kind, None).unwrap();
             let executable = libc::PROT_READ | libc::PROT_EXEC;
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
             // SAFETY: a new mapping, which nobody uses.
             unsafe { libc::mmap(std::ptr::null_mut(), 4096, executable, flags, -1, 0) };
         }
         "open" => {
-            enter(kind).unwrap();
+            enter(kind, None).unwrap();
             let error = File::open("/dev/null").unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::EACCES));
         }
         "panic" => {
-            enter(kind).unwrap();
+            enter(kind, None).unwrap();
             let panicked = std::panic::catch_unwind(|| panic!("in the sandbox"));
             assert!(panicked.is_err());
         }
         "abort" => {
-            enter(kind).unwrap();
+            enter(kind, None).unwrap();
             std::process::abort();
         }
         "ordinary" => {
             let thread = std::thread::spawn(move || {
-                enter(kind).unwrap();
+                enter(kind, None).unwrap();
                 let mut room: Vec<u64> = vec![1; 1 << 20];
                 room.extend(vec![2; 1 << 21]);
                 let mut table = std::collections::HashMap::new();
@@ -78,16 +80,31 @@ fn child() {
         }
         // Landlock alone.
         "path" => {
-            Paths::deny().unwrap();
+            Paths::deny(None).unwrap();
             let error = File::open("/dev/null").unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::EACCES));
             let error = std::fs::read_dir("/").unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::EACCES));
         }
+        "remove" => {
+            let dir = PathBuf::from(std::env::var_os("VMM_SANDBOX_DIR").unwrap());
+            let below = dir.join("below");
+            let (file, other) = (below.join("file"), dir.join("file"));
+            Paths::deny(Some(&File::open(&below).unwrap().into())).unwrap();
+            let refused = |result: std::io::Result<()>| {
+                let error = result.unwrap_err().raw_os_error();
+                assert_eq!(error, Some(libc::EACCES));
+            };
+            refused(std::fs::remove_file(other));
+            refused(std::fs::write(&file, ""));
+            refused(std::fs::remove_dir(below.join("dir")));
+            refused(std::fs::rename(&file, below.join("new")));
+            std::fs::remove_file(&file).unwrap();
+        }
         "connect" => {
             let address = std::env::var("VMM_SANDBOX_ADDRESS").unwrap();
             TcpStream::connect(&address).unwrap();
-            Paths::deny().unwrap();
+            Paths::deny(None).unwrap();
             let error = TcpStream::connect(&address).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::EACCES));
         }
@@ -179,7 +196,7 @@ fn an_abort_is_an_abort() {
 
 /// What this kernel denies, as a thread of this process finds out that has then ended.
 fn paths() -> Paths {
-    std::thread::spawn(|| Paths::deny().unwrap())
+    std::thread::spawn(|| Paths::deny(None).unwrap())
         .join()
         .unwrap()
 }
@@ -188,6 +205,18 @@ fn paths() -> Paths {
 fn without_filters_too_no_path_can_be_opened_where_there_is_landlock() {
     if paths() != Paths::NOT_DENIED {
         assert_done(&run("main", "path", &[]));
+    }
+}
+
+#[test]
+fn a_thread_that_may_remove_files_below_a_directory_does_no_more_and_nowhere_else() {
+    if paths() != Paths::NOT_DENIED {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("below/dir")).unwrap();
+        std::fs::write(dir.path().join("below/file"), "").unwrap();
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        let path = dir.path().to_str().unwrap();
+        assert_done(&run("gdb", "remove", &[("VMM_SANDBOX_DIR", path)]));
     }
 }
 

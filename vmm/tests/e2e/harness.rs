@@ -223,6 +223,12 @@ impl Running {
         format!("/proc/{}/{what}", self.child.id()).into()
     }
 
+    /// The number of the process.
+    #[cfg(feature = "gdb")]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, signal: i32) {
         // SAFETY: the child has not been waited for, so the number is still its own.
         let result = unsafe { libc::kill(self.child.id() as i32, signal) };

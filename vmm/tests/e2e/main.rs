@@ -17,6 +17,8 @@ mod data_safety;
 mod disk;
 #[cfg(feature = "bench")]
 mod exits;
+#[cfg(feature = "gdb")]
+mod gdb;
 mod guests;
 mod harness;
 mod host_failures;
@@ -65,6 +67,8 @@ fn main() {
         hostile::tests(),
         hostile_smp::tests(),
         host_failures::tests(),
+        #[cfg(feature = "gdb")]
+        gdb::tests(),
         kvm::tests(),
         limits::tests(),
         linux::tests(),

@@ -34,6 +34,12 @@ pub enum Needs {
     Cores,
     /// A usable /dev/kvm, and this program.
     KvmAndTool(&'static str),
+    /// A usable /dev/kvm, but not the lab's, and this program.
+    #[cfg(feature = "gdb")]
+    OwnKvmAndTool(&'static str),
+    /// A usable /dev/kvm that can do this for a debugger, and gdb; or what is said of it.
+    #[cfg(feature = "gdb")]
+    Debugger(fn(vmm::gdb::Abilities) -> bool, &'static str),
     /// A Linux guest, made of these files too, and a usable /dev/kvm that can run it.
     Linux(&'static [&'static str]),
     /// The same, and this program.
@@ -70,12 +76,28 @@ impl Needs {
             Self::Tool(name) => missing_tool(name),
             Self::Cores => Self::Kvm.missing().or_else(missing_cores),
             Self::KvmAndTool(name) => Self::Kvm.missing().or_else(|| missing_tool(name)),
+            #[cfg(feature = "gdb")]
+            Self::OwnKvmAndTool(name) => Self::OwnKvm.missing().or_else(|| missing_tool(name)),
+            #[cfg(feature = "gdb")]
+            Self::Debugger(can, otherwise) => Self::KvmAndTool("gdb")
+                .missing()
+                .or_else(|| (!can(abilities())).then(|| otherwise.into())),
             Self::Linux(files) => Self::Kvm.missing().or_else(|| crate::linux::missing(files)),
             Self::LinuxAndTool(files, name) => {
                 Self::Linux(files).missing().or_else(|| missing_tool(name))
             }
         }
     }
+}
+
+/// What KVM can do for a debugger.
+#[cfg(feature = "gdb")]
+pub fn abilities() -> vmm::gdb::Abilities {
+    static ABILITIES: LazyLock<vmm::gdb::Abilities> = LazyLock::new(|| {
+        let kvm = vmm::kvm::open().unwrap();
+        vmm::gdb::Abilities::find_out(&kvm).unwrap()
+    });
+    *ABILITIES
 }
 
 /// This program, to be started.

@@ -37,7 +37,7 @@ pub fn tests() -> Vec<Trial> {
 
 /// A flat kernel whose first CPU starts all others in real mode at the first byte of `others`, and
 /// then goes on with `first`.
-fn kernel(first: &[u8], others: &[u8]) -> Vec<u8> {
+pub fn kernel(first: &[u8], others: &[u8]) -> Vec<u8> {
     let between = [
         0xbf, 0x00, 0x00, 0x02, 0x00, // mov edi, 0x20000
         0xb9, 0x80, 0x00, 0x00, 0x00, // mov ecx, 128
@@ -105,7 +105,7 @@ const CHECK_IN: &[u8] = &[
 ];
 
 /// Spins for ever.
-const SPIN: &[u8] = &[0xeb, 0xfe]; // jmp to itself
+pub const SPIN: &[u8] = &[0xeb, 0xfe]; // jmp to itself
 
 /// Ends with 42.
 const EXIT_42: &[u8] = &[
@@ -140,7 +140,7 @@ const CRASH: &[u8] = &[
 ];
 
 /// Prints `R` and halts for ever.
-const READY: &[u8] = &[
+pub const READY: &[u8] = &[
     0xba, 0xf8, 0x03, // mov dx, 0x3f8
     0xb0, b'R', // mov al, 'R'
     0xee, // out dx, al
