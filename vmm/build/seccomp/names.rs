@@ -25,6 +25,8 @@ const VALUES: &[(&str, u32)] = &[
         "PUNCH_HOLE",
         (libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE) as u32,
     ),
+    // Where a thread is asked for: the one that asks.
+    ("SELF", 0),
     ("SIGABRT", libc::SIGABRT as u32),
     ("SIGBUS", libc::SIGBUS as u32),
     // The first that is not the C library's own.
