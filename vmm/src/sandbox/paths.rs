@@ -2,7 +2,8 @@
 //! kernel can. What is open already stays open.
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, LandlockStatus, Ruleset, RulesetAttr, RulesetError, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, Erratum, LandlockStatus, Ruleset, RulesetAttr,
+    RulesetError, Scope,
 };
 
 /// How much of this the kernel does: the version of its interface, 0 where there is none.
@@ -25,14 +26,17 @@ impl Paths {
     /// # Errors
     /// Where the kernel refuses what it says that it can do.
     pub fn deny() -> Result<Self, RulesetError> {
+        let (scope, known) = scope();
         let status = Ruleset::default()
             .handle_access(AccessFs::from_all(WANTED))?
             .handle_access(AccessNet::from_all(WANTED))?
-            .scope(Scope::from_all(WANTED))?
+            .scope(scope)?
             .create()?
             .restrict_self()?;
         Ok(match status.landlock {
-            LandlockStatus::Available { effective_abi, .. } => Self(effective_abi as u32),
+            LandlockStatus::Available { effective_abi, .. } => {
+                Self((effective_abi as u32).min(known))
+            }
             LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => Self::NOT_DENIED,
         })
     }
@@ -51,5 +55,17 @@ impl Paths {
         let lacks = SINCE.iter().filter(|(since, _)| self.0 < *since);
         let lacks: Vec<&str> = lacks.map(|(_, what)| *what).collect();
         (!lacks.is_empty()).then(|| format!("landlock for {} (ABI {})", lacks.join(", "), self.0))
+    }
+}
+
+/// What is out of a thread's reach besides paths and ports, and the version of the interface that
+/// this is worth at most. Each thread denies itself, and so is in a domain of its own: a kernel that
+/// keeps such threads of one process from signalling each other (erratum 2) is to deny no signals,
+/// since no vCPU could be stopped.
+fn scope() -> (BitFlags<Scope>, u32) {
+    if Erratum::current().contains(Erratum::ScopedSignalHandling) {
+        (Scope::from_all(WANTED), u32::MAX)
+    } else {
+        (Scope::from_all(WANTED) & !Scope::Signal, 5)
     }
 }

@@ -12,7 +12,10 @@ use std::process::Stdio;
 
 use libtest_mimic::Trial;
 use rustix::process::Resource;
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
 
 use crate::guests::{disk, start_on};
 use crate::harness::{Running, Vmm, file, pipe, run, run_kernel};
@@ -31,6 +34,10 @@ pub fn tests() -> Vec<Trial> {
         test(
             "sandbox_that_a_kernel_refuses_though_it_has_it_ends_the_run_before_it_begins",
             refused,
+        ),
+        test(
+            "sandbox_lets_threads_signal_each_other_where_landlock_takes_them_for_processes",
+            erratum,
         ),
         test("sandbox_leaves_no_file_open_across_an_exec", close_on_exec),
         test("sandbox_keeps_guest_ram_out_of_cores", dump_flags),
@@ -132,6 +139,15 @@ fn off() {
 /// it says goes to `stderr`.
 fn where_calls_fail(calls: &[libc::c_long], error: i32, stderr: impl Into<Stdio>) -> Vmm {
     let rules = calls.iter().map(|call| (*call, Vec::new())).collect();
+    filtered(rules, error, stderr)
+}
+
+/// The same for calls that `rules` apply to. The error 0 is success.
+fn filtered(
+    rules: BTreeMap<libc::c_long, Vec<SeccompRule>>,
+    error: i32,
+    stderr: impl Into<Stdio>,
+) -> Vmm {
     let fails = SeccompAction::Errno(error.unsigned_abs());
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, fails, TargetArch::x86_64);
     let filter: BpfProgram = filter.unwrap().try_into().unwrap();
@@ -179,6 +195,21 @@ fn lacking() {
     drop(reader);
     let vmm = where_calls_fail(&[landlock, seccomp], libc::ENOSYS, writer);
     assert_eq!(vmm.spawn().wait().code(), 7);
+}
+
+/// As a kernel has it that has mended nothing of landlock (LANDLOCK_CREATE_RULESET_ERRATA is 2).
+fn erratum() {
+    let dword = SeccompCmpArgLen::Dword;
+    let asked = SeccompCondition::new(2, dword, SeccompCmpOp::Eq, 2).unwrap();
+    let rule = SeccompRule::new(vec![asked]).unwrap();
+    let rules = [(libc::SYS_landlock_create_ruleset, vec![rule])].into();
+    let (mut reader, writer) = pipe();
+    let ended = filtered(rules, 0, writer).spawn().wait();
+    let mut said = String::new();
+    reader.read_to_string(&mut said).unwrap();
+    assert_eq!((said.lines().count(), ended.code()), (1, 7), "{said}");
+    let lacks_landlock = said == "vmm: warning: sandbox: this kernel has no landlock\n";
+    assert!(lacks_landlock || said.contains("processes (ABI "), "{said}");
 }
 
 fn refused() {
