@@ -1,42 +1,36 @@
 //! The machine: built from a [`VmConfig`], run once, and taken down in an order that loses
-//! nothing. What each part does is in its own file.
+//! nothing. What each part does is in its own file, how devices are connected in `attach`.
+
+mod attach;
 
 use std::io::Write;
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::panic::resume_unwind;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
-use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
 
-use devices::BusDevice;
-use devices::exit::{DebugExit, I8042, SleepRegisters};
-use devices::serial::{SerialConsole, SerialInput};
-use devices::virtio::MmioTransport;
+use devices::serial::SerialInput;
 use devices::virtio::block::backend::FileBackend;
-use devices::virtio::block::{Block, BlockOptions, FailureHandler, NotifyMode, StartHook};
 use kvm_bindings::CpuId;
-use kvm_ioctls::{IoEventAddress, NoDatamatch, VmFd};
-use spec::block::REQUEST_QUEUE;
-use spec::board;
-use spec::mmio::Register;
+use kvm_ioctls::VmFd;
 use vm_memory::GuestMemoryMmap;
-use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
+
+use attach::{add_ports, add_virtio, block_device, serial};
 
 use crate::acpi;
 use crate::arch::x86_64 as arch;
 use crate::boot::{self, BootState, Image};
-use crate::config::{DiskConfig, Notify, POLL_IDLE_LIMIT, VmConfig};
+use crate::config::VmConfig;
 use crate::console::{InputThread, Output, Source};
 use crate::error::{Error, cannot};
 use crate::exit::Buses;
 #[cfg(feature = "gdb")]
 use crate::gdb::{Gdb, GdbThread};
-use crate::interrupt::IrqFd;
 use crate::kvm::{self, KvmError, failed_to};
-use crate::layout;
 use crate::memory;
 use crate::sandbox::{Sandbox, ThreadKind};
-use crate::signals::{self, HeldSignals, SignalThread};
+use crate::signals::{HeldSignals, SignalThread};
 use crate::stats::Statistics;
 use crate::stats::address::AddressMap;
 use crate::stop::{StopEvent, StopReason};
@@ -328,134 +322,6 @@ fn load_kernel(config: &VmConfig, memory: &GuestMemoryMmap) -> Result<BootState,
     kernel
         .tell_of_machine(memory, initrd.transpose()?)
         .map_err(Error::BootData)
-}
-
-/// The serial port, and what is readable when it can take more input.
-fn serial(
-    vm: &VmFd,
-    output: Box<dyn Write + Send>,
-) -> Result<(SerialConsole, Arc<OwnedFd>), Error> {
-    let interrupt = Arc::new(IrqFd::new(vm, board::COM1_GSI)?);
-    let room = EventFd::new(EFD_CLOEXEC).map_err(cannot("create an eventfd"))?;
-    let ours = room.try_clone().map_err(cannot("share an eventfd"))?;
-    // SAFETY: `into_raw_fd` gives up the file descriptor, which is open, for this to own.
-    let ours = unsafe { OwnedFd::from_raw_fd(ours.into_raw_fd()) };
-    let serial = SerialConsole::new(interrupt, output, room);
-    Ok((serial, Arc::new(ours)))
-}
-
-fn add_ports(buses: &mut Buses, map: &mut AddressMap, serial: SerialConsole) -> Result<(), Error> {
-    let mut add = |port: u16, ports: u8, name, device: Arc<Mutex<dyn BusDevice>>| {
-        map.add_ports(port, ports, name);
-        buses.pio.insert(port.into(), ports.into(), device)
-    };
-    let serial = Arc::new(Mutex::new(serial));
-    add(board::COM1_PORT, board::COM1_PORTS, "COM1", serial)?;
-    let exit = Arc::new(Mutex::new(DebugExit));
-    add(board::DEBUG_EXIT_PORT, 1, "debug-exit", exit)?;
-    let i8042 = Arc::new(Mutex::new(I8042));
-    add(board::I8042_COMMAND_PORT, 1, "i8042", i8042)?;
-    let sleep = Arc::new(Mutex::new(SleepRegisters));
-    add(board::SLEEP_CONTROL_PORT, 2, "ACPI sleep", sleep)?;
-    Ok(())
-}
-
-/// The block device number `index`.
-fn block_device(
-    vm: &VmFd,
-    index: usize,
-    disk: &DiskConfig,
-    backend: FileBackend,
-    reasons: &Sender<StopReason>,
-    sandbox: &mut Sandbox,
-) -> Result<Block, Error> {
-    let base = layout::virtio_mmio(index).base;
-    let options = BlockOptions {
-        read_only: disk.readonly,
-        id: disk.id.clone(),
-        notify: notify_mode(vm, base, disk.notify, reasons, sandbox)?,
-    };
-    // Its thread, if it has one, is there before a run holds back signals for itself.
-    let block = signals::kept_from_threads(|| Block::new(Box::new(backend), options))??;
-    let block = block.with_writeback(disk.writeback);
-    Ok(block.with_block_size(disk.block_size)?)
-}
-
-/// Puts `device` on the bus, with the name `name`, as the virtio device number `index`.
-fn add_virtio(
-    buses: &mut Buses,
-    map: &mut AddressMap,
-    vm: &VmFd,
-    memory: &GuestMemoryMmap,
-    index: usize,
-    device: Block,
-    name: &str,
-) -> Result<(), Error> {
-    let window = layout::virtio_mmio(index);
-    let interrupt = Arc::new(IrqFd::new(vm, window.gsi)?);
-    let transport = MmioTransport::new(memory.clone(), Box::new(device), interrupt);
-    let transport = Arc::new(Mutex::new(transport));
-    let (base, len) = (window.base, board::VIRTIO_MMIO_SIZE);
-    map.add_virtio_mmio(base, len, name);
-    Ok(buses.mmio.insert(base, len, transport)?)
-}
-
-/// How the device with its window at `base` learns of available buffers.
-fn notify_mode(
-    vm: &VmFd,
-    base: u64,
-    notify: Notify,
-    reasons: &Sender<StopReason>,
-    sandbox: &mut Sandbox,
-) -> Result<NotifyMode, Error> {
-    let on_failure = stop_on_failure(reasons.clone());
-    Ok(match notify {
-        Notify::Trap => NotifyMode::Trap,
-        Notify::IoEventFd => NotifyMode::IoEventFd {
-            kick: queue_notify_event(vm, base, NoDatamatch)?,
-            on_start: enter(sandbox),
-            on_failure,
-        },
-        Notify::IoEventFdDatamatch => NotifyMode::IoEventFd {
-            kick: queue_notify_event(vm, base, u32::from(REQUEST_QUEUE))?,
-            on_start: enter(sandbox),
-            on_failure,
-        },
-        Notify::Poll => NotifyMode::Poll {
-            kick: queue_notify_event(vm, base, NoDatamatch)?,
-            on_start: enter(sandbox),
-            on_failure,
-            idle_limit: POLL_IDLE_LIMIT,
-        },
-    })
-}
-
-/// Has a device's thread begin in the sandbox.
-fn enter(sandbox: &mut Sandbox) -> StartHook {
-    let ticket = sandbox.ticket(ThreadKind::Worker);
-    StartHook::new(move || ticket.enter())
-}
-
-/// Lets a device's thread that cannot go on end the machine.
-fn stop_on_failure(reasons: Sender<StopReason>) -> FailureHandler {
-    FailureHandler::new(move |error| {
-        // Nobody listens any more when the machine has stopped for another reason.
-        let _ = reasons.send(StopReason::Failed(error.into()));
-    })
-}
-
-/// An eventfd that KVM writes to when the guest writes to QueueNotify of the window at `base` what
-/// `datamatch` says. Any other write leaves KVM_RUN.
-///
-/// Without a datamatch it stands for a write of any width and value: that spares KVM from decoding
-/// the instruction, and the device has a single queue, for which a notification too many does no
-/// harm.
-fn queue_notify_event(vm: &VmFd, base: u64, datamatch: impl Into<u64>) -> Result<EventFd, Error> {
-    let event = EventFd::new(EFD_CLOEXEC).map_err(cannot("create an eventfd"))?;
-    let address = IoEventAddress::Mmio(base + Register::QueueNotify.offset());
-    vm.register_ioevent(&event, &address, datamatch)
-        .map_err(failed_to("connect QueueNotify to an eventfd"))?;
-    Ok(event)
 }
 
 fn check_address_bits(memory: &GuestMemoryMmap, bits: u32) -> Result<(), Error> {

@@ -6,9 +6,9 @@
 #[path = "../build/seccomp/mod.rs"]
 mod seccomp;
 
+use libc::sock_filter;
 use seccomp::filter;
 use seccomp::list::{Condition, Rule, Verdict, parse};
-use seccompiler::sock_filter;
 
 /// What is wrong with `list`.
 fn error(list: &str) -> String {
@@ -173,6 +173,38 @@ fn the_filters_say_of_every_call_what_the_list_says() {
 }
 
 #[test]
+fn neighbours_and_the_first_and_the_last_calls_are_told_apart() {
+    for list in [
+        "[a:]\n",
+        "[a:]\nread # 0\n",
+        "[a:]\nread # 0\nwrite # 1\nrefuse open # 2\nclose # 3\n",
+        "[a:]\nfirst read(0 = SIGABRT) # 0\nfirst write(2 = F_GETFD) # 1\nwrite(1 = F_GETFD) # 1\n",
+        "[a:]\nwrite(1 = F_GETFD, 2 = SIGABRT) # both\nwrite(2 & PROT_EXEC = 0) # or this\n",
+    ] {
+        let rules = &parse(list).unwrap()[0].rules;
+        let filter = filter::compile(rules, 3).unwrap();
+        for call in 0..6 {
+            for args in 0..6 * 6 * 6 {
+                let args = [args % 6 + 1, args / 6 % 6 + 1, args / 36 + 1, 0, 0, 0];
+                let (returned, _) = run(&filter, X86_64, call, args);
+                assert_eq!(
+                    returned,
+                    verdict(rules, call, args),
+                    "{list}{call} {args:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_list_that_is_too_long_for_a_filter_is_refused() {
+    let calls = syscalls::x86_64::Sysno::iter().map(|call| format!("{call}(0 = SELF) # long\n"));
+    let list = format!("[a:]\n{}", calls.collect::<String>());
+    assert_eq!(error(&list), "[a]: there are too many calls for a filter");
+}
+
+#[test]
 fn what_is_frequent_is_found_soon() {
     let list = include_str!("../../resources/seccomp/threads.list");
     let threads = parse(list).unwrap();
@@ -185,6 +217,7 @@ fn what_is_frequent_is_found_soon() {
         let (_, steps) = run(&filter, X86_64, call, [0; 6]);
         assert!(steps <= 30, "{call} takes {steps}");
     }
+    assert!(filter.len() <= 128, "{} instructions", filter.len());
 }
 
 #[test]

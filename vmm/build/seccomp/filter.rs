@@ -1,59 +1,54 @@
 //! Compiles the rules of a thread into a BPF program that finds a call by bisection. The kernel runs
-//! a new filter once for each system call there is, to remember what it always allows: a program
-//! that compared with one after the other, as seccompiler's own do, would cost a start a tenth of a
-//! millisecond for each thread. What compares arguments is seccompiler's.
+//! a new filter once for each system call there is, to remember what it always allows, and compiles
+//! it: each start pays for every instruction, so that what is returned is written once, for all.
 
 use std::collections::BTreeMap;
 
 use libc::{
-    BPF_ABS, BPF_JA, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, SECCOMP_RET_ALLOW,
-    SECCOMP_RET_ERRNO, SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_TRAP,
-};
-use seccompiler::{
-    BackendError, BpfProgram, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule,
-    sock_filter,
+    BPF_ABS, BPF_ALU, BPF_AND, BPF_JA, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W,
+    SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO, SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_TRAP, sock_filter,
 };
 
 use super::list::{Condition, Rule, Verdict};
 
 /// AUDIT_ARCH_X86_64.
 const ARCHITECTURE: u32 = 0xc000_003e;
-/// Offsets in `struct seccomp_data`.
+/// Offsets in `struct seccomp_data`; that of the arguments, of 8 bytes each, is of their low halves.
 const NUMBER_AT: u32 = 0;
 const ARCHITECTURE_AT: u32 = 4;
+const ARGUMENTS_AT: u32 = 16;
 
-/// The program for `rules`. What it traps carries the number `thread`.
-pub fn compile(rules: &[Rule], thread: u16) -> Result<BpfProgram, BackendError> {
-    let trap = SECCOMP_RET_TRAP | u32::from(thread);
+/// The program for `rules`, which traps with the number `thread`; or why there can be none.
+pub fn compile(rules: &[Rule], thread: u16) -> Result<Vec<sock_filter>, String> {
+    let mut program = Program::default();
+    let ends = Ends {
+        allow: program.returns(SECCOMP_RET_ALLOW),
+        refuse: program.returns(SECCOMP_RET_ERRNO | libc::EACCES as u32),
+    };
+    let trap = program.returns(SECCOMP_RET_TRAP | u32::from(thread));
+    let kill = program.returns(SECCOMP_RET_KILL_PROCESS);
     let (first, others): (Vec<&Rule>, Vec<&Rule>) = rules
         .iter()
         .partition(|rule| rule.verdict == Verdict::First);
-    let mut program = vec![
-        load(ARCHITECTURE_AT),
-        branch(BPF_JEQ, ARCHITECTURE, 1, 0),
-        returns(SECCOMP_RET_KILL_PROCESS),
-    ];
-    for (number, rules) in by_number(first) {
-        let body = body(&rules)?;
-        program.extend([
-            load(NUMBER_AT),
-            branch(BPF_JEQ, number, 1, 0),
-            skip(body.len()),
-        ]);
-        program.extend(body);
-    }
-    program.push(load(NUMBER_AT));
-    let mut calls = Vec::new();
+
+    // Where the calls lead to, from which number on.
+    let mut spans = vec![(0, trap)];
     for (number, rules) in by_number(others) {
-        let body = body(&rules)?;
-        let len = u8::try_from(body.len()).map_err(|_| BackendError::FilterTooLarge(body.len()))?;
-        let mut call = vec![branch(BPF_JEQ, number, 0, len)];
-        call.extend(body);
-        call.push(returns(trap));
-        calls.push((number, call));
+        let place = program.alternatives(&rules, &ends, trap)?;
+        spans.pop_if(|(begin, _)| *begin == number);
+        spans.extend([(number, place), (number + 1, trap)]);
     }
-    program.extend(bisect(&calls, trap));
-    Ok(program)
+    spans.dedup_by_key(|(_, place)| *place);
+    let found = program.bisect(&spans)?;
+    let mut begin = program.load(NUMBER_AT, found);
+    for (number, rules) in by_number(first) {
+        let place = program.alternatives(&rules, &ends, begin)?;
+        let is_it = program.branch(BPF_JEQ, number, place, begin)?;
+        begin = program.load(NUMBER_AT, is_it);
+    }
+    let is_native = program.branch(BPF_JEQ, ARCHITECTURE, begin, kill)?;
+    program.load(ARCHITECTURE_AT, is_native);
+    Ok(program.finish())
 }
 
 fn by_number(rules: Vec<&Rule>) -> BTreeMap<u32, Vec<&Rule>> {
@@ -64,75 +59,107 @@ fn by_number(rules: Vec<&Rule>) -> BTreeMap<u32, Vec<&Rule>> {
     calls
 }
 
-/// Finds the one of `calls`, in the order of their numbers, that the loaded number may be.
-fn bisect(calls: &[(u32, BpfProgram)], trap: u32) -> BpfProgram {
-    match calls {
-        [] => vec![returns(trap)],
-        [(_, call)] => call.clone(),
-        _ => {
-            let (below, above) = calls.split_at(calls.len() / 2);
-            let begin = above.first().map_or(0, |(number, _)| *number);
-            let below = bisect(below, trap);
-            let mut program = match u8::try_from(below.len()) {
-                Ok(len) => vec![branch(BPF_JGE, begin, len, 0)],
-                Err(_) => vec![branch(BPF_JGE, begin, 0, 1), skip(below.len())],
+/// An instruction: how many are behind it.
+type Place = usize;
+
+/// Where a rule that applies leads to.
+struct Ends {
+    allow: Place,
+    refuse: Place,
+}
+
+/// A program, from its last instruction to its first: BPF jumps forward only, so that what an
+/// instruction leads to is there before it.
+#[derive(Default)]
+struct Program(Vec<sock_filter>);
+
+impl Program {
+    fn finish(mut self) -> Vec<sock_filter> {
+        self.0.reverse();
+        self.0
+    }
+
+    /// What finds the one of `spans`, in their order, that the loaded number is in.
+    fn bisect(&mut self, spans: &[(u32, Place)]) -> Result<Place, String> {
+        match *spans {
+            [(_, place)] => Ok(place),
+            [(_, around), (number, place), (end, behind)]
+                if around == behind && number + 1 == end =>
+            {
+                self.branch(BPF_JEQ, number, place, around)
+            }
+            _ => {
+                let (below, above) = spans.split_at(spans.len() / 2);
+                let begin = above.first().map_or(0, |(begin, _)| *begin);
+                let (above, below) = (self.bisect(above)?, self.bisect(below)?);
+                self.branch(BPF_JGE, begin, above, below)
+            }
+        }
+    }
+
+    /// What decides about a call by its `rules`, and leads to `otherwise` where none of them applies.
+    fn alternatives(
+        &mut self,
+        rules: &[&Rule],
+        ends: &Ends,
+        otherwise: Place,
+    ) -> Result<Place, String> {
+        let mut begin = otherwise;
+        for rule in rules.iter().rev() {
+            let mut applies = match rule.verdict {
+                Verdict::First | Verdict::Allow => ends.allow,
+                Verdict::Refuse => ends.refuse,
             };
-            program.extend(below);
-            program.extend(bisect(above, trap));
-            program
+            let next = begin;
+            for condition in &rule.conditions {
+                applies = self.condition(condition, applies, next)?;
+            }
+            begin = applies;
         }
+        Ok(begin)
     }
-}
 
-/// What decides about a call by its `rules`, and goes on after its end where none of them applies.
-fn body(rules: &[&Rule]) -> Result<BpfProgram, BackendError> {
-    let mut program = Vec::new();
-    for rule in rules {
-        if !rule.conditions.is_empty() {
-            let conditions = rule.conditions.iter().map(condition);
-            program.extend(BpfProgram::from(SeccompRule::new(
-                conditions.collect::<Result<_, _>>()?,
-            )?));
+    fn condition(&mut self, condition: &Condition, yes: Place, no: Place) -> Result<Place, String> {
+        let &Condition { index, mask, value } = condition;
+        let mut begin = self.branch(BPF_JEQ, value, yes, no)?;
+        if mask != u32::MAX {
+            begin = self.instruction(BPF_ALU | BPF_AND | BPF_K, mask, 0, 0);
         }
-        program.push(returns(match rule.verdict {
-            Verdict::First | Verdict::Allow => SECCOMP_RET_ALLOW,
-            Verdict::Refuse => SECCOMP_RET_ERRNO | libc::EACCES as u32,
-        }));
+        Ok(self.load(ARGUMENTS_AT + 8 * u32::from(index), begin))
     }
-    Ok(program)
-}
 
-fn condition(condition: &Condition) -> Result<SeccompCondition, BackendError> {
-    let operator = match condition.mask {
-        u32::MAX => SeccompCmpOp::Eq,
-        mask => SeccompCmpOp::MaskedEq(mask.into()),
-    };
-    let (index, value) = (condition.index, condition.value.into());
-    SeccompCondition::new(index, SeccompCmpArgLen::Dword, operator, value)
-}
+    /// Loads what is at `offset`, and goes on at `then`.
+    fn load(&mut self, offset: u32, then: Place) -> Place {
+        let skipped = self.0.len() - 1 - then;
+        if skipped > 0 {
+            self.instruction(BPF_JMP | BPF_JA, skipped as u32, 0, 0);
+        }
+        self.instruction(BPF_LD | BPF_W | BPF_ABS, offset, 0, 0)
+    }
 
-fn load(offset: u32) -> sock_filter {
-    instruction(BPF_LD | BPF_W | BPF_ABS, offset, 0, 0)
-}
+    /// Leads to `yes` where the comparison with `value` holds, and to `no` where it does not.
+    fn branch(
+        &mut self,
+        comparison: u32,
+        value: u32,
+        yes: Place,
+        no: Place,
+    ) -> Result<Place, String> {
+        let skipped = |place: Place| {
+            u8::try_from(self.0.len() - 1 - place)
+                .map_err(|_| "there are too many calls for a filter".to_owned())
+        };
+        let (yes, no) = (skipped(yes)?, skipped(no)?);
+        Ok(self.instruction(BPF_JMP | comparison | BPF_K, value, yes, no))
+    }
 
-/// Skips `yes` instructions where the comparison with `value` holds, and `no` where it does not.
-fn branch(comparison: u32, value: u32, yes: u8, no: u8) -> sock_filter {
-    instruction(BPF_JMP | comparison | BPF_K, value, yes, no)
-}
+    fn returns(&mut self, action: u32) -> Place {
+        self.instruction(BPF_RET | BPF_K, action, 0, 0)
+    }
 
-fn skip(instructions: usize) -> sock_filter {
-    instruction(BPF_JMP | BPF_JA, instructions as u32, 0, 0)
-}
-
-fn returns(action: u32) -> sock_filter {
-    instruction(BPF_RET | BPF_K, action, 0, 0)
-}
-
-fn instruction(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
-    sock_filter {
-        code: code as u16,
-        jt,
-        jf,
-        k,
+    fn instruction(&mut self, code: u32, k: u32, jt: u8, jf: u8) -> Place {
+        let code = code as u16;
+        self.0.push(sock_filter { code, jt, jf, k });
+        self.0.len() - 1
     }
 }

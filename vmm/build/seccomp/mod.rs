@@ -8,7 +8,7 @@ mod names;
 
 use std::fmt::Write;
 
-use seccompiler::sock_filter;
+use libc::sock_filter;
 use syscalls::x86_64::Sysno;
 
 /// The Rust source that holds the filters of `list`; or what is wrong with that.

@@ -32,10 +32,14 @@ const VALUES: &[(&str, u32)] = &[
         "PUNCH_HOLE",
         (libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE) as u32,
     ),
+    // Where a thread is asked for: the one that asks.
+    ("SELF", 0),
     ("SIGABRT", libc::SIGABRT as u32),
+    ("SIGBUS", libc::SIGBUS as u32),
     // The first that is not the C library's own.
     ("SIGRTMIN", 34),
     ("SIGRTMIN_MUSL", 35),
+    ("SIGSEGV", libc::SIGSEGV as u32),
     ("TCP_NODELAY", libc::TCP_NODELAY as u32),
     ("TCSETS", libc::TCSETS as u32),
     ("TCSETS2", libc::TCSETS2 as u32),

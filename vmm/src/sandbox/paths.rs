@@ -4,8 +4,8 @@
 use std::os::fd::OwnedFd;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, LandlockStatus, PathBeneath, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetError, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, Erratum, LandlockStatus, PathBeneath, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetError, Scope,
 };
 
 /// How much of this the kernel does: the version of its interface, 0 where there is none.
@@ -29,17 +29,20 @@ impl Paths {
     /// # Errors
     /// Where the kernel refuses what it says that it can do.
     pub fn deny(removable: Option<&OwnedFd>) -> Result<Self, RulesetError> {
+        let (scope, known) = scope();
         let mut rules = Ruleset::default()
             .handle_access(AccessFs::from_all(WANTED))?
             .handle_access(AccessNet::from_all(WANTED))?
-            .scope(Scope::from_all(WANTED))?
+            .scope(scope)?
             .create()?;
         if let Some(directory) = removable {
             rules = rules.add_rule(PathBeneath::new(directory, AccessFs::RemoveFile))?;
         }
         let status = rules.restrict_self()?;
         Ok(match status.landlock {
-            LandlockStatus::Available { effective_abi, .. } => Self(effective_abi as u32),
+            LandlockStatus::Available { effective_abi, .. } => {
+                Self((effective_abi as u32).min(known))
+            }
             LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => Self::NOT_DENIED,
         })
     }
@@ -58,5 +61,17 @@ impl Paths {
         let lacks = SINCE.iter().filter(|(since, _)| self.0 < *since);
         let lacks: Vec<&str> = lacks.map(|(_, what)| *what).collect();
         (!lacks.is_empty()).then(|| format!("landlock for {} (ABI {})", lacks.join(", "), self.0))
+    }
+}
+
+/// What is out of a thread's reach besides paths and ports, and the version of the interface that
+/// this is worth at most. Each thread denies itself, and so is in a domain of its own: a kernel that
+/// keeps such threads of one process from signalling each other (erratum 2) is to deny no signals,
+/// since no vCPU could be stopped.
+fn scope() -> (BitFlags<Scope>, u32) {
+    if Erratum::current().contains(Erratum::ScopedSignalHandling) {
+        (Scope::from_all(WANTED), u32::MAX)
+    } else {
+        (Scope::from_all(WANTED) & !Scope::Signal, 5)
     }
 }

@@ -35,6 +35,17 @@ fn child() {
             // SAFETY: a call without arguments, which the filter keeps from the kernel.
             unsafe { libc::syscall(libc::SYS_fork) };
         }
+        "fork though blocked" => {
+            vmm_sys_util::signal::block_signal(libc::SIGSYS).unwrap();
+            let _sandbox = Sandbox::new(true).unwrap();
+            enter(kind, None).unwrap();
+            // SAFETY: a call without arguments, which the filter keeps from the kernel.
+            unsafe { libc::syscall(libc::SYS_fork) };
+        }
+        "signal" => {
+            // SAFETY: a plain number.
+            unsafe { libc::raise(libc::SIGSYS) };
+        }
         "exec" => {
             enter(kind, None).unwrap();
             let null = std::ptr::null::<libc::c_char>();
@@ -66,6 +77,19 @@ fn child() {
         "abort" => {
             enter(kind, None).unwrap();
             std::process::abort();
+        }
+        "fault" => {
+            enter(kind, None).unwrap();
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            // SAFETY: a new mapping, and a read that ends the process.
+            unsafe {
+                let page = libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_NONE, flags, -1, 0);
+                page.cast::<u8>().read_volatile();
+            }
+        }
+        "overflow" => {
+            enter(kind, None).unwrap();
+            overflow(&[0; 64]);
         }
         "ordinary" => {
             let thread = std::thread::spawn(move || {
@@ -113,6 +137,12 @@ fn child() {
     std::process::exit(DONE);
 }
 
+#[expect(unconditional_recursion, reason = "needs more stack than there is")]
+fn overflow(below: &[u8; 64]) -> u8 {
+    let here = std::hint::black_box([below[0].wrapping_add(1); 64]);
+    overflow(&here).wrapping_add(here[1])
+}
+
 /// Has a child do `act` as a thread of the kind `name`.
 fn run(name: &str, act: &str, variables: &[(&str, &str)]) -> Output {
     let test = format!("{}::child", module_path!().split_once("::").unwrap().1);
@@ -148,6 +178,22 @@ fn a_forbidden_call_ends_the_process_with_its_name_and_that_of_the_thread() {
             assert!(said[0].ends_with(", which resources/seccomp does not allow"));
         }
     }
+}
+
+#[test]
+fn a_forbidden_call_is_named_though_the_parent_blocks_the_signal() {
+    let output = run("worker", "fork though blocked", &[]);
+    assert_eq!(output.status.code(), Some(159), "{output:?}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("thread called fork (57)"), "{stderr}");
+}
+
+#[test]
+fn the_signal_of_a_forbidden_call_names_none_when_it_comes_from_elsewhere() {
+    let output = run("main", "signal", &[]);
+    assert_eq!(output.status.code(), Some(159), "{output:?}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!stderr.contains("vmm: "), "{stderr}");
 }
 
 #[test]
@@ -192,6 +238,22 @@ fn an_abort_is_an_abort() {
         let output = run(name, "abort", &[]);
         assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{output:?}");
     }
+}
+
+#[test]
+fn a_fault_is_a_fault() {
+    for (name, _) in KINDS {
+        let output = run(name, "fault", &[]);
+        assert_eq!(output.status.signal(), Some(libc::SIGSEGV), "{output:?}");
+    }
+}
+
+#[test]
+fn a_stack_that_overflows_is_told_of() {
+    let output = run("vCPU", "overflow", &[]);
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{output:?}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("has overflowed its stack"), "{stderr}");
 }
 
 /// What this kernel denies, as a thread of this process finds out that has then ended.

@@ -6,12 +6,14 @@ use std::fmt::{self, Write};
 use std::io;
 
 use libc::{REG_RDI, REG_RDX, REG_RSI, SIGSYS, c_int, c_void, siginfo_t, ucontext_t};
-use vmm_sys_util::signal::register_signal_handler;
+use vmm_sys_util::signal::{register_signal_handler, unblock_signal};
 
 use super::filters::{CALLS, THREADS};
 
 /// The exit status of a shell for a process that SIGSYS has ended.
 const STATUS: c_int = 128 + SIGSYS;
+/// What the signal's code is where a filter has sent it.
+const SYS_SECCOMP: c_int = 1;
 
 /// The fields of `siginfo_t` that come with SIGSYS.
 #[repr(C)]
@@ -27,9 +29,12 @@ struct SigSys {
 
 /// Has the process end, from now on, with a message that names the call, where a filter forbids one.
 ///
+/// The threads to come inherit that the signal is not blocked, which a parent may have left so.
+///
 /// # Errors
 /// Where the signal cannot be handled.
 pub fn name_them() -> io::Result<()> {
+    unblock_signal(SIGSYS).map_err(|error| io::Error::other(error.to_string()))?;
     register_signal_handler(SIGSYS, end)
         .map_err(|error| io::Error::from_raw_os_error(error.errno()))
 }
@@ -46,8 +51,11 @@ extern "C" fn end(_: c_int, info: *mut siginfo_t, context: *mut c_void) {
     let arguments = [REG_RDI, REG_RSI, REG_RDX].map(argument);
 
     let mut line = Line::default();
-    // A line that is too long ends where its room does.
-    let _ = describe(&mut line, info.data, info.call, arguments);
+    // Who else sends the signal has made no call.
+    if info.code == SYS_SECCOMP {
+        // A line that is too long ends where its room does.
+        let _ = describe(&mut line, info.data, info.call, arguments);
+    }
     let bytes = line.bytes();
     // SAFETY: `bytes` are valid for as long as the call takes, and both calls may be made in a
     // handler. When stderr is gone there is nobody left to tell.

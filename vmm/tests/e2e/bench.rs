@@ -302,7 +302,7 @@ fn block_io() {
         "--bs=512,8K".as_ref(),
         "--depth=2".as_ref(),
         "--notify=trap".as_ref(),
-        "--seconds=0.1".as_ref(),
+        "--seconds=0.5".as_ref(),
         "--json".as_ref(),
         json.as_os_str(),
     ]);

@@ -5,15 +5,20 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Stdio;
 
 use libtest_mimic::Trial;
 use rustix::process::Resource;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
 
 use crate::guests::{disk, start_on};
-use crate::harness::{Running, Vmm, file, run, run_kernel};
+use crate::harness::{Running, Vmm, file, pipe, run, run_kernel};
 use crate::kernels::{READY_AND_HALT, exit};
 use crate::needs::Needs;
 
@@ -22,6 +27,18 @@ pub fn tests() -> Vec<Trial> {
     vec![
         test("sandbox_filters_the_calls_of_every_thread_once", filters),
         test("sandbox_that_is_off_is_said_in_a_line", off),
+        test(
+            "sandbox_says_once_what_the_kernel_lacks_and_goes_on",
+            lacking,
+        ),
+        test(
+            "sandbox_that_a_kernel_refuses_though_it_has_it_ends_the_run_before_it_begins",
+            refused,
+        ),
+        test(
+            "sandbox_lets_threads_signal_each_other_where_landlock_takes_them_for_processes",
+            erratum,
+        ),
         test("sandbox_leaves_no_file_open_across_an_exec", close_on_exec),
         test("sandbox_keeps_guest_ram_out_of_cores", dump_flags),
         crate::harness::test(
@@ -116,6 +133,90 @@ fn off() {
     let running = machine(&["--no-sandbox"]);
     let expected = THREADS.map(|name| (name.to_owned(), "0".to_owned()));
     assert_eq!(threads(&running, "Seccomp:"), expected.into());
+}
+
+/// A machine with every kind of thread whose guest ends with 7, where `calls` fail with `error`; what
+/// it says goes to `stderr`.
+fn where_calls_fail(calls: &[libc::c_long], error: i32, stderr: impl Into<Stdio>) -> Vmm {
+    let rules = calls.iter().map(|call| (*call, Vec::new())).collect();
+    filtered(rules, error, stderr)
+}
+
+/// The same for calls that `rules` apply to. The error 0 is success.
+fn filtered(
+    rules: BTreeMap<libc::c_long, Vec<SeccompRule>>,
+    error: i32,
+    stderr: impl Into<Stdio>,
+) -> Vmm {
+    let fails = SeccompAction::Errno(error.unsigned_abs());
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, fails, TargetArch::x86_64);
+    let filter: BpfProgram = filter.unwrap().try_into().unwrap();
+    Vmm::with_kernel(&exit(7)).command(|command| {
+        command.args(["--cpus", "2"]).stderr(stderr);
+        // SAFETY: two system calls, which may be made between fork and exec.
+        unsafe {
+            command.pre_exec(move || {
+                seccompiler::apply_filter(&filter).map_err(|_| std::io::Error::last_os_error())
+            });
+        }
+    })
+}
+
+/// What [`where_calls_fail`] says, and its exit status.
+fn said_where_calls_fail(calls: &[libc::c_long], error: i32) -> (String, i32) {
+    let (mut reader, writer) = pipe();
+    let ended = where_calls_fail(calls, error, writer).spawn().wait();
+    let mut said = String::new();
+    reader.read_to_string(&mut said).unwrap();
+    (said, ended.code())
+}
+
+fn lacking() {
+    let (landlock, seccomp) = (libc::SYS_landlock_create_ruleset, libc::SYS_seccomp);
+    for error in [libc::ENOSYS, libc::EOPNOTSUPP, libc::EPERM] {
+        let (said, code) = said_where_calls_fail(&[landlock], error);
+        assert_eq!(said, "vmm: warning: sandbox: this kernel has no landlock\n");
+        assert_eq!(code, 7);
+    }
+    for error in [libc::ENOSYS, libc::EINVAL] {
+        let (said, code) = said_where_calls_fail(&[seccomp], error);
+        // It may lack some of landlock, too.
+        let begin = "vmm: warning: sandbox: this kernel has no seccomp filters";
+        assert!(said.starts_with(begin), "{said}");
+        assert_eq!((said.lines().count(), code), (1, 7), "{said}");
+    }
+    let (said, code) = said_where_calls_fail(&[landlock, seccomp], libc::ENOSYS);
+    let neither = "this kernel has no seccomp filters, and no landlock";
+    assert_eq!(said, format!("vmm: warning: sandbox: {neither}\n"));
+    assert_eq!(code, 7);
+
+    // Nobody is there to be told.
+    let (reader, writer) = pipe();
+    drop(reader);
+    let vmm = where_calls_fail(&[landlock, seccomp], libc::ENOSYS, writer);
+    assert_eq!(vmm.spawn().wait().code(), 7);
+}
+
+/// As a kernel has it that has mended nothing of landlock (LANDLOCK_CREATE_RULESET_ERRATA is 2).
+fn erratum() {
+    let dword = SeccompCmpArgLen::Dword;
+    let asked = SeccompCondition::new(2, dword, SeccompCmpOp::Eq, 2).unwrap();
+    let rule = SeccompRule::new(vec![asked]).unwrap();
+    let rules = [(libc::SYS_landlock_create_ruleset, vec![rule])].into();
+    let (mut reader, writer) = pipe();
+    let ended = filtered(rules, 0, writer).spawn().wait();
+    let mut said = String::new();
+    reader.read_to_string(&mut said).unwrap();
+    assert_eq!((said.lines().count(), ended.code()), (1, 7), "{said}");
+    let lacks_landlock = said == "vmm: warning: sandbox: this kernel has no landlock\n";
+    assert!(lacks_landlock || said.contains("processes (ABI "), "{said}");
+}
+
+fn refused() {
+    let (said, code) = said_where_calls_fail(&[libc::SYS_seccomp], libc::EPERM);
+    let begin = "vmm: sandbox: cannot filter the system calls of a thread (";
+    assert!(said.starts_with(begin), "{said}");
+    assert_eq!((said.lines().count(), code), (1, 125), "{said}");
 }
 
 fn close_on_exec() {
