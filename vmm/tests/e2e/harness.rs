@@ -265,8 +265,13 @@ impl Running {
 /// for every test to expect.
 fn without_shortfall(stderr: Vec<u8>) -> String {
     let stderr = String::from_utf8(stderr).unwrap();
-    let told = |line: &&str| !line.starts_with("vmm: warning: sandbox: this kernel has no ");
+    let told = |line: &&str| !is_shortfall(line);
     stderr.split_inclusive('\n').filter(told).collect()
+}
+
+/// Whether `line` tells what this kernel lacks for a sandbox.
+pub fn is_shortfall(line: &str) -> bool {
+    line.starts_with("vmm: warning: sandbox: this kernel has no ")
 }
 
 impl Drop for Running {

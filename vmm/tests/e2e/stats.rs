@@ -12,7 +12,7 @@ use vmm::kvm_stats::{KvmStats, KvmStatsError};
 use vmm::{kvm, memory};
 
 use crate::guests::{NOTIFY_MODES, disk, run_on, start_on};
-use crate::harness::{Vmm, file, pipe, run, wait_readable};
+use crate::harness::{Vmm, file, is_shortfall, pipe, run, wait_readable};
 use crate::kernels;
 use crate::needs::Needs;
 
@@ -301,13 +301,18 @@ fn streams() {
 /// The report that comes next from `stderr`.
 #[track_caller]
 fn next_report(stderr: &mut File) -> Value {
-    let mut line = Vec::new();
-    while line.last() != Some(&b'\n') {
-        let mut byte = [0];
-        assert!(wait_readable(stderr) && stderr.read(&mut byte).unwrap() == 1);
-        line.push(byte[0]);
+    loop {
+        let mut line = Vec::new();
+        while line.last() != Some(&b'\n') {
+            let mut byte = [0];
+            assert!(wait_readable(stderr) && stderr.read(&mut byte).unwrap() == 1);
+            line.push(byte[0]);
+        }
+        let line = String::from_utf8(line).unwrap();
+        if !is_shortfall(&line) {
+            return serde_json::from_str(&line).unwrap();
+        }
     }
-    serde_json::from_slice(&line).unwrap()
 }
 
 fn sigusr1() {
