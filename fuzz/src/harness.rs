@@ -299,16 +299,18 @@ impl Harness {
         self.disk.bytes = self.backend.bytes().clone();
     }
 
-    /// Resets the device while its thread may be serving the one chain that was made available
-    /// last: it has been served, or it has not.
+    /// Resets the device while its thread, if it has one, may be serving the one chain that was
+    /// made available last: it has been served, or it has not. Without a thread it has not.
     pub fn notify_and_reset(&mut self) {
         let Some(queue) = &self.queue else {
             return;
         };
+        // A driver of a device without a thread may have written to `used.idx`.
+        let Some(kick) = &self.kick else {
+            return self.reset();
+        };
         let idx = queue.next_used;
-        if let Some(kick) = &self.kick {
-            kick.write(1).unwrap();
-        }
+        kick.write(1).unwrap();
         self.write(Register::Status, 0);
         if self.used_idx() != idx {
             while self.drain_model() {}
