@@ -1,36 +1,26 @@
 //! `run=clear lba=L count=N how=H`: makes sectors zeros, with (`unmap`) or without (`zeroes`) their
 //! being deallocated, or discards them (`discard`), and flushes.
 
-use spec::Features;
 use spec::block::{SECTOR_SIZE, SEGMENT_SIZE, Segment, segment_flags};
 
 use super::extent::Extent;
 use super::params::Parameters;
-use super::{Environment, Failure, open};
+use super::{Environment, Failure, open_chosen, writable};
 
 pub(super) fn run<'e>(
     environment: &mut Environment<'e, '_>,
     parameters: &Parameters<'e>,
 ) -> Result<(), Failure<'e>> {
     let Environment {
-        command_line,
         console,
         machine,
         arena,
         ..
     } = environment;
-    let (disk, (lba, count)) = (parameters.disk()?, parameters.sectors()?);
+    let (lba, count) = parameters.sectors()?;
     let how = parameters.choice("how", &["zeroes", "unmap", "discard"])?;
-    let mut block = open(
-        *command_line,
-        &mut **machine,
-        disk,
-        &parameters.options()?,
-        arena,
-    )?;
-    if block.info().accepted.contains(Features::VIRTIO_BLK_F_RO) {
-        return Err(Failure::ReadOnly);
-    }
+    let mut block = open_chosen(parameters, &mut **machine, arena)?;
+    writable(&block)?;
     let failed = |lba, error| Failure::Request {
         what: how,
         lba,
