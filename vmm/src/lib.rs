@@ -23,6 +23,7 @@ pub mod layout;
 pub mod logger;
 pub mod memory;
 mod named;
+pub mod observe;
 pub mod sandbox;
 pub mod signals;
 pub mod stats;
