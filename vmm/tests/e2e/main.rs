@@ -46,6 +46,7 @@ mod status;
 #[allow(dead_code)] // The unit tests use more of it.
 #[path = "../../src/boot/test_elf.rs"]
 mod test_elf;
+mod trace;
 mod write_log;
 
 use libtest_mimic::Arguments;
@@ -84,6 +85,7 @@ fn main() {
         #[cfg(feature = "bench")]
         start::tests(),
         status::tests(),
+        trace::tests(),
     ];
     let trials = trials.into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
