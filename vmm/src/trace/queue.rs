@@ -175,8 +175,7 @@ impl<'a, 'o> QueueEvents<'a, 'o> {
     }
 
     fn notified(&mut self, cause: DrainCause, track: Track, time: u64) {
-        let notified = [DrainCause::Trap, DrainCause::EventFd, DrainCause::Poll];
-        if notified.contains(&cause) {
+        if cause.is_notification() {
             let args = Args::Notify {
                 device: self.queue.device,
                 by: cause.name(),

@@ -155,10 +155,9 @@ impl Trace {
     /// The innermost slice that a part of an arrow is bound to.
     #[track_caller]
     pub fn slice_at(&self, arrow: &Event) -> &Event {
-        let around = (self.events.iter()).filter(|event| event.ph == "X" && event.spans(arrow));
-        around
-            .last()
-            .unwrap_or_else(|| panic!("no slice around {arrow:?}"))
+        let around = |event: &&Event| event.ph == "X" && event.spans(arrow);
+        let innermost = self.events.iter().rfind(around);
+        innermost.unwrap_or_else(|| panic!("no slice around {arrow:?}"))
     }
 
     /// The number of the process with this name.
