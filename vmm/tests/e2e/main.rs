@@ -35,6 +35,8 @@ mod locks;
 mod memory;
 mod needs;
 mod power_loss;
+#[cfg(feature = "gdb")]
+mod probes;
 mod pty;
 mod qemu;
 mod sandbox;
@@ -78,6 +80,8 @@ fn main() {
         locks::tests(),
         memory::tests(),
         power_loss::tests(),
+        #[cfg(feature = "gdb")]
+        probes::tests(),
         qemu::tests(),
         sandbox::tests(),
         smp::tests(),
