@@ -1,9 +1,10 @@
 //! `--trace`: that a trace is what the format says, that it has of a run what the statistics of the
 //! same run count, and that it is written whenever and however a run ends.
 
+mod count;
 mod file;
+pub mod perfetto;
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -15,12 +16,18 @@ use crate::guests::{NOTIFY_MODES, disk, start_on};
 use crate::harness::{Ended, Vmm, file, run};
 use crate::kernels;
 use crate::needs::Needs;
-use file::{Event, Trace};
+use count::{assert_counts, number};
+use file::Trace;
 
 pub fn tests() -> Vec<Trial> {
     let test = |name, body| crate::harness::test(name, Needs::Kvm, body);
     vec![
         test("trace_has_what_the_statistics_of_the_run_count", counts),
+        crate::harness::test(
+            "trace_in_perfetto_has_what_the_statistics_of_the_run_count",
+            Needs::Perfetto,
+            perfetto::counts,
+        ),
         test("trace_tells_two_disks_and_two_vcpus_apart", two_of_each),
         test("trace_of_one_read_has_its_whole_way", one_read),
         test(
@@ -60,123 +67,28 @@ fn with_trace(vmm: Vmm, path: &Path, args: &[&str]) -> Vmm {
     vmm.command(|command| _ = command.arg("--trace").arg(path).args(args))
 }
 
-/// Runs a workload of our guest on `disks`, with `args` besides; returns the trace and the report
-/// of the statistics.
+/// Runs a workload of our guest on `disks`, with `args` besides; returns where the trace is, and the
+/// report of the statistics.
 #[track_caller]
-fn traced(disks: &[String], cmdline: &str, args: &[&str]) -> (Trace, Value) {
-    let (_dir, path) = no_file();
+fn run_traced(disks: &[String], cmdline: &str, args: &[&str]) -> (TempDir, PathBuf, Value) {
+    let (dir, path) = no_file();
     let vmm = with_trace(start_on(None, disks, cmdline), &path, args);
     let ended = (vmm.command(|command| _ = command.arg("--stats=json")))
         .spawn()
         .wait();
     assert_eq!(ended.code(), 0, "{ended:?}");
+    let line = ended.stderr.lines().find(|line| line.starts_with('{'));
+    let report = serde_json::from_str(line.unwrap()).unwrap();
+    (dir, path, report)
+}
+
+/// The same, with the trace.
+#[track_caller]
+fn traced(disks: &[String], cmdline: &str, args: &[&str]) -> (Trace, Value) {
+    let (_dir, path, report) = run_traced(disks, cmdline, args);
     let trace = Trace::read(&path);
     assert_eq!(trace.metadata.dropped_events, 0, "--trace-limit is too low");
-    let line = ended.stderr.lines().find(|line| line.starts_with('{'));
-    (trace, serde_json::from_str(line.unwrap()).unwrap())
-}
-
-fn number(value: &Value) -> u64 {
-    value.as_u64().expect("no number")
-}
-
-/// How many of the events there are of each key, those without one left out.
-fn count<'a, K: Ord>(
-    events: impl Iterator<Item = &'a Event>,
-    key: impl Fn(&Event) -> Option<K>,
-) -> BTreeMap<K, u64> {
-    let mut counts = BTreeMap::new();
-    for key in events.filter_map(key) {
-        *counts.entry(key).or_default() += 1;
-    }
-    counts
-}
-
-/// Asserts that all that `report` counts is in `trace`, as often.
-#[track_caller]
-fn assert_counts(trace: &Trace, report: &Value) {
-    let exits = count(trace.slices("exit"), |exit| {
-        let address = exit.args["address"].as_str();
-        let address = address.map(|hex| u64::from_str_radix(&hex[2..], 16).unwrap());
-        Some((exit.text("exit").to_owned(), address))
-    });
-    let rows = report["exits"].as_array().unwrap().iter();
-    let counted: BTreeMap<_, _> = rows
-        .map(|row| {
-            let exit = row["exit"].as_str().unwrap().to_owned();
-            ((exit, row["address"].as_u64()), number(&row["count"]))
-        })
-        .collect();
-    assert_eq!(exits, counted);
-
-    for queue in report["queues"].as_array().unwrap() {
-        let device = queue["device"].as_str().unwrap();
-        assert_queue(trace, queue, device);
-    }
-}
-
-fn assert_queue(trace: &Trace, report: &Value, device: &str) {
-    let track = trace.process(device);
-    let requests: Vec<_> = (trace.events.iter())
-        .filter(|event| event.ph == "b" && event.pid == track)
-        .collect();
-    for row in report["requests"].as_array().unwrap() {
-        let of_kind = || {
-            requests
-                .iter()
-                .filter(|request| request.args["type"] == row["type"])
-        };
-        let failed = |request: &&&Event| request.args["failed"] == true;
-        let bytes = of_kind().filter(|request| !failed(request));
-        let bytes = bytes.map(|request| number(&request.args["bytes"])).sum();
-        let counts = (
-            of_kind().count() as u64,
-            of_kind().filter(failed).count() as u64,
-            bytes,
-        );
-        let told = (
-            number(&row["count"]),
-            number(&row["failed"]),
-            number(&row["bytes"]),
-        );
-        assert_eq!(counts, told, "{}", row["type"]);
-    }
-    assert_eq!(requests.len() as u64, number(&report["all"]["count"]));
-
-    let drains = || {
-        trace
-            .slices("drain")
-            .filter(|drain| drain.args["device"] == device)
-    };
-    let causes = count(drains(), |drain| Some(drain.text("cause").to_owned()));
-    let mut notified = 0;
-    for (cause, told) in report["drains"].as_object().unwrap() {
-        let drains = causes.get(cause).copied().unwrap_or(0);
-        assert_eq!(drains, number(told), "{cause}");
-        if ["trap", "eventfd", "poll"].contains(&cause.as_str()) {
-            notified += drains;
-        }
-    }
-    let notifies = (trace.events.iter())
-        .filter(|event| event.name == "notify" && event.args["device"] == device);
-    assert_eq!(notifies.count() as u64, notified);
-
-    let sum = |field: &str| {
-        drains()
-            .map(|drain| number(&drain.args[field]))
-            .sum::<u64>()
-    };
-    assert_eq!(sum("requests"), requests.len() as u64);
-    assert_eq!(sum("skipped_heads"), number(&report["skipped_heads"]));
-    let empty = drains().filter(|drain| drain.args["requests"] == 0).count() as u64;
-    assert_eq!(empty, number(&report["empty_drains"]));
-
-    let interrupts = (trace.slices("interrupt"))
-        .filter(|interrupt| interrupt.pid == track && interrupt.args["event"] == "used buffer");
-    let interrupts = interrupts.count() as u64;
-    assert_eq!(interrupts, number(&report["interrupts_sent"]));
-    let suppressed = drains().count() as u64 - empty - interrupts;
-    assert_eq!(suppressed, number(&report["interrupts_suppressed"]));
+    (trace, report)
 }
 
 fn counts() {
