@@ -5,9 +5,11 @@
 
 use std::collections::BTreeSet;
 
+use devices::virtio::block::stats::{DrainCause, RequestKind};
 use elf::ElfBytes;
 use elf::abi::{PF_X, PT_LOAD};
 use elf::endian::AnyEndian;
+use vmm::stats::exits::ExitKind;
 
 /// The type of the notes (NT_STAPSDT), and their section.
 const NOTE_TYPE: u64 = 3;
@@ -46,6 +48,20 @@ fn probe(file: &File<'_>, description: &[u8]) -> Probe {
         "{provider}:{name} at {address:#x}"
     );
     (provider, name, arguments.split_whitespace().count())
+}
+
+#[test]
+fn the_numbers_of_kinds_are_those_that_readme_gives() {
+    assert_eq!(
+        (ExitKind::ALL.iter().take(5).enumerate())
+            .map(|(number, kind)| (*kind as usize == number).then_some(kind.name()))
+            .collect::<Vec<_>>(),
+        ["pio in", "pio out", "mmio read", "mmio write", "hlt"].map(Some)
+    );
+    let kinds = [RequestKind::In, RequestKind::Out, RequestKind::Flush];
+    assert_eq!(kinds.map(|kind| kind as u8), [0, 1, 2]);
+    let causes = [DrainCause::Trap, DrainCause::EventFd, DrainCause::Poll];
+    assert_eq!(causes.map(|cause| cause as u8), [0, 1, 2]);
 }
 
 #[test]

@@ -16,8 +16,8 @@ use crate::guests::{NOTIFY_MODES, disk, start_on};
 use crate::harness::{Ended, Vmm, file, run};
 use crate::kernels;
 use crate::needs::Needs;
-use count::{assert_counts, number};
-use file::Trace;
+use count::{assert_counts, assert_queues, number};
+use file::{Event, Trace};
 
 pub fn tests() -> Vec<Trial> {
     let test = |name, body| crate::harness::test(name, Needs::Kvm, body);
@@ -29,6 +29,7 @@ pub fn tests() -> Vec<Trial> {
             perfetto::counts,
         ),
         test("trace_tells_two_disks_and_two_vcpus_apart", two_of_each),
+        test("trace_of_a_hostile_guest_is_as_sound_as_any", hostile),
         test("trace_of_one_read_has_its_whole_way", one_read),
         test(
             "trace_with_a_limit_has_the_last_events_and_says_what_it_lacks",
@@ -98,6 +99,21 @@ fn counts() {
         let disks = [disk(&path, &format!(",notify={notify}"))];
         let (trace, report) = traced(&disks, "run=selftest", &limit);
         assert_counts(&trace, &report);
+    }
+}
+
+fn hostile() {
+    for notify in NOTIFY_MODES {
+        let (_dir, path) = file("disk", &[0x5a; 1 << 20]);
+        let disks = [disk(&path, &format!(",notify={notify}"))];
+        let limit = ["--trace-limit", "1000000"];
+        let (trace, report) = traced(&disks, "run=storm kind=bad rounds=3", &limit);
+        // It touches more addresses than the statistics tell apart.
+        assert_queues(&trace, &report);
+        let exits = trace.slices("exit").count() as u64;
+        assert_eq!(exits, number(&report["vcpus"][0]["exits"]));
+        let changed = |slice: &&Event| slice.args["event"] == "configuration change";
+        assert!(trace.slices("interrupt").any(|slice| changed(&slice)));
     }
 }
 
