@@ -13,6 +13,8 @@ pub mod crash;
 pub mod debug;
 pub mod error;
 pub mod exit;
+#[cfg(feature = "explain")]
+pub mod explain;
 #[cfg(feature = "gdb")]
 pub mod gdb;
 pub mod interrupt;
