@@ -4,3 +4,5 @@
 #[cfg(test)]
 mod sample;
 pub mod story;
+pub mod text;
+mod words;
