@@ -46,6 +46,12 @@ pub trait QueueObserver: Send {
         let _ = (head, error);
     }
 
+    /// The request of the chain from `head`, which has been submitted, is answered: what it asks for
+    /// is done or has failed, and its status byte is written.
+    fn answered(&mut self, head: u16, answer: &Answer) {
+        let _ = (head, answer);
+    }
+
     /// The chain from `head` is in the used ring, in the entry with the running index `used`,
     /// modulo 2^16.
     fn completed(&mut self, head: u16, used: u16, answer: &Answer) {

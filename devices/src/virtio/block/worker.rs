@@ -172,7 +172,9 @@ impl QueueWorker {
                     let parsed = self.disk.parse(&buffers);
                     (self.observers)
                         .tell(|observer| observer.submitted(head, descriptors, &parsed));
-                    self.disk.answer(memory, &parsed, &mut slices)
+                    let answer = self.disk.answer(memory, &parsed, &mut slices);
+                    (self.observers).tell(|observer| observer.answered(head, &answer));
+                    answer
                 }
                 Err(error) => {
                     (self.observers).tell(|observer| observer.refused(head, &error));
