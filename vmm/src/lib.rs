@@ -26,6 +26,8 @@ pub mod logger;
 pub mod memory;
 mod named;
 pub mod observe;
+#[cfg(any(feature = "bench", feature = "explain"))]
+pub mod output;
 pub mod sandbox;
 pub mod signals;
 pub mod stats;

@@ -39,7 +39,7 @@ use crate::terminal::{self, Input};
 use crate::vcpu::{Vcpu, VcpuThreads};
 
 /// The guest of this workspace, as a flat binary.
-const BUILT_IN_GUEST: &[u8] = include_bytes!(env!("GUEST_BIN"));
+pub(crate) const BUILT_IN_GUEST: &[u8] = include_bytes!(env!("GUEST_BIN"));
 
 /// A machine that is ready to run.
 #[derive(Debug)]
@@ -295,7 +295,7 @@ impl Vm {
             #[cfg(feature = "gdb")]
             gdb,
             _buses: self.buses,
-            _vm: self.vm,
+            vm: self.vm,
             _memory: self.memory,
         };
         Ok((running, self.sandbox))
@@ -312,8 +312,16 @@ pub struct RunningVm {
     #[cfg(feature = "gdb")]
     gdb: Option<GdbThread>,
     _buses: Arc<Buses>,
-    _vm: VmFd,
+    vm: VmFd,
     _memory: GuestMemoryMmap,
+}
+
+impl RunningVm {
+    /// The VM itself.
+    #[must_use]
+    pub fn vm(&self) -> &VmFd {
+        &self.vm
+    }
 }
 
 /// Starts to ask KVM for the CPUID that it supports, which takes as long as to create the VM where

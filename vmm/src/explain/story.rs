@@ -91,8 +91,8 @@ pub struct Features {
     pub names: Vec<String>,
 }
 
-/// A split virtqueue.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A split virtqueue. Of size 0 where the driver has set up none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Queue {
     /// Its index: what is written to QueueNotify.
     pub index: u16,
@@ -188,7 +188,8 @@ pub struct Step {
     pub side: Side,
     /// When, since the act began; none where it could not be timed.
     pub at_ns: Option<u64>,
-    /// How long after the step before; none where either could not be timed, and for the first.
+    /// How long after the last step before it that has a time, or after the act began; none where it
+    /// has none itself.
     pub since_ns: Option<u64>,
     /// What happens.
     pub event: Event,
