@@ -3,10 +3,13 @@
 
 mod act;
 mod areas;
+mod bring_up;
 mod clock;
 mod console;
 pub mod disk;
+mod draw;
 mod handler;
+pub mod html;
 mod instruction;
 mod negotiation;
 mod recorder;

@@ -325,6 +325,73 @@ pub fn why(event: &Event) -> &'static str {
     }
 }
 
+/// Why the driver accesses a register while it brings the device up.
+pub fn register_why(access: &Access) -> &'static str {
+    let name = access.register.as_deref().unwrap_or_default();
+    match (name, access.direction) {
+        ("MagicValue", _) => "Is there a virtio device at all? The four bytes spell \"virt\".",
+        ("Version", _) => "2 is the register layout of VIRTIO 1; a legacy device would say 1.",
+        ("DeviceID", _) => "What kind of device: 2 is a block device, 0 would be none.",
+        ("VendorID", _) => "Who made the device. Drivers do not depend on it.",
+        ("DeviceFeaturesSel", _) => {
+            "There are more feature bits than a register has: this selects which 32 DeviceFeatures \
+             shows."
+        }
+        ("DeviceFeatures", _) => "What the device offers, 32 bits of it.",
+        ("DriverFeaturesSel", _) => "Selects which 32 bits DriverFeatures sets.",
+        ("DriverFeatures", _) => {
+            "What the driver accepts of what was offered. What is not accepted is not used."
+        }
+        ("QueueSel", _) => "The queue registers that follow speak of this queue.",
+        ("QueueNumMax", _) => "The most descriptors that the queue may have; 0 if there is none.",
+        ("QueueNum", _) => "How many descriptors the driver gives the queue.",
+        ("QueueReady", Direction::Read) => "Whether the device has the queue in use.",
+        ("QueueReady", Direction::Write) => {
+            "The three addresses are complete: the device checks them and takes the queue into use."
+        }
+        ("QueueDescLow" | "QueueDescHigh", _) => {
+            "Where the Descriptor Area is in guest memory, one half of the address."
+        }
+        ("QueueDriverLow" | "QueueDriverHigh", _) => {
+            "Where the Driver Area, the available ring, is in guest memory, one half of the address."
+        }
+        ("QueueDeviceLow" | "QueueDeviceHigh", _) => {
+            "Where the Device Area, the used ring, is in guest memory, one half of the address."
+        }
+        ("QueueNotify", _) => "The available buffer notification.",
+        ("InterruptStatus", _) => "Why the device interrupts.",
+        ("InterruptACK", _) => "What the driver has noticed of it.",
+        ("ConfigGeneration", _) => {
+            "Read before and after the configuration space: if it has changed, what was read may be \
+             half old and half new."
+        }
+        ("Status", Direction::Write) => match access.value {
+            0 => "Writing 0 resets the device: whatever it knew is gone.",
+            value if value & 128 != 0 => "The driver has given up on the device.",
+            value if value & 4 != 0 => "DRIVER_OK: the driver is ready, and the device is live.",
+            value if value & 8 != 0 => {
+                "FEATURES_OK: the driver has said all that it accepts. The device may refuse."
+            }
+            value if value & 2 != 0 => "DRIVER: the guest knows how to drive the device.",
+            _ => "ACKNOWLEDGE: the guest has noticed the device.",
+        },
+        ("Status", Direction::Read) => match access.value {
+            0 => "The device says 0 when its reset is complete.",
+            value if value & 12 == 8 => {
+                "FEATURES_OK is still set: the device agrees with what was accepted."
+            }
+            _ => {
+                "How far driver and device have come. Flags are added, and never cleared but by a reset."
+            }
+        },
+        (name, _) if name.starts_with("config") => {
+            "The configuration space begins at offset 0x100: what is particular to this kind of \
+             device."
+        }
+        _ => "",
+    }
+}
+
 /// A descriptor's flags, as `NEXT|WRITE`; `0` if there are none.
 pub fn flags(descriptor: &Descriptor) -> String {
     match descriptor.flag_names.is_empty() {
