@@ -205,31 +205,51 @@ pub fn descriptors(story: &Story, frame: &Frame<'_>) -> Markup {
 
 /// Descriptors, of `size` that there are.
 fn table(frame: &Frame<'_>, entries: &[TableEntry], before: &[TableEntry], size: u32) -> Markup {
-    let shown = entries.iter().take(usize::from(WHOLE));
+    let shown = entries
+        .get(..entries.len().min(WHOLE.into()))
+        .unwrap_or_default();
     let more = size.saturating_sub(shown.len() as u32);
+    // Those that have never been written are one row.
+    let rows = shown.chunk_by(|a, b| is_empty(a) && is_empty(b));
     html! {
         div.scroll { table.descriptors {
             thead { tr { th { span.unseen { "index" } } th { "addr" } th { "len" } th { "flags" } th { "next" } } }
             tbody {
-                @for entry in shown {
-                    @let TableEntry { index, descriptor } = entry;
-                    @let is_new = !before.contains(entry);
-                    @let of = frame.now().buffers.iter().find(|buffer| buffer.address == descriptor.addr && descriptor.len > 0);
-                    tr.new[is_new] {
-                        th scope="row" { (index) @if let Some(of) = of { span.role { (words::role(of.role)) } } }
-                        @if descriptor.len == 0 && descriptor.addr == 0 {
+                @for row in rows {
+                    @match row {
+                        [entry] if !is_empty(entry) => (descriptor(frame, entry, !before.contains(entry))),
+                        [first] => tr { th scope="row" { (first.index) } td.empty colspan="4" { "empty" } },
+                        [first, .., last] => tr {
+                            th scope="row" { (first.index) " … " (last.index) }
                             td.empty colspan="4" { "empty" }
-                        } @else {
-                            td { (format!("{:#x}", descriptor.addr)) }
-                            td { (descriptor.len) }
-                            td.flags { (words::flags(descriptor)) }
-                            td { @if descriptor.flags & 1 != 0 { "→ " (descriptor.next) } @else { "–" } }
-                        }
+                        },
+                        [] => {},
                     }
                 }
             }
         } }
         @if more > 0 { p.more { "and " (more) " more, not drawn" } }
+    }
+}
+
+fn is_empty(entry: &TableEntry) -> bool {
+    entry.descriptor.len == 0 && entry.descriptor.addr == 0
+}
+
+fn descriptor(frame: &Frame<'_>, entry: &TableEntry, is_new: bool) -> Markup {
+    let TableEntry { index, descriptor } = entry;
+    let buffers = &frame.now().buffers;
+    let of = buffers
+        .iter()
+        .find(|buffer| buffer.address == descriptor.addr);
+    html! {
+        tr.new[is_new] {
+            th scope="row" { (index) @if let Some(of) = of { span.role { (words::role(of.role)) } } }
+            td { (format!("{:#x}", descriptor.addr)) }
+            td { (descriptor.len) }
+            td.flags { (words::flags(descriptor)) }
+            td { @if descriptor.flags & 1 != 0 { "→ " (descriptor.next) } @else { "–" } }
+        }
     }
 }
 
@@ -329,7 +349,7 @@ pub fn available(story: &Story, frame: &Frame<'_>) -> Markup {
         DRIVER_AREA,
         &html! {
             "The available ring. " b { "idx" } ": where the driver puts the next head; "
-            b { "device" } ": where the device looks next."
+            b { "device" } ": where the device looks next. What is between waits for the device."
         },
         Some(story.queue.driver_area),
         &inside,
@@ -376,7 +396,7 @@ pub fn used(story: &Story, frame: &Frame<'_>) -> Markup {
         DEVICE_AREA,
         &html! {
             "The used ring. " b { "idx" } ": where the device puts the next chain; "
-            b { "driver" } ": where the driver looks next."
+            b { "driver" } ": where the driver looks next. What is between waits for the driver."
         },
         Some(story.queue.device_area),
         &inside,

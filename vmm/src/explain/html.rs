@@ -49,7 +49,7 @@ pub fn page(story: &Story) -> serde_json::Result<String> {
                     @for act in &story.acts { (chapter(story, act)) }
                 }
                 p.announce role="status" aria-live="polite" {}
-                div.controls {
+                nav.controls aria-label="Steps" {
                     button type="button" data-move="-1" { span aria-hidden="true" { "←" } " Previous" }
                     p.where {}
                     button type="button" data-move="1" { "Next " span aria-hidden="true" { "→" } }

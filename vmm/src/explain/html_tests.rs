@@ -4,6 +4,10 @@ use super::*;
 #[test]
 fn show() {
     std::fs::write("/tmp/page-out/ours.html", page(&story(OURS)).unwrap()).unwrap();
+    if let Ok(text) = std::fs::read_to_string("/tmp/page-out/real.json") {
+        let story: Story = serde_json::from_str(&text).unwrap();
+        std::fs::write("/tmp/page-out/real.html", page(&story).unwrap()).unwrap();
+    }
     for (name, shape) in [
         (
             "hard",

@@ -176,7 +176,7 @@ fn register(access: &Access) -> String {
     let unnamed = format!("offset {:#x}", access.offset);
     let name = access.register.as_deref().unwrap_or(&unnamed);
     let value = words::access_value(access);
-    format!(" {way} {name:<18} {value:<11} ")
+    format!(" {way} {name:<22} {value:<10} ")
 }
 
 /// One side of a request, with what KVM does for it. The other side's steps are counted only.
@@ -247,7 +247,10 @@ fn elsewhere(page: &mut Page, number: usize, hidden: &mut Vec<&Step>, side: Side
         Side::Device => "the driver's side",
         _ => "the device's side",
     };
-    let took: Option<u64> = hidden.iter().map(|step| step.since_ns).sum();
+    let took = hidden
+        .iter()
+        .filter_map(|step| step.since_ns)
+        .reduce(|a, b| a + b);
     let took = took.map_or(String::new(), |ns| format!(", {} us", words::micros(ns)));
     let (first, last) = (number.saturating_sub(count), number.saturating_sub(1));
     let steps = match count {
