@@ -23,6 +23,7 @@ mod symbols;
 mod tell;
 pub mod text;
 mod watch;
+mod why;
 mod words;
 
 pub use run::{Cut, Ending, Request, run};

@@ -176,7 +176,7 @@ fn register(access: &Access) -> String {
     let unnamed = format!("offset {:#x}", access.offset);
     let name = access.register.as_deref().unwrap_or(&unnamed);
     let value = words::access_value(access);
-    format!(" {way} {name:<22} {value:<10} ")
+    format!(" {way} {name:<19} {value:<10} ")
 }
 
 /// One side of a request, with what KVM does for it. The other side's steps are counted only.
@@ -188,11 +188,7 @@ fn one_side(page: &mut Page, act: &Act, side: Side) {
     };
     page.title(
         &format!("The {what}, {of}"),
-        &format!(
-            "sector {}, {}; times in us",
-            act.sector,
-            words::bytes(act.len)
-        ),
+        &format!("sector {}, {}", act.sector, words::bytes(act.len)),
     );
     let steps: Vec<(usize, &Step)> = (1..).zip(&act.steps).collect();
     let mut hidden: Vec<&Step> = Vec::new();
