@@ -9,7 +9,7 @@ use super::words;
 /// The longest line, in columns.
 const WIDTH: usize = 80;
 /// Where what is told begins, behind the step's number, its side and its times.
-const INDENT: usize = 21;
+const INDENT: usize = 23;
 /// Where a fact begins, behind its name.
 const FACTS: usize = 17;
 /// How many descriptors of a chain are shown.
@@ -176,7 +176,7 @@ fn register(access: &Access) -> String {
     let unnamed = format!("offset {:#x}", access.offset);
     let name = access.register.as_deref().unwrap_or(&unnamed);
     let value = words::access_value(access);
-    format!(" {way} {name:<19} {value:<10} ")
+    format!(" {way} {name:<17} {value:<10} ")
 }
 
 /// One side of a request, with what KVM does for it. The other side's steps are counted only.
@@ -295,7 +295,7 @@ fn details(page: &mut Page, step: &Step) {
                 .filter(|b| b.role == Role::Data)
                 .take(1)
             {
-                page.below(&format!("  data {}", hex(data)));
+                page.below(&format!("data {}", hex(data)));
             }
         }
         _ => {}
@@ -360,16 +360,16 @@ fn times(page: &mut Page, story: &Story) {
     }
 }
 
-/// In a column of nine.
+/// In a column of eight.
 fn time(ns: Option<u64>) -> String {
     let text = ns.map_or("-".to_owned(), words::micros);
-    format!("{text:>7}")
+    format!("{text:>8}")
 }
 
-/// In a column of eight: how long after what is before.
+/// In a column of ten: how long after what is before.
 fn after(ns: Option<u64>) -> String {
     let text = ns.map_or(String::new(), |ns| format!("+{}", words::micros(ns)));
-    format!("{text:>8} ")
+    format!("{text:>9} ")
 }
 
 #[cfg(test)]

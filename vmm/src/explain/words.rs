@@ -92,11 +92,11 @@ pub fn tell(event: &Event) -> String {
         } => {
             let heads: Vec<String> = heads.iter().take(4).map(ToString::to_string).collect();
             let mut line = format!(
-                "sees avail.idx {avail_idx}, was at {last_avail_idx}: takes head {}",
+                "avail.idx is {avail_idx}, was {last_avail_idx}: takes head {}",
                 heads.join(", ")
             );
             if heads.is_empty() {
-                line = format!("sees avail.idx {avail_idx}, was at {last_avail_idx}");
+                line = format!("avail.idx is {avail_idx}, was {last_avail_idx}");
             }
             if *refused > 0 {
                 line += &format!("; refuses {refused}");
@@ -201,7 +201,7 @@ pub fn tell(event: &Event) -> String {
             status,
             name,
         } => format!(
-            "sees used.idx {used_idx}: id {id}, len {len}; status {}",
+            "used.idx is {used_idx}: id {id}, len {len}; status {}",
             value_name((*status).into(), name.as_deref())
         ),
         Event::Woken { .. } => "the waiter goes on".to_owned(),
