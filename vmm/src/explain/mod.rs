@@ -8,6 +8,7 @@ mod clock;
 mod console;
 pub mod disk;
 mod draw;
+mod gpr;
 mod handler;
 pub mod html;
 mod instruction;
