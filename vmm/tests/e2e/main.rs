@@ -18,6 +18,8 @@ mod disk;
 #[cfg(feature = "bench")]
 mod exits;
 #[cfg(feature = "explain")]
+mod explain;
+#[cfg(feature = "explain")]
 mod explain_page;
 #[cfg(feature = "gdb")]
 mod gdb;
@@ -66,6 +68,8 @@ fn main() {
         block_io::tests(),
         #[cfg(feature = "bench")]
         exits::tests(),
+        #[cfg(feature = "explain")]
+        explain::tests(),
         #[cfg(feature = "explain")]
         explain_page::tests(),
         hostile::tests(),
