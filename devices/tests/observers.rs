@@ -27,6 +27,7 @@ enum Step {
     /// Head, length of each descriptor, and the position of what is read.
     Submitted(u16, Vec<u32>, Option<u64>),
     Refused(u16, ChainError),
+    Answered(u16, Answer),
     Completed(u16, u16, Answer),
     Ended(Drain, bool),
     Interrupted(InterruptStatus),
@@ -76,6 +77,10 @@ impl QueueObserver for Witness {
 
     fn refused(&mut self, head: u16, error: &ChainError) {
         self.saw(Step::Refused(head, *error));
+    }
+
+    fn answered(&mut self, head: u16, answer: &Answer) {
+        self.saw(Step::Answered(head, *answer));
     }
 
     fn completed(&mut self, head: u16, used: u16, answer: &Answer) {
@@ -149,6 +154,7 @@ fn a_request_is_told_of_from_its_head_to_its_interrupt() {
             [
                 Step::Took(vec![0], 0, 1),
                 Step::Submitted(0, vec![16, 1024, 1], Some(1024)),
+                Step::Answered(0, answer),
                 Step::Completed(0, 0, answer),
                 Step::Ended(Drain::Complete, true),
                 Step::Interrupted(InterruptStatus::USED_BUFFER),
@@ -186,6 +192,7 @@ fn what_is_refused_is_told_of_with_why() {
             Step::Refused(0, beyond),
             Step::Completed(0, 0, Answer::default()),
             Step::Submitted(1, vec![16], None),
+            Step::Answered(1, Answer::default()),
             Step::Completed(1, 1, Answer::default()),
             Step::Ended(Drain::Complete, false),
             Step::Dropped,

@@ -40,7 +40,7 @@ use crate::trace::{Trace, Tracer};
 use crate::vcpu::{Vcpu, VcpuThreads};
 
 /// The guest of this workspace, as a flat binary.
-const BUILT_IN_GUEST: &[u8] = include_bytes!(env!("GUEST_BIN"));
+pub(crate) const BUILT_IN_GUEST: &[u8] = include_bytes!(env!("GUEST_BIN"));
 
 /// A machine that is ready to run.
 #[derive(Debug)]
@@ -313,7 +313,7 @@ impl Vm {
             #[cfg(feature = "gdb")]
             gdb,
             _buses: self.buses,
-            _vm: self.vm,
+            vm: self.vm,
             _memory: self.memory,
         };
         Ok((running, self.sandbox))
@@ -330,8 +330,16 @@ pub struct RunningVm {
     #[cfg(feature = "gdb")]
     gdb: Option<GdbThread>,
     _buses: Arc<Buses>,
-    _vm: VmFd,
+    vm: VmFd,
     _memory: GuestMemoryMmap,
+}
+
+impl RunningVm {
+    /// The VM itself.
+    #[must_use]
+    pub fn vm(&self) -> &VmFd {
+        &self.vm
+    }
 }
 
 /// Starts to ask KVM for the CPUID that it supports, which takes as long as to create the VM where

@@ -329,6 +329,35 @@ impl<'d, 'm> Block<'d, 'm> {
         }
     }
 
+    /// Makes a request while none is in flight, and sleeps until the device interrupts, even where the
+    /// request has completed before: who has the request drawn out like that sees every step of it.
+    /// When polling, it is waited for as any other.
+    ///
+    /// # Errors
+    /// As for [`Block::submit`] and [`Block::wait`].
+    pub fn execute_asleep(
+        &mut self,
+        header: RequestHeader,
+        data: &[Buffer<'m>],
+    ) -> Result<Completion, Error> {
+        if self.in_flight() != 0 {
+            return Err(Error::Busy);
+        }
+        if self.wait == Wait::Irq {
+            self.transport.take_events();
+            // Before the device can see the request: it is no news whether it has used it.
+            let _ = self.queue.request_interrupt(1);
+        }
+        self.submit(header, data)?;
+        self.notify();
+        let mut told = self.wait == Wait::Poll;
+        while !told {
+            told = (self.transport.wait()?).contains(InterruptStatus::USED_BUFFER);
+            self.check_alive()?;
+        }
+        self.wait()
+    }
+
     /// Sleeps until the device interrupts, which it is asked to do when `count` requests more have
     /// completed: from 1 to how many are in flight. Returns at once where they have, and may return
     /// before: it is for [`Block::poll`] to tell.

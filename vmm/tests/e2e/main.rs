@@ -18,6 +18,10 @@ mod data_safety;
 mod disk;
 #[cfg(feature = "bench")]
 mod exits;
+#[cfg(feature = "explain")]
+mod explain;
+#[cfg(feature = "explain")]
+mod explain_page;
 #[cfg(feature = "gdb")]
 mod gdb;
 mod guests;
@@ -68,6 +72,10 @@ fn main() {
         block_io::tests(),
         #[cfg(feature = "bench")]
         exits::tests(),
+        #[cfg(feature = "explain")]
+        explain::tests(),
+        #[cfg(feature = "explain")]
+        explain_page::tests(),
         hostile::tests(),
         hostile_smp::tests(),
         host_failures::tests(),

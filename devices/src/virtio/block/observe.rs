@@ -46,6 +46,12 @@ pub trait QueueObserver: Send {
         let _ = (head, error);
     }
 
+    /// The request of the chain from `head`, which has been submitted, is answered: what it asks for
+    /// is done or has failed, and its status byte is written.
+    fn answered(&mut self, head: u16, answer: &Answer) {
+        let _ = (head, answer);
+    }
+
     /// The chain from `head` is in the used ring, in the entry with the running index `used`,
     /// modulo 2^16.
     fn completed(&mut self, head: u16, used: u16, answer: &Answer) {
@@ -123,6 +129,10 @@ impl Observers {
     fn probe_submit(&self, head: u16, kind: RequestKind, sector: i64, bytes: i64) {
         let (disk, kind) = (self.disk.as_ptr(), kind as u8);
         probe!(vmm, submit, disk, REQUEST_QUEUE, head, kind, sector, bytes);
+    }
+
+    pub(super) fn answered(&mut self, head: u16, answer: &Answer) {
+        self.tell(|observer| observer.answered(head, answer));
     }
 
     pub(super) fn completed(&mut self, head: u16, used: u16, answer: &Answer) {

@@ -167,7 +167,9 @@ impl QueueWorker {
                     };
                     let parsed = self.disk.parse(&buffers);
                     self.observers.submitted(head, descriptors, &parsed);
-                    self.disk.answer(memory, &parsed, &mut slices)
+                    let answer = self.disk.answer(memory, &parsed, &mut slices);
+                    self.observers.answered(head, &answer);
+                    answer
                 }
                 Err(error) => {
                     self.observers.refused(head, &error);
