@@ -1,5 +1,6 @@
 //! The real binary, from outside: what it prints, how it ends, what it does to the terminal. What
-//! a test needs of the machine and does not find makes it ignored, with the reason.
+//! a test needs of the machine and does not find makes it ignored, with the reason. With
+//! `E2E_PART=n/m` every m-th test from the n-th on is run, so that m runs are all of them.
 
 // This is all test code, but a harness of its own does not set cfg(test).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -49,7 +50,7 @@ mod test_elf;
 mod trace;
 mod write_log;
 
-use libtest_mimic::Arguments;
+use libtest_mimic::{Arguments, Trial};
 
 fn main() {
     let trials = [
@@ -87,6 +88,19 @@ fn main() {
         status::tests(),
         trace::tests(),
     ];
-    let trials = trials.into_iter().flatten().collect();
+    let trials = part(trials.into_iter().flatten().collect());
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
+
+/// Those of `trials` that this run is to do.
+fn part(trials: Vec<Trial>) -> Vec<Trial> {
+    let Ok(part) = std::env::var("E2E_PART") else {
+        return trials;
+    };
+    let numbers = part
+        .split_once('/')
+        .and_then(|(n, m)| Some((n.parse().ok()?, m.parse().ok()?)));
+    let (n, m): (usize, usize) = numbers.expect("E2E_PART is n/m");
+    assert!((1..=m).contains(&n), "E2E_PART is n/m with n from 1 to m");
+    trials.into_iter().skip(n - 1).step_by(m).collect()
 }
