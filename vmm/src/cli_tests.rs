@@ -1,6 +1,10 @@
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 use clap::CommandFactory;
 
 use super::*;
+use crate::config::{DiskConfig, Notify};
 
 fn parse_words(words: &[&str]) -> Result<VmConfig, NoRun> {
     parse_os(words.iter().map(Into::into))
