@@ -15,6 +15,15 @@ pub trait BusDevice: Send {
 
     /// Takes what the guest writes at `offset`.
     fn write(&mut self, offset: u64, data: &[u8]) -> Response;
+
+    /// Looks again at what the device stands for on the host, which may have changed. Most devices
+    /// have nothing to look at.
+    ///
+    /// # Errors
+    /// The host side failed in a way that the machine cannot go on from.
+    fn refresh(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
 }
 
 /// What the machine does after a write.
@@ -152,6 +161,15 @@ impl Bus {
                 Response::Done
             }
         }
+    }
+
+    /// Has the device at `addr` look again at what it stands for on the host, when its turn comes.
+    ///
+    /// # Errors
+    /// The host side failed in a way that the machine cannot go on from.
+    pub fn refresh(&self, addr: u64) -> Result<(), DeviceError> {
+        self.find(addr)
+            .map_or(Ok(()), |(mut device, _)| device.refresh())
     }
 
     /// How many accesses there were to addresses without a device.

@@ -36,6 +36,14 @@ impl InterruptState {
         self.notify(InterruptStatus::USED_BUFFER)
     }
 
+    /// Sends a configuration change notification.
+    ///
+    /// # Errors
+    /// The interrupt could not be raised.
+    pub fn config_changed(&self) -> Result<(), DeviceError> {
+        self.notify(InterruptStatus::CONFIG_CHANGE)
+    }
+
     /// Sets DEVICE_NEEDS_RESET, and sends the configuration change notification that goes with it
     /// (section 2.1.2).
     ///
@@ -43,7 +51,7 @@ impl InterruptState {
     /// The interrupt could not be raised.
     pub fn needs_reset(&self) -> Result<(), DeviceError> {
         self.needs_reset.store(true, Ordering::SeqCst);
-        self.notify(InterruptStatus::CONFIG_CHANGE)
+        self.config_changed()
     }
 
     /// The bit is set before the edge, and every event has its own edge, whether the driver has

@@ -95,9 +95,9 @@ impl MmioTransport {
             | Register::SHMLenHigh
             | Register::SHMBaseLow
             | Register::SHMBaseHigh => u32::MAX,
-            // VIRTIO_F_RING_RESET is not offered, and no configuration space changes but by
-            // what the driver writes.
-            Register::QueueReset | Register::ConfigGeneration => 0,
+            Register::ConfigGeneration => self.device.config_generation(),
+            // VIRTIO_F_RING_RESET is not offered.
+            Register::QueueReset => 0,
             Register::DeviceFeaturesSel
             | Register::DriverFeatures
             | Register::DriverFeaturesSel
@@ -371,6 +371,10 @@ impl BusDevice for MmioTransport {
                 Response::Done
             }
         }
+    }
+
+    fn refresh(&mut self) -> Result<(), DeviceError> {
+        self.device.refresh()
     }
 }
 

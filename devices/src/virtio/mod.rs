@@ -42,6 +42,21 @@ pub trait VirtioDevice: Send {
         let _ = (offset, data);
     }
 
+    /// The generation of the configuration space: another one after each change of it that is not
+    /// the driver's, at the same moment (section 2.5.4). It never changes where that does not.
+    fn config_generation(&self) -> u32 {
+        0
+    }
+
+    /// Looks again at what the device stands for on the host, which may have changed: tells the
+    /// driver of it, or has that done by the thread that serves the device.
+    ///
+    /// # Errors
+    /// The host side failed in a way that the machine cannot go on from.
+    fn refresh(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
     /// Driver and device have agreed on `features`: the driver has set FEATURES_OK. What the
     /// configuration space holds may depend on it.
     fn negotiated(&mut self, features: Features) {

@@ -3,13 +3,15 @@
 
 use log::warn;
 use spec::Features;
-use spec::block::{ID_SIZE, status};
+use spec::block::{ID_SIZE, SECTOR_SIZE, status};
 use vm_memory::{GuestMemoryMmap, VolatileSlice};
 
 use super::backend::{BlockBackend, TransferError};
 use super::cache::Writeback;
+use super::config::SharedConfig;
 use super::extents::Extent;
 use super::request::{Buffers, Geometry, Operation, ParseError, Request};
+use super::resize::{ResizeError, SizeWish, sectors};
 use super::stats::RequestKind;
 use crate::virtio::ram;
 use crate::warn_once::WarnOnce;
@@ -49,6 +51,8 @@ pub struct Disk {
     /// Whether the driver can say when writes are to be stable.
     can_flush: bool,
     writeback: Writeback,
+    config: SharedConfig,
+    size_wish: SizeWish,
     /// Kept here for all who serve the disk, one after the other: a guest that resets the device
     /// in order to make its mistake again is not warned of again.
     warned: WarnOnce,
@@ -58,18 +62,21 @@ impl Disk {
     /// A disk that is `backend`, and that GET_ID calls `id`.
     #[must_use]
     pub fn new(backend: Box<dyn BlockBackend>, read_only: bool, id: [u8; ID_SIZE]) -> Self {
-        Self::with_cache(backend, read_only, id, Writeback::default())
+        let config = SharedConfig::new(&*backend, Features::empty());
+        Self::told_by(backend, read_only, id, Writeback::default(), config)
     }
 
-    /// The same with a cache in the mode that is, at any time, in `writeback`.
-    pub(super) fn with_cache(
+    /// The same with a cache in the mode that is, at any time, in `writeback`, of which the driver
+    /// is told what is in `config`.
+    pub(super) fn told_by(
         backend: Box<dyn BlockBackend>,
         read_only: bool,
         id: [u8; ID_SIZE],
         writeback: Writeback,
+        config: SharedConfig,
     ) -> Self {
         let geometry = Geometry {
-            capacity: backend.capacity(),
+            capacity: config.lock().capacity(),
             read_only,
             ..Geometry::default()
         };
@@ -79,6 +86,8 @@ impl Disk {
             id,
             can_flush: false,
             writeback,
+            config,
+            size_wish: SizeWish::default(),
             warned: WarnOnce::default(),
         }
     }
@@ -89,6 +98,37 @@ impl Disk {
         self.can_flush = features.intersects(can_flush);
         self.geometry.discard = features.contains(Features::VIRTIO_BLK_F_DISCARD);
         self.geometry.write_zeroes = features.contains(Features::VIRTIO_BLK_F_WRITE_ZEROES);
+    }
+
+    /// By which whoever does not serve the disk has its size looked at.
+    pub(super) fn size_wish(&self) -> SizeWish {
+        self.size_wish.clone()
+    }
+
+    /// Looks at the size of the disk, if somebody wishes for that, and returns whether the driver is
+    /// told of another from now on. No request is under way meanwhile: those before were held
+    /// against the old size, those after are held against the new one.
+    pub(super) fn resize(&mut self) -> bool {
+        if !self.size_wish.take() {
+            return false;
+        }
+        let mut config = self.config.lock();
+        let old = config.capacity();
+        let size = self.backend.size().map_err(ResizeError::from);
+        match size.and_then(|size| sectors(size, config.block())) {
+            Ok(new) if new != old => {
+                config.change_capacity(new);
+                self.geometry.capacity = new;
+                true
+            }
+            Ok(_) => false,
+            Err(error) => {
+                let (id, old) = (String::from_utf8_lossy(&self.id), old * SECTOR_SIZE);
+                let id = id.trim_end_matches('\0');
+                warn!("block: the disk '{id}' keeps its size of {old} bytes: {error}");
+                false
+            }
+        }
     }
 
     /// Whether what is written is on stable storage before it completes (section 5.2.6.2).

@@ -83,6 +83,17 @@ impl QueueWorker {
         self.disk
     }
 
+    /// Looks at the size of the disk, if somebody wishes for that, and tells the driver of another.
+    ///
+    /// # Errors
+    /// An interrupt could not be raised.
+    pub(super) fn resize(&mut self) -> Result<(), DeviceError> {
+        match self.disk.resize() {
+            true => self.interrupt.config_changed(),
+            false => Ok(()),
+        }
+    }
+
     /// Serves what is in the queue, at most as many chains as the queue is long and little more
     /// than 64 MiB of data or 16 flushes, and sends one used buffer notification if the driver
     /// wants it.
@@ -93,6 +104,7 @@ impl QueueWorker {
     /// # Errors
     /// An interrupt could not be raised.
     pub fn process_queue(&mut self) -> Result<Drain, DeviceError> {
+        self.resize()?;
         if self.broken {
             return Ok(Drain::Complete);
         }
