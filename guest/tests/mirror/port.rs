@@ -37,6 +37,11 @@ impl Port {
         }
     }
 
+    /// Has the device look at the size of its disk again.
+    pub fn refresh(&self) {
+        self.bus.refresh(BASE).unwrap();
+    }
+
     /// Whether a thread of its own serves the device.
     pub fn is_kicked(&self) -> bool {
         self.kick.is_some()
