@@ -35,7 +35,8 @@ The guest's serial port is the terminal: Ctrl-A X leaves, Ctrl-A Ctrl-A sends Ct
 
 Exit status: what the guest wrote to the debug-exit port 0xf4 (0 to 124), 0 after a reset,
 2 for a wrong command line, 125 for an error of the VMM, 126 for a guest that crashed,
-128 + n after signal n; 159 (SIGSYS) after a system call that the sandbox forbids.";
+128 + n after signal n, but for SIGHUP with disks, which look at the sizes of their images again;
+159 (SIGSYS) after a system call that the sandbox forbids.";
 
 /// A minimal KVM virtual machine monitor with a built-in virtio-blk device
 #[derive(Parser, Debug)]

@@ -2,6 +2,7 @@
 //! nothing. What each part does is in its own file, how devices are connected in `attach`.
 
 mod attach;
+mod disks;
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -17,6 +18,7 @@ use kvm_ioctls::VmFd;
 use vm_memory::GuestMemoryMmap;
 
 use attach::{add_ports, add_virtio, block_device, serial};
+pub use disks::Disks;
 
 use crate::acpi;
 use crate::arch::x86_64 as arch;
@@ -47,6 +49,8 @@ const BUILT_IN_GUEST: &[u8] = include_bytes!(env!("GUEST_BIN"));
 pub struct Vm {
     vcpus: Vec<Vcpu>,
     buses: Arc<Buses>,
+    /// How many disks there are.
+    disks: usize,
     /// The serial port's input.
     input: SerialInput,
     /// Readable when it can take more.
@@ -191,6 +195,7 @@ impl Vm {
         let machine = Self {
             vcpus,
             buses,
+            disks: config.disks.len(),
             input,
             input_room,
             stop,
@@ -250,10 +255,10 @@ impl Vm {
             Input::Background => None,
         };
         let (input, room) = (self.input.clone(), Arc::clone(&self.input_room));
-        let stop = self.stop.clone();
+        let (stop, disks) = (self.stop.clone(), Disks::new(&self.buses, self.disks));
         let (mut running, mut sandbox) = self.hold(&sender)?;
         let ticket = sandbox.ticket(ThreadKind::Listener);
-        let signals = SignalThread::spawn(held, sender.clone(), printed.clone(), ticket)?;
+        let signals = SignalThread::spawn(held, sender.clone(), printed.clone(), disks, ticket)?;
         let console = source
             .map(|source| {
                 let ticket = sandbox.ticket(ThreadKind::Listener);

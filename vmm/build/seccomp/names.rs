@@ -32,6 +32,7 @@ const VALUES: &[(&str, u32)] = &[
         "PUNCH_HOLE",
         (libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE) as u32,
     ),
+    ("SEEK_END", libc::SEEK_END as u32),
     // Where a thread is asked for: the one that asks.
     ("SELF", 0),
     ("SIGABRT", libc::SIGABRT as u32),

@@ -38,6 +38,7 @@ mod needs;
 mod power_loss;
 mod pty;
 mod qemu;
+mod resize;
 mod sandbox;
 mod smp;
 #[cfg(feature = "bench")]
@@ -80,6 +81,7 @@ fn main() {
         memory::tests(),
         power_loss::tests(),
         qemu::tests(),
+        resize::tests(),
         sandbox::tests(),
         smp::tests(),
         stats::tests(),
