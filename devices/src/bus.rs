@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 use crate::error::DeviceError;
 
@@ -34,6 +35,9 @@ pub enum Response {
     /// Work is left after a bounded share of it: the caller looks whether the machine is to stop,
     /// and if not repeats the same write.
     Again,
+    /// The same, but nothing can be done before this time has passed. The caller waits for it, or for
+    /// as long as it likes.
+    Later(Duration),
     /// The guest ends the run with this value.
     Exit(u32),
     /// The guest asks for a reset.

@@ -57,7 +57,8 @@ struct Args {
     /// ioeventfd-datamatch (KVM wakes the queue's own thread), or poll (that thread watches the
     /// queue, and sleeps when it stays empty); cache=writethrough, and each write is on stable
     /// storage when it completes, not (writeback, the default) when the guest flushes;
-    /// block_size=4096 is the size of the blocks that the guest is to read and write (default 512)
+    /// block_size=4096 is the size of the blocks that the guest is to read and write (default 512);
+    /// throttle=iops:1000+bps:50M lets it make so many requests, and move so many bytes, in a second
     #[arg(
         long = "disk",
         value_name = "PATH[,KEY=VALUE]...",

@@ -3,6 +3,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use clap::CommandFactory;
 
+use devices::virtio::block::throttle::Limits;
+
 use super::*;
 use crate::config::{DiskConfig, Notify};
 
@@ -118,6 +120,7 @@ fn every_option_reaches_the_machine() {
         notify,
         writeback: true,
         block_size: 512,
+        limits: Limits::default(),
     };
     assert_eq!(
         config.disks,
@@ -150,6 +153,52 @@ fn the_size_of_blocks_can_be_chosen() {
     ] {
         let config = config(&["--disk", &format!("a{options}")]);
         assert_eq!(config.disks[0].block_size, size, "{options}");
+    }
+}
+
+#[test]
+fn limits_can_be_set_for_requests_for_bytes_or_for_both() {
+    for (options, iops, bps) in [
+        ("", None, None),
+        (",throttle=iops:1", Some(1), None),
+        (",throttle=bps:50M", None, Some(50 << 20)),
+        (",throttle=iops:2k+bps:1GiB", Some(2048), Some(1 << 30)),
+        (",throttle=bps:7+iops:5", Some(5), Some(7)),
+    ] {
+        let limits = config(&["--disk", &format!("a{options}")]).disks[0].limits;
+        let set = (limits.iops.map(u64::from), limits.bps.map(u64::from));
+        assert_eq!(set, (iops, bps), "{options}");
+    }
+}
+
+#[test]
+fn limits_that_are_none_are_refused() {
+    for value in [
+        "",
+        "1000",
+        "iops",
+        "ios:5",
+        "iops:5+",
+        "iops:1+iops:2",
+        "iops:1+bps",
+    ] {
+        let reason = disk_refusal(&format!("a,throttle={value}"));
+        let expected = "throttle is iops:N, bps:SIZE (a second), or both with a '+' between them";
+        assert_eq!(reason, format!("{expected}, not '{value}'"));
+    }
+    for limit in [
+        "iops:0",
+        "bps:-1",
+        "iops:1.5",
+        "bps:",
+        "bps:99999999999999999999",
+    ] {
+        let reason = disk_refusal(&format!("a,throttle={limit}"));
+        let expected = "no number from 1 on, with K, M, G or T after it or nothing";
+        assert_eq!(
+            reason,
+            format!("throttle has '{limit}', which is {expected}")
+        );
     }
 }
 
@@ -309,11 +358,11 @@ fn wrong_disks_are_refused_with_the_reason() {
         ),
         (
             "a,format=raw",
-            "unknown key 'format': readonly, id, notify, cache and block_size are known",
+            "unknown key 'format': readonly, id, notify, cache, block_size and throttle are known",
         ),
         (
             "a,=on",
-            "unknown key '': readonly, id, notify, cache and block_size are known",
+            "unknown key '': readonly, id, notify, cache, block_size and throttle are known",
         ),
         ("a,readonly=on,readonly=on", "key 'readonly' is given twice"),
         ("a,id=x,notify=trap,id=y", "key 'id' is given twice"),

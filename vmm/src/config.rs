@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use devices::virtio::block::throttle::Limits;
 use linux_loader::cmdline::{Cmdline, Error as LoaderError};
 use thiserror::Error;
 use vm_memory::GuestAddress;
@@ -79,6 +80,8 @@ pub struct DiskConfig {
     pub writeback: bool,
     /// Size of a logical block, in bytes: 512 or 4096.
     pub block_size: u32,
+    /// How fast it may be used.
+    pub limits: Limits,
 }
 
 named! {

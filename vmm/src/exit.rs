@@ -1,6 +1,9 @@
 //! What the machine does when KVM leaves the guest: one function from a `VcpuExit` to an owned
 //! [`Action`], by way of the buses. Touches neither the vCPU nor any thread.
 
+use std::thread;
+use std::time::Duration;
+
 use devices::{Bus, Response};
 use kvm_ioctls::VcpuExit;
 
@@ -8,6 +11,9 @@ use crate::crash::CrashReason;
 use crate::debug::DebugStop;
 use crate::error::Error;
 use crate::kvm_run::KvmRunPage;
+
+/// How long a vCPU waits for a device before it looks whether the machine is to stop.
+const PATIENCE: Duration = Duration::from_millis(5);
 
 /// What the guest can reach by address.
 #[derive(Debug, Default)]
@@ -94,8 +100,10 @@ fn write(bus: &Bus, address: u64, data: &[u8], stopping: &dyn Fn() -> bool) -> A
     loop {
         match bus.write(address, data) {
             Response::Done => return Action::Continue,
-            Response::Again if stopping() => return Action::Stop,
+            Response::Again | Response::Later(_) if stopping() => return Action::Stop,
             Response::Again => {}
+            // No lock is held, and nobody unparks a vCPU.
+            Response::Later(wait) => thread::park_timeout(wait.min(PATIENCE)),
             Response::Exit(value) => return Action::Exit(value),
             Response::Reset => return Action::Reset,
             Response::Failed(error) => return Action::Fail(error.into()),

@@ -321,7 +321,7 @@ impl MmioTransport {
         for index in 0..queue_count {
             match self.notify(index) {
                 Response::Done => {}
-                Response::Again => answer = Response::Again,
+                more @ (Response::Again | Response::Later(_)) => answer = more,
                 other => return other,
             }
         }
@@ -392,6 +392,7 @@ fn response(drained: Result<Drain, DeviceError>) -> Response {
     match drained {
         Ok(Drain::Complete) => Response::Done,
         Ok(Drain::More) => Response::Again,
+        Ok(Drain::Later(wait)) => Response::Later(wait),
         Err(error) => Response::Failed(error),
     }
 }

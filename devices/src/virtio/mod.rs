@@ -10,6 +10,7 @@ pub mod ram;
 pub mod status;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use spec::Features;
 use vm_memory::GuestMemoryMmap;
@@ -112,4 +113,6 @@ pub enum Drain {
     Complete,
     /// There is more, for which the driver will not notify: call again.
     More,
+    /// The same, after this time: the device may do no more before.
+    Later(Duration),
 }

@@ -183,7 +183,7 @@ impl Driver {
     pub fn write(&mut self, register: Register, value: u32) {
         let deadline = Instant::now() + LIMIT;
         let mut response = self.try_write(register, value);
-        while matches!(response, Response::Again) {
+        while matches!(response, Response::Again | Response::Later(_)) {
             assert!(Instant::now() < deadline, "no end of work");
             response = self.try_write(register, value);
         }

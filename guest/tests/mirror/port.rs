@@ -80,7 +80,7 @@ impl Transport for Port {
         loop {
             match self.bus.write(address, data) {
                 Response::Done => return,
-                Response::Again => (),
+                Response::Again | Response::Later(_) => (),
                 other => panic!("{offset:#x} = {value:#x}: {other:?}"),
             }
         }

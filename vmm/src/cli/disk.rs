@@ -2,12 +2,15 @@
 //! then is, is not decided here.
 
 use std::ffi::OsStr;
+use std::num::NonZeroU64;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use devices::virtio::block::throttle::Limits;
 use spec::block::ID_SIZE;
 use thiserror::Error;
 
+use super::parse_size;
 use crate::config::{DiskConfig, Notify};
 
 /// One `--disk`.
@@ -19,6 +22,7 @@ pub(super) struct DiskArg {
     notify: Notify,
     writeback: bool,
     block_size: u32,
+    limits: Limits,
 }
 
 impl DiskArg {
@@ -31,6 +35,7 @@ impl DiskArg {
             notify: self.notify,
             writeback: self.writeback,
             block_size: self.block_size,
+            limits: self.limits,
         }
     }
 }
@@ -41,7 +46,7 @@ pub(super) enum DiskError {
     NoPath,
     #[error("'{0}' is no KEY=VALUE (a path cannot hold a comma)")]
     NoValue(String),
-    #[error("unknown key '{0}': readonly, id, notify, cache and block_size are known")]
+    #[error("unknown key '{0}': readonly, id, notify, cache, block_size and throttle are known")]
     UnknownKey(String),
     #[error("key '{0}' is given twice")]
     Twice(String),
@@ -53,6 +58,12 @@ pub(super) enum DiskError {
     Cache(String),
     #[error("block_size is 512 or 4096, not '{0}'")]
     BlockSize(String),
+    #[error("throttle is iops:N, bps:SIZE (a second), or both with a '+' between them, not '{0}'")]
+    Throttle(String),
+    #[error(
+        "throttle has '{0}', which is no number from 1 on, with K, M, G or T after it or nothing"
+    )]
+    Limit(String),
     #[error("the id is empty")]
     EmptyId,
     #[error("the id '{id}' is {len} bytes long, and no more than {ID_SIZE} fit", len = id.len())]
@@ -68,7 +79,7 @@ pub(super) fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
         return Err(DiskError::NoPath);
     }
     let (mut readonly, mut id, mut notify) = (None, None, None);
-    let (mut writeback, mut block_size) = (None, None);
+    let (mut writeback, mut block_size, mut limits) = (None, None, None);
     for part in parts {
         let part = String::from_utf8_lossy(part);
         let Some((key, value)) = part.split_once('=') else {
@@ -80,6 +91,7 @@ pub(super) fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
             "notify" => notify.replace(parse_notify(value)?).is_some(),
             "cache" => writeback.replace(parse_cache(value)?).is_some(),
             "block_size" => block_size.replace(parse_block_size(value)?).is_some(),
+            "throttle" => limits.replace(parse_limits(value)?).is_some(),
             _ => return Err(DiskError::UnknownKey(key.into())),
         };
         if twice {
@@ -93,6 +105,7 @@ pub(super) fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
         notify: notify.unwrap_or_default(),
         writeback: writeback.unwrap_or(true),
         block_size: block_size.unwrap_or(512),
+        limits: limits.unwrap_or_default(),
     })
 }
 
@@ -122,6 +135,26 @@ fn parse_block_size(value: &str) -> Result<u32, DiskError> {
         "4096" => Ok(4096),
         _ => Err(DiskError::BlockSize(value.into())),
     }
+}
+
+/// `iops:N`, `bps:SIZE`, or both.
+fn parse_limits(value: &str) -> Result<Limits, DiskError> {
+    let wrong = || DiskError::Throttle(value.into());
+    let mut limits = Limits::default();
+    for limit in value.split('+') {
+        let (name, number) = limit.split_once(':').ok_or_else(wrong)?;
+        let place = match name {
+            "iops" => &mut limits.iops,
+            "bps" => &mut limits.bps,
+            _ => return Err(wrong()),
+        };
+        let number = parse_size(number).ok().and_then(NonZeroU64::new);
+        let number = number.ok_or_else(|| DiskError::Limit(limit.into()))?;
+        if place.replace(number).is_some() {
+            return Err(wrong());
+        }
+    }
+    Ok(limits)
 }
 
 fn parse_id(value: &str) -> Result<String, DiskError> {

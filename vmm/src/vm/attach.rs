@@ -82,7 +82,9 @@ pub fn block_device(
     };
     // Its thread, if it has one, is there before a run holds back signals for itself.
     let block = signals::kept_from_threads(|| Block::new(Box::new(backend), options))??;
-    let block = block.with_writeback(disk.writeback);
+    let block = block
+        .with_writeback(disk.writeback)
+        .with_limits(disk.limits);
     Ok(block.with_block_size(disk.block_size)?)
 }
 

@@ -48,6 +48,7 @@ mod status;
 #[allow(dead_code)] // The unit tests use more of it.
 #[path = "../../src/boot/test_elf.rs"]
 mod test_elf;
+mod throttle;
 mod trace;
 mod write_log;
 
@@ -82,6 +83,7 @@ fn main() {
         power_loss::tests(),
         qemu::tests(),
         resize::tests(),
+        throttle::tests(),
         sandbox::tests(),
         smp::tests(),
         stats::tests(),

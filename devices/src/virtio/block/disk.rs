@@ -1,6 +1,8 @@
 //! The disk behind the queue: answers the request in a chain, by I/O on the backend or by refusing
 //! it, and writes the status byte. It knows nothing of rings and interrupts.
 
+use std::time::{Duration, Instant};
+
 use log::warn;
 use spec::Features;
 use spec::block::{ID_SIZE, SECTOR_SIZE, status};
@@ -13,6 +15,7 @@ use super::extents::Extent;
 use super::request::{Buffers, Geometry, Operation, ParseError, Request};
 use super::resize::{ResizeError, SizeWish, sectors};
 use super::stats::RequestKind;
+use super::throttle::{Limits, Throttle};
 use crate::virtio::ram;
 use crate::warn_once::WarnOnce;
 
@@ -41,6 +44,8 @@ pub struct Answer {
     pub moved: u64,
     /// Whether it was to bring data to stable storage.
     pub flushed: bool,
+    /// How many segments it was to clear.
+    pub clears: u64,
 }
 
 /// A backend, and what the driver has been told of it.
@@ -53,6 +58,7 @@ pub struct Disk {
     writeback: Writeback,
     config: SharedConfig,
     size_wish: SizeWish,
+    throttle: Option<(Throttle, Instant)>,
     /// Kept here for all who serve the disk, one after the other: a guest that resets the device
     /// in order to make its mistake again is not warned of again.
     warned: WarnOnce,
@@ -88,6 +94,7 @@ impl Disk {
             writeback,
             config,
             size_wish: SizeWish::default(),
+            throttle: None,
             warned: WarnOnce::default(),
         }
     }
@@ -98,6 +105,26 @@ impl Disk {
         self.can_flush = features.intersects(can_flush);
         self.geometry.discard = features.contains(Features::VIRTIO_BLK_F_DISCARD);
         self.geometry.write_zeroes = features.contains(Features::VIRTIO_BLK_F_WRITE_ZEROES);
+    }
+
+    /// Lets the disk be used no faster than `limits` say.
+    pub(super) fn limit(&mut self, limits: Limits) {
+        let limited = limits != Limits::default();
+        self.throttle = limited.then(|| (Throttle::new(limits), Instant::now()));
+    }
+
+    /// How long the next request is to wait, if it is to.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        let (throttle, start) = self.throttle.as_ref()?;
+        let wait = throttle.wait(start.elapsed());
+        (!wait.is_zero()).then_some(wait)
+    }
+
+    /// A request about `bytes` of the disk has been done.
+    pub(super) fn spend(&mut self, bytes: u64) {
+        if let Some((throttle, start)) = &mut self.throttle {
+            throttle.spend(start.elapsed(), bytes);
+        }
     }
 
     /// By which whoever does not serve the disk has its size looked at.
@@ -163,11 +190,12 @@ impl Disk {
         parsed: &Result<Request<'_>, ParseError>,
         slices: &mut Vec<VolatileSlice<'m>>,
     ) -> Answer {
-        let (mut moved, mut flushed, mut failed) = (0, false, false);
+        let (mut moved, mut flushed, mut clears, mut failed) = (0, false, 0, false);
         let kind = RequestKind::of(parsed);
         let (address, (written, status)) = match parsed {
             Ok(request) => {
                 moved = request.operation.byte_count();
+                clears = request.operation.segment_count();
                 // The driver may change its mind at any time: this is what it wants for this one.
                 let write_through = self.is_write_through();
                 flushed = match request.operation {
@@ -207,6 +235,7 @@ impl Disk {
             written: u32::try_from(total).unwrap_or(u32::MAX),
             moved,
             flushed,
+            clears,
         }
     }
 

@@ -12,6 +12,7 @@ pub mod request;
 mod resize;
 pub mod stats;
 mod thread;
+pub mod throttle;
 pub mod worker;
 
 use std::fmt;
@@ -39,6 +40,7 @@ use observe::MakeObserver;
 use resize::SizeWish;
 use stats::{DrainCause, QueueRecorder, SharedQueueStats};
 use thread::WorkerThread;
+use throttle::Limits;
 use worker::QueueWorker;
 
 /// The largest size of the request queue, in descriptors: 1 MiB in pages that do not lie together,
@@ -222,6 +224,16 @@ impl Block {
     pub fn with_writeback(mut self, writeback: bool) -> Self {
         self.initial_writeback = writeback;
         self.writeback.set(writeback);
+        self
+    }
+
+    /// Lets the disk be used no faster than `limits` say: by default it is by no one's leave. A reset
+    /// changes nothing of that.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        if let State::Idle(disk) = &mut self.state {
+            disk.limit(limits);
+        }
         self
     }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use devices::virtio::block::BlockBackend;
 use devices::virtio::block::backend::{FileBackend, FileBackendError};
+use devices::virtio::block::throttle::Limits;
 use spec::block::SECTOR_SIZE;
 use spec::rng::Rng;
 use thiserror::Error;
@@ -134,6 +135,7 @@ impl Disk {
             notify,
             writeback: true,
             block_size: 512,
+            limits: Limits::default(),
         }
     }
 
