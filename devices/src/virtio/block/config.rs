@@ -10,6 +10,12 @@ use spec::block::{SECTOR_SIZE, config};
 use super::backend::BlockBackend;
 use super::{CLEAR_SECTORS_MAX, CLEAR_SEG_MAX, SEG_MAX, SIZE_MAX};
 
+/// The geometry of an IDE disk, which no disk has had for decades, for who asks: partitions were once
+/// made by it. Its size in cylinders is all that differs from one disk to another.
+const HEADS: u8 = 16;
+const TRACK_SECTORS: u8 = 63;
+const CYLINDERS_MAX: u16 = 16383;
+
 /// The configuration space of a device, which one thread reads while another may change it. Clones
 /// are the same.
 #[derive(Clone)]
@@ -121,11 +127,22 @@ impl ConfigSpace {
     fn put_capacity(&mut self, capacity: u64) {
         self.capacity = capacity;
         self.put(config::CAPACITY, &capacity.to_le_bytes());
+        self.put(config::CYLINDERS, &cylinders(capacity).to_le_bytes());
+        self.put(config::HEADS, &[HEADS]);
+        self.put(config::SECTORS, &[TRACK_SECTORS]);
     }
 
     fn put(&mut self, offset: u64, bytes: &[u8]) {
         put(&mut self.bytes, offset, bytes);
     }
+}
+
+/// How many cylinders a disk of `capacity` sectors has: those of an IDE disk, which has at least one,
+/// and no more than its registers can say.
+fn cylinders(capacity: u64) -> u16 {
+    let per_cylinder = u64::from(HEADS) * u64::from(TRACK_SECTORS);
+    let cylinders = (capacity / per_cylinder).clamp(1, CYLINDERS_MAX.into());
+    u16::try_from(cylinders).unwrap_or(CYLINDERS_MAX)
 }
 
 fn put(space: &mut [u8; config::SIZE], offset: u64, bytes: &[u8]) {

@@ -189,6 +189,7 @@ impl Block {
             | Features::VIRTIO_BLK_F_CONFIG_WCE
             | Features::VIRTIO_BLK_F_SEG_MAX
             | Features::VIRTIO_BLK_F_SIZE_MAX
+            | Features::VIRTIO_BLK_F_GEOMETRY
             | Features::VIRTIO_BLK_F_BLK_SIZE
             | Features::VIRTIO_BLK_F_TOPOLOGY;
         features.set(Features::VIRTIO_BLK_F_RO, read_only);
