@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 use crate::error::DeviceError;
 
@@ -15,6 +16,15 @@ pub trait BusDevice: Send {
 
     /// Takes what the guest writes at `offset`.
     fn write(&mut self, offset: u64, data: &[u8]) -> Response;
+
+    /// Looks again at what the device stands for on the host, which may have changed. Most devices
+    /// have nothing to look at.
+    ///
+    /// # Errors
+    /// The host side failed in a way that the machine cannot go on from.
+    fn refresh(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
 }
 
 /// What the machine does after a write.
@@ -25,6 +35,9 @@ pub enum Response {
     /// Work is left after a bounded share of it: the caller looks whether the machine is to stop,
     /// and if not repeats the same write.
     Again,
+    /// The same, but nothing can be done before this time has passed. The caller waits for it, or for
+    /// as long as it likes.
+    Later(Duration),
     /// The guest ends the run with this value.
     Exit(u32),
     /// The guest asks for a reset.
@@ -152,6 +165,15 @@ impl Bus {
                 Response::Done
             }
         }
+    }
+
+    /// Has the device at `addr` look again at what it stands for on the host, when its turn comes.
+    ///
+    /// # Errors
+    /// The host side failed in a way that the machine cannot go on from.
+    pub fn refresh(&self, addr: u64) -> Result<(), DeviceError> {
+        self.find(addr)
+            .map_or(Ok(()), |(mut device, _)| device.refresh())
     }
 
     /// How many accesses there were to addresses without a device.

@@ -85,6 +85,7 @@ fn the_features_offered_are_those_that_work() {
         | Features::VIRTIO_BLK_F_SEG_MAX
         | Features::VIRTIO_BLK_F_SIZE_MAX
         | Features::VIRTIO_BLK_F_BLK_SIZE
+        | Features::VIRTIO_BLK_F_GEOMETRY
         | Features::VIRTIO_BLK_F_TOPOLOGY;
     let writable = expected | Features::VIRTIO_BLK_F_DISCARD | Features::VIRTIO_BLK_F_WRITE_ZEROES;
     assert_eq!(Driver::new(Mode::Trap).offered(), writable);
@@ -163,6 +164,7 @@ fn the_configuration_space_reads_the_same_at_any_width_and_0_past_its_end() {
     space[..8].copy_from_slice(&SECTORS.to_le_bytes());
     space[8..12].copy_from_slice(&(128_u32 << 10).to_le_bytes());
     space[12..16].copy_from_slice(&510_u32.to_le_bytes());
+    space[16..20].copy_from_slice(&[1, 0, 16, 63]);
     space[20..24].copy_from_slice(&512_u32.to_le_bytes());
     space[26] = 1;
     space[32] = 1;
@@ -393,6 +395,28 @@ proptest! {
         }
         driver.initialize(PLAIN);
         driver.assert_serves();
+    }
+
+    #[test]
+    fn memory_in_place_of_the_registers_reads_as_they_do_whatever_is_written(
+        live in any::<bool>(),
+        accesses in prop::collection::vec(any_access(), 1..60),
+    ) {
+        let mut driver = Driver::new(Mode::Trap);
+        if live {
+            driver.initialize(INDIRECT | EVENT_IDX);
+        }
+        for access in accesses {
+            if let Access::Write(offset, data) = access {
+                let response = driver.transport.write(offset, &data);
+                prop_assert!(matches!(response, Response::Done | Response::Again));
+            }
+            for offset in (0..0x180).step_by(4) {
+                let mut memory = [0xee; 4];
+                driver.page.read(offset, &mut memory);
+                prop_assert_eq!(&memory[..], read_at(&mut driver, offset, 4), "{:#x}", offset);
+            }
+        }
     }
 
     #[test]

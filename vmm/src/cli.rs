@@ -1,27 +1,28 @@
 //! Arguments to a [`VmConfig`] or to what `vmm bench` is to do, and what is wrong with them in one
 //! line; nothing else. Opens no file.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Parser, ValueEnum};
-use spec::block::ID_SIZE;
 use spec::board::VIRTIO_MMIO_MAX;
 use thiserror::Error;
 
-use crate::config::{CmdlineError, DiskConfig, Notify, StatsReport, VmConfig, kernel_cmdline};
+use crate::config::{CmdlineError, StatsReport, VmConfig, kernel_cmdline};
 #[cfg(feature = "gdb")]
 use crate::gdb::{GdbOptions, address::Address};
 use crate::layout::{MIN_MEMORY, PAGE_SIZE};
 
 #[cfg(feature = "bench")]
 mod bench;
+mod disk;
 #[cfg(feature = "explain")]
 mod explain;
 mod trace;
+
+use disk::{DiskArg, parse_disk};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,7 +38,8 @@ The guest's serial port is the terminal: Ctrl-A X leaves, Ctrl-A Ctrl-A sends Ct
 
 Exit status: what the guest wrote to the debug-exit port 0xf4 (0 to 124), 0 after a reset,
 2 for a wrong command line, 125 for an error of the VMM, 126 for a guest that crashed,
-128 + n after signal n; 159 (SIGSYS) after a system call that the sandbox forbids.";
+128 + n after signal n, but for SIGHUP with disks, which look at the sizes of their images again;
+159 (SIGSYS) after a system call that the sandbox forbids.";
 
 /// A minimal KVM virtual machine monitor with a built-in virtio-blk device
 #[derive(Parser, Debug)]
@@ -56,9 +58,11 @@ struct Args {
     /// may not write it; id=ID (default diskN) is what GET_ID answers; notify=MODE is how the guest
     /// notifies the device: trap (the default, served by the vCPU's thread), ioeventfd or
     /// ioeventfd-datamatch (KVM wakes the queue's own thread), or poll (that thread watches the
-    /// queue, and sleeps when it stays empty); cache=writethrough, and each write is on stable
+    /// queue, and sleeps when it stays empty); registers=mapped, and reading the device's registers
+    /// does not exit, nor does acknowledging its interrupt (default trap: each access does); cache=writethrough, and each write is on stable
     /// storage when it completes, not (writeback, the default) when the guest flushes;
-    /// block_size=4096 is the size of the blocks that the guest is to read and write (default 512)
+    /// block_size=4096 is the size of the blocks that the guest is to read and write (default 512);
+    /// throttle=iops:1000+bps:50M lets it make so many requests, and move so many bytes, in a second
     #[arg(
         long = "disk",
         value_name = "PATH[,KEY=VALUE]...",
@@ -235,136 +239,9 @@ fn config(args: Args) -> Result<VmConfig, ConfigError> {
             .disks
             .into_iter()
             .enumerate()
-            .map(|(index, disk)| disk.config(index))
+            .map(|(index, disk)| disk.into_config(index))
             .collect(),
     })
-}
-
-/// One `--disk`.
-#[derive(Clone, Debug)]
-struct DiskArg {
-    path: PathBuf,
-    readonly: bool,
-    id: Option<String>,
-    notify: Notify,
-    writeback: bool,
-    block_size: u32,
-}
-
-impl DiskArg {
-    /// The disk, as number `index` of a machine.
-    fn config(self, index: usize) -> DiskConfig {
-        DiskConfig {
-            path: self.path,
-            readonly: self.readonly,
-            id: self.id.unwrap_or_else(|| format!("disk{index}")),
-            notify: self.notify,
-            writeback: self.writeback,
-            block_size: self.block_size,
-        }
-    }
-}
-
-#[derive(Debug, Error, PartialEq, Eq)]
-enum DiskError {
-    #[error("the path is empty")]
-    NoPath,
-    #[error("'{0}' is no KEY=VALUE (a path cannot hold a comma)")]
-    NoValue(String),
-    #[error("unknown key '{0}': readonly, id, notify, cache and block_size are known")]
-    UnknownKey(String),
-    #[error("key '{0}' is given twice")]
-    Twice(String),
-    #[error("readonly is 'on' or 'off', not '{0}'")]
-    ReadOnly(String),
-    #[error("notify is 'trap', 'ioeventfd', 'ioeventfd-datamatch' or 'poll', not '{0}'")]
-    Notify(String),
-    #[error("cache is 'writeback' or 'writethrough', not '{0}'")]
-    Cache(String),
-    #[error("block_size is 512 or 4096, not '{0}'")]
-    BlockSize(String),
-    #[error("the id is empty")]
-    EmptyId,
-    #[error("the id '{id}' is {len} bytes long, and no more than {ID_SIZE} fit", len = id.len())]
-    LongId { id: String },
-    #[error("the id '{0}' is not printable ASCII")]
-    UnprintableId(String),
-}
-
-fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
-    let mut parts = value.as_bytes().split(|&byte| byte == b',');
-    let path = parts.next().unwrap_or_default();
-    if path.is_empty() {
-        return Err(DiskError::NoPath);
-    }
-    let (mut readonly, mut id, mut notify) = (None, None, None);
-    let (mut writeback, mut block_size) = (None, None);
-    for part in parts {
-        let part = String::from_utf8_lossy(part);
-        let Some((key, value)) = part.split_once('=') else {
-            return Err(DiskError::NoValue(part.into_owned()));
-        };
-        let twice = match key {
-            "readonly" => readonly.replace(parse_switch(value)?).is_some(),
-            "id" => id.replace(parse_id(value)?).is_some(),
-            "notify" => notify.replace(parse_notify(value)?).is_some(),
-            "cache" => writeback.replace(parse_cache(value)?).is_some(),
-            "block_size" => block_size.replace(parse_block_size(value)?).is_some(),
-            _ => return Err(DiskError::UnknownKey(key.into())),
-        };
-        if twice {
-            return Err(DiskError::Twice(key.into()));
-        }
-    }
-    Ok(DiskArg {
-        path: OsStr::from_bytes(path).into(),
-        readonly: readonly.unwrap_or(false),
-        id,
-        notify: notify.unwrap_or_default(),
-        writeback: writeback.unwrap_or(true),
-        block_size: block_size.unwrap_or(512),
-    })
-}
-
-fn parse_switch(value: &str) -> Result<bool, DiskError> {
-    match value {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err(DiskError::ReadOnly(value.into())),
-    }
-}
-
-fn parse_notify(value: &str) -> Result<Notify, DiskError> {
-    Notify::from_name(value).ok_or_else(|| DiskError::Notify(value.into()))
-}
-
-fn parse_cache(value: &str) -> Result<bool, DiskError> {
-    match value {
-        "writeback" => Ok(true),
-        "writethrough" => Ok(false),
-        _ => Err(DiskError::Cache(value.into())),
-    }
-}
-
-fn parse_block_size(value: &str) -> Result<u32, DiskError> {
-    match value {
-        "512" => Ok(512),
-        "4096" => Ok(4096),
-        _ => Err(DiskError::BlockSize(value.into())),
-    }
-}
-
-fn parse_id(value: &str) -> Result<String, DiskError> {
-    let id = value.to_owned();
-    if id.is_empty() {
-        Err(DiskError::EmptyId)
-    } else if id.len() > ID_SIZE {
-        Err(DiskError::LongId { id })
-    } else if id.bytes().any(|byte| !(b' '..=b'~').contains(&byte)) {
-        Err(DiskError::UnprintableId(id))
-    } else {
-        Ok(id)
-    }
 }
 
 #[derive(Debug, Error, PartialEq, Eq)]

@@ -1,6 +1,12 @@
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 use clap::CommandFactory;
 
+use devices::virtio::block::throttle::Limits;
+
 use super::*;
+use crate::config::{DiskConfig, Notify, Registers};
 
 fn parse_words(words: &[&str]) -> Result<VmConfig, NoRun> {
     parse_os(words.iter().map(Into::into))
@@ -116,6 +122,8 @@ fn every_option_reaches_the_machine() {
         notify,
         writeback: true,
         block_size: 512,
+        limits: Limits::default(),
+        registers: Registers::Trap,
     };
     assert_eq!(
         config.disks,
@@ -125,6 +133,18 @@ fn every_option_reaches_the_machine() {
             disk("c.img", false, "disk2", Notify::Trap),
         ]
     );
+}
+
+#[test]
+fn the_registers_can_be_mapped() {
+    for (options, registers) in [
+        ("", Registers::Trap),
+        (",registers=trap", Registers::Trap),
+        (",registers=mapped", Registers::Mapped),
+    ] {
+        let config = config(&["--disk", &format!("a.img{options}")]);
+        assert_eq!(config.disks[0].registers, registers, "{options}");
+    }
 }
 
 #[test]
@@ -148,6 +168,52 @@ fn the_size_of_blocks_can_be_chosen() {
     ] {
         let config = config(&["--disk", &format!("a{options}")]);
         assert_eq!(config.disks[0].block_size, size, "{options}");
+    }
+}
+
+#[test]
+fn limits_can_be_set_for_requests_for_bytes_or_for_both() {
+    for (options, iops, bps) in [
+        ("", None, None),
+        (",throttle=iops:1", Some(1), None),
+        (",throttle=bps:50M", None, Some(50 << 20)),
+        (",throttle=iops:2k+bps:1GiB", Some(2048), Some(1 << 30)),
+        (",throttle=bps:7+iops:5", Some(5), Some(7)),
+    ] {
+        let limits = config(&["--disk", &format!("a{options}")]).disks[0].limits;
+        let set = (limits.iops.map(u64::from), limits.bps.map(u64::from));
+        assert_eq!(set, (iops, bps), "{options}");
+    }
+}
+
+#[test]
+fn limits_that_are_none_are_refused() {
+    for value in [
+        "",
+        "1000",
+        "iops",
+        "ios:5",
+        "iops:5+",
+        "iops:1+iops:2",
+        "iops:1+bps",
+    ] {
+        let reason = disk_refusal(&format!("a,throttle={value}"));
+        let expected = "throttle is iops:N, bps:SIZE (a second), or both with a '+' between them";
+        assert_eq!(reason, format!("{expected}, not '{value}'"));
+    }
+    for limit in [
+        "iops:0",
+        "bps:-1",
+        "iops:1.5",
+        "bps:",
+        "bps:99999999999999999999",
+    ] {
+        let reason = disk_refusal(&format!("a,throttle={limit}"));
+        let expected = "no number from 1 on, with K, M, G or T after it or nothing";
+        assert_eq!(
+            reason,
+            format!("throttle has '{limit}', which is {expected}")
+        );
     }
 }
 
@@ -307,11 +373,12 @@ fn wrong_disks_are_refused_with_the_reason() {
         ),
         (
             "a,format=raw",
-            "unknown key 'format': readonly, id, notify, cache and block_size are known",
+            "unknown key 'format': readonly, id, notify, registers, cache, block_size and throttle are \
+             known",
         ),
         (
             "a,=on",
-            "unknown key '': readonly, id, notify, cache and block_size are known",
+            "unknown key '': readonly, id, notify, registers, cache, block_size and throttle are known",
         ),
         ("a,readonly=on,readonly=on", "key 'readonly' is given twice"),
         ("a,id=x,notify=trap,id=y", "key 'id' is given twice"),
@@ -323,6 +390,10 @@ fn wrong_disks_are_refused_with_the_reason() {
             "notify is 'trap', 'ioeventfd', 'ioeventfd-datamatch' or 'poll', not 'irq'",
         ),
         ("a,block_size=1024", "block_size is 512 or 4096, not '1024'"),
+        (
+            "a,registers=yes",
+            "registers is 'trap' or 'mapped', not 'yes'",
+        ),
         (
             "a,cache=none",
             "cache is 'writeback' or 'writethrough', not 'none'",

@@ -1,6 +1,10 @@
 //! What the machine does when KVM leaves the guest: one function from a `VcpuExit` to an owned
 //! [`Action`], by way of the buses. Touches neither the vCPU nor any thread.
 
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
 use devices::{Bus, Response};
 use kvm_ioctls::VcpuExit;
 
@@ -8,6 +12,10 @@ use crate::crash::CrashReason;
 use crate::debug::DebugStop;
 use crate::error::Error;
 use crate::kvm_run::KvmRunPage;
+use crate::mapped::AckRing;
+
+/// How long a vCPU waits for a device before it looks whether the machine is to stop.
+const PATIENCE: Duration = Duration::from_millis(5);
 
 /// What the guest can reach by address.
 #[derive(Debug, Default)]
@@ -16,6 +24,8 @@ pub struct Buses {
     pub pio: Bus,
     /// Guest-physical addresses where there is no RAM.
     pub mmio: Bus,
+    /// Writes to InterruptACK that have not left KVM_RUN, where any device lets them wait.
+    pub acks: Option<Arc<AckRing>>,
 }
 
 /// What the vCPU's thread does next.
@@ -37,8 +47,12 @@ pub enum Action {
     Fail(Error),
 }
 
-/// Handles `exit`, which then has what the guest is answered with. `page` is that of the vCPU.
+/// Handles `exit`, after what the guest has written before without one; it then has what the guest is
+/// answered with. `page` is that of the vCPU.
 pub fn handle_exit(buses: &Buses, exit: &mut VcpuExit<'_>, page: &KvmRunPage) -> Action {
+    if let Some(acks) = &buses.acks {
+        acks.apply();
+    }
     let stopping = || page.is_stop_requested();
     match exit {
         VcpuExit::MmioRead(address, data) => {
@@ -94,8 +108,10 @@ fn write(bus: &Bus, address: u64, data: &[u8], stopping: &dyn Fn() -> bool) -> A
     loop {
         match bus.write(address, data) {
             Response::Done => return Action::Continue,
-            Response::Again if stopping() => return Action::Stop,
+            Response::Again | Response::Later(_) if stopping() => return Action::Stop,
             Response::Again => {}
+            // No lock is held, and nobody unparks a vCPU.
+            Response::Later(wait) => thread::park_timeout(wait.min(PATIENCE)),
             Response::Exit(value) => return Action::Exit(value),
             Response::Reset => return Action::Reset,
             Response::Failed(error) => return Action::Fail(error.into()),

@@ -80,6 +80,24 @@ fn a_device_that_has_more_to_do_gets_the_same_write_again() {
 }
 
 #[test]
+fn a_device_that_may_do_no_more_for_now_gets_the_same_write_again_later() {
+    let wait = Duration::from_millis(2);
+    let (bus, device) = bus([Response::Later(wait), Response::Later(Duration::MAX)]);
+    let start = std::time::Instant::now();
+    let action = write(&bus, PORT.into(), &[5], &never);
+    assert!(matches!(action, Action::Continue));
+    assert!(start.elapsed() >= wait + PATIENCE);
+    assert_eq!(device.lock().unwrap().writes, [[5], [5], [5]]);
+}
+
+#[test]
+fn nobody_waits_for_a_device_when_the_machine_is_to_stop() {
+    let (bus, _device) = bus([Response::Later(Duration::MAX)]);
+    let action = write(&bus, PORT.into(), &[5], &|| true);
+    assert!(matches!(action, Action::Stop));
+}
+
+#[test]
 fn a_device_that_never_has_enough_does_not_keep_the_machine_from_stopping() {
     let (bus, device) = bus([Response::Again, Response::Again]);
     let action = write(&bus, PORT.into(), &[5], &|| true);

@@ -1,5 +1,5 @@
 //! The signals that end a process, as reasons to stop, so that none ends it halfway; or as a wish
-//! to see the statistics. Decides nothing about how.
+//! to see the statistics, or to have the disks look at their images. Decides nothing about how.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -20,6 +20,7 @@ use crate::error::{Error, cannot};
 use crate::sandbox::Ticket;
 use crate::stats::Statistics;
 use crate::stop::{StopEvent, StopReason, poll};
+use crate::vm::Disks;
 
 /// The signals that end a process by default, besides real-time signals. Left out are those that
 /// tell of a fault of the process, which would only be met again after a handler: SIGSEGV and its
@@ -97,8 +98,9 @@ pub struct SignalThread {
 }
 
 impl SignalThread {
-    /// Starts to send each of `signals` to `reasons`; where there are `statistics`, SIGUSR1 prints
-    /// them instead. The thread enters the sandbox by `ticket`.
+    /// Starts to send each of `signals` to `reasons`. Where there are `statistics`, SIGUSR1 prints
+    /// them instead; where there are `disks`, SIGHUP has them look at the sizes of their images,
+    /// unless it comes from a terminal that has hung up. The thread enters the sandbox by `ticket`.
     ///
     /// # Errors
     /// Where there can be no thread.
@@ -106,6 +108,7 @@ impl SignalThread {
         signals: HeldSignals,
         reasons: Sender<StopReason>,
         statistics: Option<Arc<Statistics>>,
+        disks: Disks,
         ticket: Ticket,
     ) -> Result<Self, Error> {
         let stop = StopEvent::new().map_err(cannot("create an eventfd"))?;
@@ -114,13 +117,22 @@ impl SignalThread {
             .name("signals".into())
             .spawn(move || {
                 ticket.enter();
-                while let Some(signal) = next(&signals.0, &stopped) {
-                    if let (SIGUSR1, Some(statistics)) = (signal, &statistics) {
-                        statistics.print();
-                        continue;
-                    }
+                while let Some(Signal { number, by_kernel }) = next(&signals.0, &stopped) {
+                    let reason = match (number, &statistics) {
+                        (SIGUSR1, Some(statistics)) => {
+                            statistics.print();
+                            continue;
+                        }
+                        (SIGHUP, _) if !by_kernel && !disks.is_empty() => {
+                            match disks.look_again() {
+                                Ok(()) => continue,
+                                Err(error) => StopReason::Failed(error.into()),
+                            }
+                        }
+                        _ => StopReason::Signal(number),
+                    };
                     // Nobody listens any more when the machine has stopped for another reason.
-                    let _ = reasons.send(StopReason::Signal(signal));
+                    let _ = reasons.send(reason);
                 }
             })
             .map_err(cannot("start the signals' thread"))?;
@@ -166,8 +178,30 @@ fn mask(how: i32, set: &libc::sigset_t) -> io::Result<libc::sigset_t> {
     Ok(unsafe { old.assume_init() })
 }
 
+/// A signal that has come.
+struct Signal {
+    number: i32,
+    /// Whether the kernel has sent it, and no process.
+    by_kernel: bool,
+}
+
+impl Signal {
+    /// What a signalfd has told.
+    fn from_info(info: &[u8; size_of::<libc::signalfd_siginfo>()]) -> Option<Self> {
+        // They begin with `ssi_signo`, `ssi_errno` and `ssi_code`.
+        let (fields, _) = info.as_chunks();
+        let &[number, _, code, ..] = fields else {
+            return None;
+        };
+        Some(Self {
+            number: i32::from_ne_bytes(number),
+            by_kernel: i32::from_ne_bytes(code) == libc::SI_KERNEL,
+        })
+    }
+}
+
 /// The next of the `signals`, or nothing when the thread is to stop.
-fn next(signals: &OwnedFd, stop: &StopEvent) -> Option<i32> {
+fn next(signals: &OwnedFd, stop: &StopEvent) -> Option<Signal> {
     loop {
         let mut fds = [
             PollFd::new(signals, PollFlags::IN),
@@ -182,8 +216,7 @@ fn next(signals: &OwnedFd, stop: &StopEvent) -> Option<i32> {
         }
         let mut info = [0; size_of::<libc::signalfd_siginfo>()];
         match rustix::io::read(signals, &mut info) {
-            // `ssi_signo` is the first field.
-            Ok(_) => return info.first_chunk().map(|number| i32::from_ne_bytes(*number)),
+            Ok(_) => return Signal::from_info(&info),
             Err(Errno::INTR) => {}
             Err(error) => {
                 log::error!("cannot read a signal: {error}");

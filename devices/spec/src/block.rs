@@ -120,6 +120,12 @@ pub mod config {
     pub const SIZE_MAX: u64 = 8;
     /// u32: most data segments in a request (VIRTIO_BLK_F_SEG_MAX).
     pub const SEG_MAX: u64 = 12;
+    /// u16: how many cylinders a disk of such a size had (VIRTIO_BLK_F_GEOMETRY).
+    pub const CYLINDERS: u64 = 16;
+    /// u8: how many heads (VIRTIO_BLK_F_GEOMETRY).
+    pub const HEADS: u64 = 18;
+    /// u8: how many sectors a track (VIRTIO_BLK_F_GEOMETRY).
+    pub const SECTORS: u64 = 19;
     /// u32: size of a logical block, in bytes, which positions and lengths are best multiples of
     /// (VIRTIO_BLK_F_BLK_SIZE).
     pub const BLK_SIZE: u64 = 20;

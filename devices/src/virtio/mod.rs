@@ -5,17 +5,20 @@ pub mod block;
 pub mod chain;
 pub mod interrupt;
 pub mod mmio;
+pub mod page;
 pub mod queue;
 pub mod ram;
 pub mod status;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use spec::Features;
 use vm_memory::GuestMemoryMmap;
 
 pub use interrupt::InterruptState;
 pub use mmio::MmioTransport;
+pub use page::{PageMapping, RegisterPage};
 
 pub use crate::interrupt::Interrupt;
 
@@ -33,13 +36,24 @@ pub trait VirtioDevice: Send {
     /// The largest size of each queue, in descriptors; as many as there are queues.
     fn queue_max_sizes(&self) -> &[u16];
 
-    /// Fills `data` with the configuration space from `offset`; with 0 past its end.
-    fn read_config(&self, offset: u64, data: &mut [u8]);
+    /// Fills `space`, which is all 0, with the configuration space, and returns its generation at the
+    /// same moment: another one after each change that is not the driver's (section 2.5.4). The rest
+    /// of `space` is left as it is.
+    fn read_config(&self, space: &mut [u8]) -> u32;
 
     /// The driver writes `data` to the configuration space at `offset`. Most devices have nothing
     /// there that a driver may write.
     fn write_config(&mut self, offset: u64, data: &[u8]) {
         let _ = (offset, data);
+    }
+
+    /// Looks again at what the device stands for on the host, which may have changed: tells the
+    /// driver of it, or has that done by the thread that serves the device.
+    ///
+    /// # Errors
+    /// The host side failed in a way that the machine cannot go on from.
+    fn refresh(&mut self) -> Result<(), DeviceError> {
+        Ok(())
     }
 
     /// Driver and device have agreed on `features`: the driver has set FEATURES_OK. What the
@@ -97,4 +111,6 @@ pub enum Drain {
     Complete,
     /// There is more, for which the driver will not notify: call again.
     More,
+    /// The same, after this time: the device may do no more before.
+    Later(Duration),
 }

@@ -62,6 +62,10 @@ impl BlockBackend for HookedBackend {
         self.disk.capacity()
     }
 
+    fn size(&mut self) -> io::Result<u64> {
+        self.disk.size()
+    }
+
     fn read_at(
         &mut self,
         slices: &[VolatileSlice<'_>],

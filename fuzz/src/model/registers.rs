@@ -71,6 +71,12 @@ impl Model {
             .collect()
     }
 
+    /// The byte at `offset` of memory that a guest has in place of the registers.
+    pub fn byte(&self, offset: u64) -> u8 {
+        let register = offset & !3;
+        self.read(register, 4)[(offset - register) as usize]
+    }
+
     fn register(&self, offset: u64) -> u32 {
         match offset {
             0x00 => u32::from_le_bytes(*b"virt"),
@@ -209,6 +215,7 @@ pub fn offered(read_only: bool) -> Features {
         | Features::VIRTIO_BLK_F_SEG_MAX
         | Features::VIRTIO_BLK_F_SIZE_MAX
         | Features::VIRTIO_BLK_F_CONFIG_WCE
+        | Features::VIRTIO_BLK_F_GEOMETRY
         | Features::VIRTIO_BLK_F_TOPOLOGY
         | Features::VIRTIO_BLK_F_BLK_SIZE;
     let clears = Features::VIRTIO_BLK_F_DISCARD | Features::VIRTIO_BLK_F_WRITE_ZEROES;
@@ -223,6 +230,8 @@ fn config(read_only: bool, capacity: u64) -> [u8; 60] {
     space[..8].copy_from_slice(&capacity.to_le_bytes());
     space[8..12].copy_from_slice(&(128_u32 << 10).to_le_bytes());
     space[12..16].copy_from_slice(&510_u32.to_le_bytes());
+    // One cylinder of 16 heads with 63 sectors each is more than any disk here has.
+    space[16..20].copy_from_slice(&[1, 0, 16, 63]);
     space[20..24].copy_from_slice(&512_u32.to_le_bytes());
     // One sector is the least that is best asked for.
     space[26] = 1;

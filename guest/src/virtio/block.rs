@@ -371,8 +371,42 @@ impl<'d, 'm> Block<'d, 'm> {
                 .wait()?
                 .contains(InterruptStatus::CONFIG_CHANGE)
         {
-            self.check_alive()?;
+            self.config_changed()?;
         }
+        Ok(())
+    }
+
+    /// Waits halted, with no request in flight, until [`Info::capacity`] is not `capacity`.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] where requests are in flight; else as for [`Block::sleep`].
+    pub fn wait_for_change(&mut self, capacity: u64) -> Result<(), Error> {
+        if self.in_flight() != 0 {
+            return Err(Error::Busy);
+        }
+        while self.info.capacity == capacity {
+            if self
+                .transport
+                .wait()?
+                .contains(InterruptStatus::CONFIG_CHANGE)
+            {
+                self.config_changed()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the device tell the size of the disk again, in sectors.
+    pub fn read_capacity(&mut self) -> u64 {
+        self.info.capacity = self.transport.read_config_64(config::CAPACITY);
+        self.info.capacity
+    }
+
+    /// A configuration change notification has come: the device cannot go on, or the disk has
+    /// another size.
+    fn config_changed(&mut self) -> Result<(), Error> {
+        self.check_alive()?;
+        self.read_capacity();
         Ok(())
     }
 

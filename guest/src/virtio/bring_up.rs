@@ -15,6 +15,7 @@ use crate::dma::Arena;
 const WANTED: Features = Features::VIRTIO_BLK_F_SIZE_MAX
     .union(Features::VIRTIO_BLK_F_SEG_MAX)
     .union(Features::VIRTIO_BLK_F_RO)
+    .union(Features::VIRTIO_BLK_F_GEOMETRY)
     .union(Features::VIRTIO_BLK_F_BLK_SIZE)
     .union(Features::VIRTIO_BLK_F_TOPOLOGY)
     .union(Features::VIRTIO_BLK_F_FLUSH)
@@ -66,6 +67,9 @@ pub struct Info {
     pub seg_max: Option<u32>,
     /// Block size for optimal performance, in bytes, where the device tells.
     pub blk_size: Option<u32>,
+    /// How many cylinders, heads and sectors a track it had if it were such a disk, where the device
+    /// tells.
+    pub geometry: Option<(u16, u8, u8)>,
     /// Size of a physical block, as a power of two of `blk_size`, where the device tells.
     pub physical_block_exp: Option<u8>,
     /// What a discard request may have, where the device takes such.
@@ -142,6 +146,10 @@ pub(super) fn bring_up<'m>(
     let size_max = config(Features::VIRTIO_BLK_F_SIZE_MAX, config::SIZE_MAX);
     let seg_max = config(Features::VIRTIO_BLK_F_SEG_MAX, config::SEG_MAX);
     let blk_size = config(Features::VIRTIO_BLK_F_BLK_SIZE, config::BLK_SIZE);
+    let geometry = config(Features::VIRTIO_BLK_F_GEOMETRY, config::CYLINDERS).map(|fields| {
+        let [a, b, heads, sectors] = fields.to_le_bytes();
+        (u16::from_le_bytes([a, b]), heads, sectors)
+    });
     let mut limits = |feature, max_seg, max_sectors| {
         Some(ClearLimits {
             max_seg: config(feature, max_seg)?,
@@ -173,6 +181,7 @@ pub(super) fn bring_up<'m>(
         size_max,
         seg_max,
         blk_size,
+        geometry,
         physical_block_exp,
         discard,
         discard_sector_alignment,

@@ -84,6 +84,12 @@ pub enum Failure<'e> {
         /// How many the disk has.
         capacity: u64,
     },
+    /// A sector that there is not has been read.
+    #[error("lba={lba} is past the end of the disk, and was read")]
+    ReadPastEnd {
+        /// Which.
+        lba: u64,
+    },
     /// The disk has too few sectors for the workload.
     #[error("the disk has {capacity} sectors; at least {needed} are needed")]
     DiskTooSmall {

@@ -132,6 +132,12 @@ fn print_disk(out: &mut dyn Write, block: &mut Block<'_, '_>) -> fmt::Result {
             writeln!(out, "  {name}{value} {unit}")?;
         }
     }
+    if let Some((cylinders, heads, sectors)) = info.geometry {
+        writeln!(
+            out,
+            "  geometry      {cylinders} cylinders, {heads} heads, {sectors} sectors"
+        )?;
+    }
     if let Some(exponent) = info.physical_block_exp {
         writeln!(out, "  physical      2^{exponent} blocks")?;
     }

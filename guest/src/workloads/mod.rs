@@ -26,6 +26,7 @@ mod retry;
 mod selftest;
 mod storm;
 mod verify;
+mod watch;
 
 use bench::Probes;
 pub use failure::Failure;
@@ -145,6 +146,12 @@ const WORKLOADS: &[Workload] = &[
         parameters: &["lba", "count", "seed", "depth", "queue_size"],
         common: &params::DRIVER,
         run: verify::run,
+    },
+    Workload {
+        name: "watch",
+        parameters: &["count", "queue_size"],
+        common: &params::DRIVER,
+        run: watch::run,
     },
     Workload {
         name: "journal",

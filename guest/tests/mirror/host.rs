@@ -212,6 +212,11 @@ impl Host {
         }
     }
 
+    /// Another way to the device.
+    pub fn port(&self) -> Port {
+        self.port.clone()
+    }
+
     /// Lets every read of `what` read `value`.
     pub fn forge(&mut self, what: Read, value: u32) {
         self.forge = Some(Box::new(move |read| (read == what).then_some(value)));

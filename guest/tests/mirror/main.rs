@@ -15,5 +15,6 @@ mod journal_check;
 mod model;
 mod parameters;
 mod port;
+mod resize;
 mod storm;
 mod workloads;

@@ -37,6 +37,11 @@ impl Port {
         }
     }
 
+    /// Has the device look at the size of its disk again.
+    pub fn refresh(&self) {
+        self.bus.refresh(BASE).unwrap();
+    }
+
     /// Whether a thread of its own serves the device.
     pub fn is_kicked(&self) -> bool {
         self.kick.is_some()
@@ -75,7 +80,7 @@ impl Transport for Port {
         loop {
             match self.bus.write(address, data) {
                 Response::Done => return,
-                Response::Again => (),
+                Response::Again | Response::Later(_) => (),
                 other => panic!("{offset:#x} = {value:#x}: {other:?}"),
             }
         }

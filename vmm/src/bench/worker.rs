@@ -197,7 +197,7 @@ impl<'m> Driver<'m> {
         self.avail_idx = next;
         match self.block.notify(REQUEST_QUEUE)? {
             Drain::Complete => Ok(()),
-            Drain::More => Err(WorkerError::Unanswered),
+            Drain::More | Drain::Later(_) => Err(WorkerError::Unanswered),
         }
     }
 

@@ -167,6 +167,7 @@ fn info() {
         "VIRTIO_F_VERSION_1",
         "GSI 5",
         "  blk_size      512 bytes\n",
+        "  geometry      1 cylinders, 16 heads, 63 sectors\n",
         "  cache         write back\n",
     ] {
         assert!(text.contains(part), "no {part:?} in\n{text}");

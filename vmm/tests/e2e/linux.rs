@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use libtest_mimic::Trial;
+use tempfile::TempDir;
 
 use crate::guests::without_pvh_note;
 use crate::harness::{Vmm, file, run_kernel, write_all};
@@ -119,19 +120,25 @@ impl Default for Script<'_> {
 }
 
 impl Script<'_> {
-    /// Runs `script`, which is to end the machine, and returns the exit status and what was
-    /// printed.
-    #[track_caller]
-    pub fn run(&self, script: &str) -> (i32, String) {
+    /// The machine that runs `script`, to be started, and the file that `script` is in.
+    pub fn start(&self, script: &str) -> (TempDir, Vmm) {
         // One more disk, which the shell reads as the file that it is but for its length.
         let len = (script.len() + 1).next_multiple_of(512);
-        let (_dir, path) = file("script", format!("{script:\n<len$}").as_bytes());
+        let (dir, path) = file("script", format!("{script:\n<len$}").as_bytes());
         let letter = char::from(b'a' + self.disks.len() as u8);
         let cmdline = format!("panic=-1 script=/dev/vd{letter} {}", self.cmdline);
         let disk = format!("{},readonly=on", path.display());
         let vmm = boot_kernel(&self.kernel, &cmdline, &[self.disks, &[disk]].concat());
         let args = ["--cpus", self.cpus, "--memory", self.memory];
-        let ended = vmm.command(|c| _ = c.args(args)).spawn().wait();
+        (dir, vmm.command(|c| _ = c.args(args)))
+    }
+
+    /// Runs `script`, which is to end the machine, and returns the exit status and what was
+    /// printed.
+    #[track_caller]
+    pub fn run(&self, script: &str) -> (i32, String) {
+        let (_dir, vmm) = self.start(script);
+        let ended = vmm.spawn().wait();
         let printed = String::from_utf8_lossy(&ended.stdout).replace('\r', "");
         (ended.code(), printed)
     }

@@ -37,6 +37,7 @@ mod linux;
 mod linux_clear;
 mod linux_disk;
 mod locks;
+mod mapped;
 mod memory;
 mod needs;
 mod power_loss;
@@ -44,6 +45,7 @@ mod power_loss;
 mod probes;
 mod pty;
 mod qemu;
+mod resize;
 mod sandbox;
 mod smp;
 #[cfg(feature = "bench")]
@@ -53,6 +55,7 @@ mod status;
 #[allow(dead_code)] // The unit tests use more of it.
 #[path = "../../src/boot/test_elf.rs"]
 mod test_elf;
+mod throttle;
 mod trace;
 mod write_log;
 
@@ -87,11 +90,14 @@ fn main() {
         linux_clear::tests(),
         linux_disk::tests(),
         locks::tests(),
+        mapped::tests(),
         memory::tests(),
         power_loss::tests(),
         #[cfg(feature = "gdb")]
         probes::tests(),
         qemu::tests(),
+        resize::tests(),
+        throttle::tests(),
         sandbox::tests(),
         smp::tests(),
         stats::tests(),

@@ -1,7 +1,7 @@
 use std::io;
 use std::sync::Arc;
 
-use spec::block::config::BLK_SIZE;
+use spec::block::config::{BLK_SIZE, CYLINDERS};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, VolatileSlice};
 
 use super::backend::MemoryBackend;
@@ -50,18 +50,57 @@ fn only_a_read_only_disk_offers_ro() {
 #[test]
 fn the_capacity_is_in_sectors() {
     let mut capacity = [0; 8];
-    block("", false).unwrap().read_config(0, &mut capacity);
+    block("", false).unwrap().read_config(&mut capacity);
     assert_eq!(u64::from_le_bytes(capacity), 8);
+}
+
+#[test]
+fn the_geometry_is_that_of_an_ide_disk() {
+    for (sectors, cylinders) in [(1, 1_u16), (2015, 1), (2016, 2), (1 << 40, 16383)] {
+        let block = Block::new(
+            Box::new(OfSize(sectors)),
+            BlockOptions {
+                read_only: false,
+                id: String::new(),
+                notify: NotifyMode::Trap,
+            },
+        );
+        let mut space = [0; CYLINDERS as usize + 4];
+        block.unwrap().read_config(&mut space);
+        let [low, high] = cylinders.to_le_bytes();
+        assert!(space.ends_with(&[low, high, 16, 63]), "{space:x?}");
+    }
 }
 
 /// What a device tells of its blocks: the logical size, the exponent of the physical one, and the
 /// least that is best asked for at once.
 fn blocks(block: &Block) -> (u32, u8, u16) {
-    let mut data = [0; 8];
-    block.read_config(BLK_SIZE, &mut data);
-    let [a, b, c, d, exponent, _, e, f] = data;
+    let mut space = [0; BLK_SIZE as usize + 8];
+    block.read_config(&mut space);
+    let [.., a, b, c, d, exponent, _, e, f] = space;
     let blk_size = u32::from_le_bytes([a, b, c, d]);
     (blk_size, exponent, u16::from_le_bytes([e, f]))
+}
+
+/// A disk that has only a size.
+struct OfSize(u64);
+
+impl BlockBackend for OfSize {
+    fn capacity(&self) -> u64 {
+        self.0
+    }
+
+    fn read_at(&mut self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
+        Ok(())
+    }
+
+    fn write_at(&mut self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A disk of 8 sectors with physical blocks of 4096 bytes.

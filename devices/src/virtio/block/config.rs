@@ -1,5 +1,8 @@
-//! The configuration space (section 5.2.4): what the device tells of the disk and of its own limits.
-//! It decides nothing: the features that are offered say which fields there are.
+//! The configuration space (section 5.2.4): what the device tells of the disk and of its own limits,
+//! and the generation of that. It decides nothing: the features that are offered say which fields
+//! there are.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use spec::Features;
 use spec::block::{SECTOR_SIZE, config};
@@ -7,14 +10,61 @@ use spec::block::{SECTOR_SIZE, config};
 use super::backend::BlockBackend;
 use super::{CLEAR_SECTORS_MAX, CLEAR_SEG_MAX, SEG_MAX, SIZE_MAX};
 
-/// The bytes of the configuration space. Fields of features that are not offered are 0.
-pub(super) struct ConfigSpace([u8; config::SIZE]);
+/// The geometry of an IDE disk, which no disk has had for decades, for who asks: partitions were once
+/// made by it. Its size in cylinders is all that differs from one disk to another.
+const HEADS: u8 = 16;
+const TRACK_SECTORS: u8 = 63;
+const CYLINDERS_MAX: u16 = 16383;
 
-impl ConfigSpace {
+/// The configuration space of a device, which one thread reads while another may change it. Clones
+/// are the same.
+#[derive(Clone)]
+pub(super) struct SharedConfig(Arc<Mutex<ConfigSpace>>);
+
+impl SharedConfig {
     /// What is told of `backend` by a device that offers these `features`.
     pub(super) fn new(backend: &dyn BlockBackend, features: Features) -> Self {
-        let mut space = Self([0; config::SIZE]);
-        space.put(config::CAPACITY, &backend.capacity().to_le_bytes());
+        Self(Arc::new(Mutex::new(ConfigSpace::new(backend, features))))
+    }
+
+    /// Fills `space` with as much as there is, while the cache is in write-back mode or not, and
+    /// returns the generation of that.
+    pub(super) fn read(&self, writeback: bool, space: &mut [u8]) -> u32 {
+        let current = self.lock();
+        let mut bytes = current.bytes;
+        put(&mut bytes, config::WRITEBACK, &[writeback.into()]);
+        for (to, from) in space.iter_mut().zip(bytes) {
+            *to = from;
+        }
+        current.generation
+    }
+
+    /// The configuration space, as it is for as long as the caller has this.
+    pub(super) fn lock(&self) -> MutexGuard<'_, ConfigSpace> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The configuration space. Fields of features that are not offered are 0.
+pub(super) struct ConfigSpace {
+    bytes: [u8; config::SIZE],
+    /// ConfigGeneration: another after each change but those that the driver makes.
+    generation: u32,
+    /// Size of the disk, in sectors.
+    capacity: u64,
+    /// Size of a logical block, in bytes.
+    block: u32,
+}
+
+impl ConfigSpace {
+    fn new(backend: &dyn BlockBackend, features: Features) -> Self {
+        let mut space = Self {
+            bytes: [0; config::SIZE],
+            generation: 0,
+            capacity: 0,
+            block: 0,
+        };
+        space.put_capacity(backend.capacity());
         space.put(config::SIZE_MAX, &SIZE_MAX.to_le_bytes());
         space.put(config::SEG_MAX, &SEG_MAX.to_le_bytes());
         space.set_blocks(SECTOR_SIZE as u32, backend.physical_block());
@@ -36,6 +86,24 @@ impl ConfigSpace {
         space
     }
 
+    /// Size of the disk, in sectors.
+    pub(super) fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// Size of a logical block, in bytes.
+    pub(super) fn block(&self) -> u32 {
+        self.block
+    }
+
+    /// Tells of a disk of `capacity` sectors from now on.
+    pub(super) fn change_capacity(&mut self, capacity: u64) {
+        self.put_capacity(capacity);
+        // Together with what it is the generation of: a driver that reads the capacity in two
+        // halves has both of one generation, or sees another after them (section 4.2.2.1).
+        self.generation = self.generation.wrapping_add(1);
+    }
+
     /// Tells of blocks of `logical` bytes, in which the guest is to ask, on those of `physical`
     /// bytes, in which it had better. Both are powers of two.
     pub(super) fn set_blocks(&mut self, logical: u32, physical: u32) {
@@ -45,27 +113,35 @@ impl ConfigSpace {
             .saturating_sub(logical.ilog2());
         let exponent = u8::try_from(exponent).unwrap_or_default();
         let logical_per_physical = 1_u16.checked_shl(exponent.into()).unwrap_or_default();
+        self.block = logical;
         self.put(config::BLK_SIZE, &logical.to_le_bytes());
         self.put(config::PHYSICAL_BLOCK_EXP, &[exponent]);
         self.put(config::MIN_IO_SIZE, &logical_per_physical.to_le_bytes());
     }
 
-    /// Fills `data` with what is there from `offset` on, with 0 past the end, while the cache is in
-    /// write-back mode or not.
-    pub(super) fn read(&self, writeback: bool, offset: u64, data: &mut [u8]) {
-        data.fill(0);
-        let mut space = Self(self.0);
-        space.put(config::WRITEBACK, &[writeback.into()]);
-        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-        let from = space.0.get(offset..).unwrap_or_default();
-        for (to, from) in data.iter_mut().zip(from) {
-            *to = *from;
-        }
+    fn put_capacity(&mut self, capacity: u64) {
+        self.capacity = capacity;
+        self.put(config::CAPACITY, &capacity.to_le_bytes());
+        self.put(config::CYLINDERS, &cylinders(capacity).to_le_bytes());
+        self.put(config::HEADS, &[HEADS]);
+        self.put(config::SECTORS, &[TRACK_SECTORS]);
     }
 
     fn put(&mut self, offset: u64, bytes: &[u8]) {
-        for (to, from) in self.0.iter_mut().skip(offset as usize).zip(bytes) {
-            *to = *from;
-        }
+        put(&mut self.bytes, offset, bytes);
+    }
+}
+
+/// How many cylinders a disk of `capacity` sectors has: those of an IDE disk, which has at least one,
+/// and no more than its registers can say.
+fn cylinders(capacity: u64) -> u16 {
+    let per_cylinder = u64::from(HEADS) * u64::from(TRACK_SECTORS);
+    let cylinders = (capacity / per_cylinder).clamp(1, CYLINDERS_MAX.into());
+    u16::try_from(cylinders).unwrap_or(CYLINDERS_MAX)
+}
+
+fn put(space: &mut [u8; config::SIZE], offset: u64, bytes: &[u8]) {
+    for (to, from) in space.iter_mut().skip(offset as usize).zip(bytes) {
+        *to = *from;
     }
 }

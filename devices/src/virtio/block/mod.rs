@@ -9,12 +9,15 @@ pub mod extents;
 mod notify;
 pub mod observe;
 pub mod request;
+mod resize;
 pub mod stats;
 mod thread;
+pub mod throttle;
 pub mod worker;
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use log::error;
@@ -25,16 +28,19 @@ use spec::mmio::DEVICE_ID_BLOCK;
 
 pub use backend::{BlockBackend, TransferError};
 pub use notify::{FailureHandler, NotifyMode, StartHook};
+pub use resize::ResizeError;
 
 use super::queue::SplitQueue;
-use super::{Activation, Drain, VirtioDevice};
+use super::{Activation, Drain, InterruptState, VirtioDevice};
 use crate::error::DeviceError;
 use cache::Writeback;
-use config::ConfigSpace;
+use config::SharedConfig;
 use disk::Disk;
 use observe::MakeObserver;
+use resize::SizeWish;
 use stats::{DrainCause, QueueRecorder, SharedQueueStats};
 use thread::WorkerThread;
+use throttle::Limits;
 use worker::QueueWorker;
 
 /// The largest size of the request queue, in descriptors: 1 MiB in pages that do not lie together,
@@ -94,9 +100,13 @@ pub enum BlockError {
 /// A block device.
 pub struct Block {
     features: Features,
-    capacity: u64,
     physical_block: u32,
-    config: ConfigSpace,
+    config: SharedConfig,
+    size_wish: SizeWish,
+    /// How to reach the driver, once it lives.
+    interrupt: Option<Arc<InterruptState>>,
+    /// Whether the configuration space has changed since the last reset without a notification.
+    is_untold: bool,
     /// What the driver has accepted of the features.
     accepted: Features,
     writeback: Writeback,
@@ -179,6 +189,7 @@ impl Block {
             | Features::VIRTIO_BLK_F_CONFIG_WCE
             | Features::VIRTIO_BLK_F_SEG_MAX
             | Features::VIRTIO_BLK_F_SIZE_MAX
+            | Features::VIRTIO_BLK_F_GEOMETRY
             | Features::VIRTIO_BLK_F_BLK_SIZE
             | Features::VIRTIO_BLK_F_TOPOLOGY;
         features.set(Features::VIRTIO_BLK_F_RO, read_only);
@@ -187,14 +198,17 @@ impl Block {
         features.set(Features::VIRTIO_BLK_F_DISCARD, discards);
         let writeback = Writeback::default();
         let initial_writeback = writeback.get();
-        let (capacity, physical_block) = (backend.capacity(), backend.physical_block());
-        let config = ConfigSpace::new(&*backend, features);
-        let disk = Disk::with_cache(backend, read_only, id_bytes, writeback.clone());
+        let physical_block = backend.physical_block();
+        let config = SharedConfig::new(&*backend, features);
+        let (cache, told) = (writeback.clone(), config.clone());
+        let disk = Disk::told_by(backend, read_only, id_bytes, cache, told);
         Ok(Self {
             features,
-            capacity,
             physical_block,
             config,
+            size_wish: disk.size_wish(),
+            interrupt: None,
+            is_untold: false,
             accepted: Features::empty(),
             writeback,
             initial_writeback,
@@ -214,19 +228,30 @@ impl Block {
         self
     }
 
+    /// Lets the disk be used no faster than `limits` say: by default it is by no one's leave. A reset
+    /// changes nothing of that.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        if let State::Idle(disk) = &mut self.state {
+            disk.limit(limits);
+        }
+        self
+    }
+
     /// Has the guest ask for blocks of `size` bytes: a power of two from 512 on, and 512 if this is
     /// not called. Requests are in sectors of 512 bytes all the same, and those of a guest that
     /// keeps to no block are served.
     ///
     /// # Errors
     /// The disk is not whole blocks, or there are no such blocks.
-    pub fn with_block_size(mut self, size: u32) -> Result<Self, BlockError> {
-        let sectors = u64::from(size) / SECTOR_SIZE;
-        if !size.is_power_of_two() || sectors == 0 || !self.capacity.is_multiple_of(sectors) {
-            let capacity = self.capacity;
+    pub fn with_block_size(self, size: u32) -> Result<Self, BlockError> {
+        let (sectors, mut config) = (u64::from(size) / SECTOR_SIZE, self.config.lock());
+        let capacity = config.capacity();
+        if !size.is_power_of_two() || sectors == 0 || !capacity.is_multiple_of(sectors) {
             return Err(BlockError::BlockSize { size, capacity });
         }
-        self.config.set_blocks(size, self.physical_block);
+        config.set_blocks(size, self.physical_block);
+        drop(config);
         Ok(self)
     }
 
@@ -271,8 +296,8 @@ impl VirtioDevice for Block {
         &[QUEUE_SIZE]
     }
 
-    fn read_config(&self, offset: u64, data: &mut [u8]) {
-        self.config.read(self.writeback.get(), offset, data);
+    fn read_config(&self, space: &mut [u8]) -> u32 {
+        self.config.read(self.writeback.get(), space)
     }
 
     fn write_config(&mut self, offset: u64, data: &[u8]) {
@@ -301,6 +326,11 @@ impl VirtioDevice for Block {
             queues,
             interrupt,
         } = activation;
+        // The driver may have read what there was before: it could not be told while it did so.
+        if std::mem::take(&mut self.is_untold) {
+            interrupt.config_changed(|space| self.read_config(space))?;
+        }
+        self.interrupt = Some(Arc::clone(&interrupt));
         let queue = queues.get(usize::from(REQUEST_QUEUE)).cloned().flatten();
         let Some(layout) = queue else {
             return Ok(());
@@ -339,6 +369,25 @@ impl VirtioDevice for Block {
         }
     }
 
+    fn refresh(&mut self) -> Result<(), DeviceError> {
+        self.size_wish.set();
+        match (&mut self.state, &self.server) {
+            (State::Idle(disk), _) => match (disk.resize(), &self.interrupt) {
+                (false, _) => Ok(()),
+                (true, Some(interrupt)) => {
+                    interrupt.config_changed(|space| disk.read_config(space))
+                }
+                (true, None) => {
+                    self.is_untold = true;
+                    Ok(())
+                }
+            },
+            (State::Trap(worker), _) => worker.resize(),
+            (State::Thread, Server::Thread(thread)) => thread.kick().map(drop),
+            _ => Ok(()),
+        }
+    }
+
     fn stop_queue(&mut self, queue: u16) -> Result<(), DeviceError> {
         if queue == REQUEST_QUEUE {
             self.stop()?;
@@ -348,6 +397,8 @@ impl VirtioDevice for Block {
 
     fn reset(&mut self) -> Result<(), DeviceError> {
         self.stop()?;
+        self.interrupt = None;
+        self.is_untold = false;
         self.accepted = Features::empty();
         self.writeback.set(self.initial_writeback);
         Ok(())

@@ -194,6 +194,15 @@ impl<'a> Operation<'a> {
         }
     }
 
+    /// How many segments of the disk are cleared, by a discard or write-zeroes request.
+    #[must_use]
+    pub fn segment_count(&self) -> u64 {
+        match self {
+            Self::Discard(extents) | Self::WriteZeroes(extents) => extents.iter().count() as u64,
+            Self::In { .. } | Self::Out { .. } | Self::Flush | Self::GetId { .. } => 0,
+        }
+    }
+
     fn parse(buffers: &Buffers<'a>, geometry: &Geometry) -> Result<Self, Refusal> {
         let (readable, writable) = buffers.directions()?;
         let short = Refusal::ShortHeader(readable.len());

@@ -80,9 +80,12 @@ impl WorkerThread {
         }
     }
 
-    /// Wakes the thread, for a notification that did not come by the eventfd.
+    /// Wakes the thread, whatever it waits for: for a notification that did not come by the eventfd.
     pub(super) fn kick(&self) -> Result<Drain, DeviceError> {
         self.kick.write(1).map_err(DeviceError::Kick)?;
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
         Ok(Drain::Complete)
     }
 
@@ -125,6 +128,10 @@ fn run(
         let drained = worker.process_queue();
         let next = drained.and_then(|drain| match drain {
             Drain::More => Ok(DrainCause::Continuation),
+            Drain::Later(wait) => {
+                thread::park_timeout(wait);
+                Ok(DrainCause::Continuation)
+            }
             Drain::Complete if watch(&worker, idle_limit, stopping) => Ok(DrainCause::Poll),
             Drain::Complete if worker.rearm_notifications() => Ok(DrainCause::Poll),
             Drain::Complete => wait(kick).map(|()| DrainCause::EventFd),

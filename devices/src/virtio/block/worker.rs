@@ -23,6 +23,10 @@ const SHARE: u64 = 64 << 20;
 /// As how many bytes a flush counts: a disk may take tens of milliseconds for either.
 const FLUSH_BYTES: u64 = 4 << 20;
 
+/// As how many bytes a segment that is cleared counts at least: it is a call to the host, which may
+/// have to wait for its file system.
+const CLEAR_BYTES: u64 = 1 << 20;
+
 /// The request queue and all that serving it needs, in the hands of one thread.
 pub struct QueueWorker {
     disk: Disk,
@@ -83,9 +87,25 @@ impl QueueWorker {
         self.disk
     }
 
+    /// Looks at the size of the disk, if somebody wishes for that, and tells the driver of another.
+    ///
+    /// # Errors
+    /// An interrupt could not be raised.
+    pub(super) fn resize(&mut self) -> Result<(), DeviceError> {
+        match self.disk.resize() {
+            true => {
+                let read = |space: &mut [u8]| self.disk.read_config(space);
+                self.interrupt.config_changed(read)?;
+                self.observers.interrupted(InterruptStatus::CONFIG_CHANGE);
+                Ok(())
+            }
+            false => Ok(()),
+        }
+    }
+
     /// Serves what is in the queue, at most as many chains as the queue is long and little more
-    /// than 64 MiB of data or 16 flushes, and sends one used buffer notification if the driver
-    /// wants it.
+    /// than 64 MiB of data, 16 flushes or 64 segments to clear, as far as the limits of the disk
+    /// allow it, and sends one used buffer notification if the driver wants it.
     ///
     /// The driver is asked not to notify. After a complete drain it is the caller's to look into
     /// the queue again, or to [rearm](Self::rearm_notifications) the notifications.
@@ -93,6 +113,7 @@ impl QueueWorker {
     /// # Errors
     /// An interrupt could not be raised.
     pub fn process_queue(&mut self) -> Result<Drain, DeviceError> {
+        self.resize()?;
         if self.broken {
             return Ok(Drain::Complete);
         }
@@ -107,7 +128,7 @@ impl QueueWorker {
         }
         let drained = drained.unwrap_or(Drain::Complete);
         self.cause = match drained {
-            Drain::More => DrainCause::Continuation,
+            Drain::More | Drain::Later(_) => DrainCause::Continuation,
             // Whoever calls again without a word does so for a notification that it got.
             Drain::Complete => DrainCause::Trap,
         };
@@ -157,6 +178,10 @@ impl QueueWorker {
                 }
                 continue;
             };
+            if let Some(wait) = self.disk.wait() {
+                self.batch.heads.push_front(head);
+                return Ok(Drain::Later(wait));
+            }
             chains = chains.saturating_sub(1);
             let descriptors = &mut self.descriptors;
             let answer = match self.queue.walk(memory, head, descriptors) {
@@ -180,7 +205,10 @@ impl QueueWorker {
                 }
             };
             let flush = if answer.flushed { FLUSH_BYTES } else { 0 };
-            moved = moved.saturating_add(answer.moved).saturating_add(flush);
+            let clears = CLEAR_BYTES.saturating_mul(answer.clears);
+            let effort = answer.moved.max(clears).saturating_add(flush);
+            moved = moved.saturating_add(effort);
+            self.disk.spend(answer.moved);
             let used = self.queue.next_used();
             self.queue.add_used(head, answer.written);
             self.observers.completed(head, used, &answer);

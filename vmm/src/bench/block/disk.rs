@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 
 use devices::virtio::block::BlockBackend;
 use devices::virtio::block::backend::{FileBackend, FileBackendError};
+use devices::virtio::block::throttle::Limits;
 use spec::block::SECTOR_SIZE;
 use spec::rng::Rng;
 use thiserror::Error;
 
 use super::options::Plan;
-use crate::config::{DiskConfig, Notify};
+use crate::config::{DiskConfig, Notify, Registers};
 
 /// How much is written to a scratch file at once, in bytes.
 const PIECE: usize = 1 << 20;
@@ -134,6 +135,8 @@ impl Disk {
             notify,
             writeback: true,
             block_size: 512,
+            limits: Limits::default(),
+            registers: Registers::Trap,
         }
     }
 

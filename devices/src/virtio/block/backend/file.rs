@@ -2,7 +2,7 @@
 //! The file's content is never looked at to find out what it is.
 
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
-use std::io;
+use std::io::{self, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -83,8 +83,9 @@ pub enum FileBackendError {
 /// (Linux marks the pages of its cache clean), so that the next fdatasync would succeed without it,
 /// and a flush promises that all that was written before is stable. Reads and writes go on.
 ///
-/// Where someone cuts the file short, reads past its end fail, and a write there makes it longer
-/// again, with zeros in between.
+/// Where someone cuts the file short, what reaches past its end fails. Before each change the end is
+/// looked for, since a write could make the file longer again: Linux has no call that cannot. Only a
+/// file that is cut in the very moment between those two calls can be.
 #[derive(Debug)]
 pub struct FileBackend {
     file: File,
@@ -139,6 +140,14 @@ impl FileBackend {
         })
     }
 
+    /// Sees that the `len` bytes from `position` on are in the file.
+    fn require(&mut self, position: u64, len: u64) -> io::Result<()> {
+        match position.checked_add(len) {
+            Some(end) if end <= self.size()? => Ok(()),
+            _ => Err(io::Error::other("the image is shorter than it was")),
+        }
+    }
+
     /// Repeats `call` until all of `slices` has been transferred; `ended` is what it means if no
     /// byte more can be.
     fn transfer(
@@ -178,6 +187,11 @@ impl BlockBackend for FileBackend {
         self.capacity
     }
 
+    fn size(&mut self) -> io::Result<u64> {
+        // The cheapest call that tells. Nothing else has a use for the position.
+        self.file.seek(SeekFrom::End(0))
+    }
+
     fn physical_block(&self) -> u32 {
         self.unit
     }
@@ -196,6 +210,8 @@ impl BlockBackend for FileBackend {
         slices: &[VolatileSlice<'_>],
         position: u64,
     ) -> Result<(), TransferError> {
+        let len = slices.iter().map(|slice| slice.len() as u64).sum();
+        self.require(position, len)?;
         let ended = io::ErrorKind::WriteZero;
         self.transfer(libc::pwritev, slices, position, ended)
     }
@@ -218,6 +234,7 @@ impl BlockBackend for FileBackend {
     }
 
     fn discard(&mut self, position: u64, len: u64) -> io::Result<()> {
+        self.require(position, len)?;
         clear(&self.file, || FallocateMode::PunchHole, position, len)
     }
 
@@ -228,6 +245,7 @@ impl BlockBackend for FileBackend {
             true => FallocateMode::PunchHole,
             false => FallocateMode::ZeroRange,
         };
+        self.require(position, len)?;
         match clear(&self.file, mode, position, len) {
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
                 write_zeros(self, position, len)

@@ -74,6 +74,10 @@ impl BlockBackend for MemoryBackend {
         self.bytes().len() as u64 / SECTOR_SIZE
     }
 
+    fn size(&mut self) -> io::Result<u64> {
+        Ok(self.bytes().len() as u64)
+    }
+
     fn read_at(
         &mut self,
         slices: &[VolatileSlice<'_>],

@@ -19,8 +19,16 @@ const ZEROS_PIECE: usize = 256 << 10;
 /// A disk. Positions are in bytes from its start; the caller keeps what it asks for
 /// within its capacity.
 pub trait BlockBackend: Send {
-    /// Size of the disk, in sectors of 512 bytes.
+    /// Size of the disk when it was opened, in sectors of 512 bytes.
     fn capacity(&self) -> u64;
+
+    /// Size of the disk at this moment, in bytes: whoever else has it may have changed that.
+    ///
+    /// # Errors
+    /// It cannot be found out.
+    fn size(&mut self) -> io::Result<u64> {
+        Ok(self.capacity().saturating_mul(SECTOR_SIZE))
+    }
 
     /// The unit in which the disk is best read and written, in bytes: a power of two, of 512 at
     /// least.

@@ -1,0 +1,184 @@
+//! `--disk PATH[,KEY=VALUE]...`: one disk, and what is wrong with what is said of it. What the disk
+//! then is, is not decided here.
+
+use std::ffi::OsStr;
+use std::num::NonZeroU64;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use devices::virtio::block::throttle::Limits;
+use spec::block::ID_SIZE;
+use thiserror::Error;
+
+use super::parse_size;
+use crate::config::{DiskConfig, Notify, Registers};
+
+/// One `--disk`.
+#[derive(Clone, Debug)]
+pub(super) struct DiskArg {
+    path: PathBuf,
+    readonly: bool,
+    id: Option<String>,
+    notify: Notify,
+    writeback: bool,
+    block_size: u32,
+    limits: Limits,
+    registers: Registers,
+}
+
+impl DiskArg {
+    /// The disk that is given as number `index`.
+    pub(super) fn into_config(self, index: usize) -> DiskConfig {
+        DiskConfig {
+            path: self.path,
+            readonly: self.readonly,
+            id: self.id.unwrap_or_else(|| format!("disk{index}")),
+            notify: self.notify,
+            writeback: self.writeback,
+            block_size: self.block_size,
+            limits: self.limits,
+            registers: self.registers,
+        }
+    }
+}
+
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(super) enum DiskError {
+    #[error("the path is empty")]
+    NoPath,
+    #[error("'{0}' is no KEY=VALUE (a path cannot hold a comma)")]
+    NoValue(String),
+    #[error(
+        "unknown key '{0}': readonly, id, notify, registers, cache, block_size and throttle are known"
+    )]
+    UnknownKey(String),
+    #[error("key '{0}' is given twice")]
+    Twice(String),
+    #[error("readonly is 'on' or 'off', not '{0}'")]
+    ReadOnly(String),
+    #[error("notify is 'trap', 'ioeventfd', 'ioeventfd-datamatch' or 'poll', not '{0}'")]
+    Notify(String),
+    #[error("registers is 'trap' or 'mapped', not '{0}'")]
+    Registers(String),
+    #[error("cache is 'writeback' or 'writethrough', not '{0}'")]
+    Cache(String),
+    #[error("block_size is 512 or 4096, not '{0}'")]
+    BlockSize(String),
+    #[error("throttle is iops:N, bps:SIZE (a second), or both with a '+' between them, not '{0}'")]
+    Throttle(String),
+    #[error(
+        "throttle has '{0}', which is no number from 1 on, with K, M, G or T after it or nothing"
+    )]
+    Limit(String),
+    #[error("the id is empty")]
+    EmptyId,
+    #[error("the id '{id}' is {len} bytes long, and no more than {ID_SIZE} fit", len = id.len())]
+    LongId { id: String },
+    #[error("the id '{0}' is not printable ASCII")]
+    UnprintableId(String),
+}
+
+pub(super) fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
+    let mut parts = value.as_bytes().split(|&byte| byte == b',');
+    let path = parts.next().unwrap_or_default();
+    if path.is_empty() {
+        return Err(DiskError::NoPath);
+    }
+    let (mut readonly, mut id, mut notify) = (None, None, None);
+    let (mut writeback, mut block_size) = (None, None);
+    let (mut registers, mut limits) = (None, None);
+    for part in parts {
+        let part = String::from_utf8_lossy(part);
+        let Some((key, value)) = part.split_once('=') else {
+            return Err(DiskError::NoValue(part.into_owned()));
+        };
+        let twice = match key {
+            "readonly" => readonly.replace(parse_switch(value)?).is_some(),
+            "id" => id.replace(parse_id(value)?).is_some(),
+            "notify" => notify.replace(parse_notify(value)?).is_some(),
+            "registers" => registers.replace(parse_registers(value)?).is_some(),
+            "cache" => writeback.replace(parse_cache(value)?).is_some(),
+            "block_size" => block_size.replace(parse_block_size(value)?).is_some(),
+            "throttle" => limits.replace(parse_limits(value)?).is_some(),
+            _ => return Err(DiskError::UnknownKey(key.into())),
+        };
+        if twice {
+            return Err(DiskError::Twice(key.into()));
+        }
+    }
+    Ok(DiskArg {
+        path: OsStr::from_bytes(path).into(),
+        readonly: readonly.unwrap_or(false),
+        id,
+        notify: notify.unwrap_or_default(),
+        writeback: writeback.unwrap_or(true),
+        block_size: block_size.unwrap_or(512),
+        limits: limits.unwrap_or_default(),
+        registers: registers.unwrap_or_default(),
+    })
+}
+
+fn parse_switch(value: &str) -> Result<bool, DiskError> {
+    match value {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(DiskError::ReadOnly(value.into())),
+    }
+}
+
+fn parse_notify(value: &str) -> Result<Notify, DiskError> {
+    Notify::from_name(value).ok_or_else(|| DiskError::Notify(value.into()))
+}
+
+fn parse_registers(value: &str) -> Result<Registers, DiskError> {
+    Registers::from_name(value).ok_or_else(|| DiskError::Registers(value.into()))
+}
+
+fn parse_cache(value: &str) -> Result<bool, DiskError> {
+    match value {
+        "writeback" => Ok(true),
+        "writethrough" => Ok(false),
+        _ => Err(DiskError::Cache(value.into())),
+    }
+}
+
+fn parse_block_size(value: &str) -> Result<u32, DiskError> {
+    match value {
+        "512" => Ok(512),
+        "4096" => Ok(4096),
+        _ => Err(DiskError::BlockSize(value.into())),
+    }
+}
+
+/// `iops:N`, `bps:SIZE`, or both.
+fn parse_limits(value: &str) -> Result<Limits, DiskError> {
+    let wrong = || DiskError::Throttle(value.into());
+    let mut limits = Limits::default();
+    for limit in value.split('+') {
+        let (name, number) = limit.split_once(':').ok_or_else(wrong)?;
+        let place = match name {
+            "iops" => &mut limits.iops,
+            "bps" => &mut limits.bps,
+            _ => return Err(wrong()),
+        };
+        let number = parse_size(number).ok().and_then(NonZeroU64::new);
+        let number = number.ok_or_else(|| DiskError::Limit(limit.into()))?;
+        if place.replace(number).is_some() {
+            return Err(wrong());
+        }
+    }
+    Ok(limits)
+}
+
+fn parse_id(value: &str) -> Result<String, DiskError> {
+    let id = value.to_owned();
+    if id.is_empty() {
+        Err(DiskError::EmptyId)
+    } else if id.len() > ID_SIZE {
+        Err(DiskError::LongId { id })
+    } else if id.bytes().any(|byte| !(b' '..=b'~').contains(&byte)) {
+        Err(DiskError::UnprintableId(id))
+    } else {
+        Ok(id)
+    }
+}
