@@ -20,6 +20,7 @@ mod exits;
 #[cfg(feature = "gdb")]
 mod gdb;
 mod guests;
+mod guide;
 mod harness;
 mod host_failures;
 mod hostile;
@@ -65,6 +66,7 @@ fn main() {
         block_io::tests(),
         #[cfg(feature = "bench")]
         exits::tests(),
+        guide::tests(),
         hostile::tests(),
         hostile_smp::tests(),
         host_failures::tests(),

@@ -17,7 +17,7 @@ use crate::harness::{Ended, Running, Vmm, expect, pipe};
 use crate::needs::{Needs, tool};
 
 /// Breakpoints of either kind.
-const BREAKPOINTS: Needs = Needs::Debugger(
+pub const BREAKPOINTS: Needs = Needs::Debugger(
     |can| can.int3 || can.execute,
     "this KVM tells of no breakpoint",
 );
