@@ -5,6 +5,7 @@
 
 mod bench;
 mod bench_block;
+mod broken;
 mod driver;
 mod host;
 mod hostile;
