@@ -10,6 +10,7 @@ mod block_devices;
 #[cfg(feature = "bench")]
 mod block_io;
 mod boot;
+mod broken;
 mod clear;
 mod cli;
 mod console;
@@ -57,6 +58,7 @@ fn main() {
         #[cfg(feature = "bench")]
         bench::tests(),
         boot::tests(),
+        broken::tests(),
         clear::tests(),
         cli::tests(),
         console::tests(),

@@ -125,6 +125,7 @@ impl<'d, 'm> Driver<'d, 'm> {
     }
 
     /// Writes the buffers and the descriptors of the request in `slot`.
+    #[inline(never)] // a step that a debugger can stop at
     fn prepare(&self, slot: u16, header: RequestHeader) {
         let place = if self.bug == 5 { 0 } else { slot };
         let header_memory = self
@@ -151,6 +152,7 @@ impl<'d, 'm> Driver<'d, 'm> {
     }
 
     /// Makes the chains of the first `count` slots available, all at once.
+    #[inline(never)] // as `prepare`
     fn publish(&mut self, count: u16) {
         let queue = &mut self.device.queue;
         for slot in 0..count {
@@ -170,6 +172,7 @@ impl<'d, 'm> Driver<'d, 'm> {
     }
 
     /// Waits for an interrupt.
+    #[inline(never)] // as `prepare`
     fn wait(&mut self) -> Result<(), Error> {
         let transport = &mut *self.device.transport;
         for _ in 0..PATIENCE {
@@ -190,6 +193,7 @@ impl<'d, 'm> Driver<'d, 'm> {
     }
 
     /// Takes the requests that have completed.
+    #[inline(never)] // as `prepare`
     fn take_completed(&mut self) -> Result<(), Error> {
         while let Some(used) = self.device.queue.take_used() {
             let slot = (used.id / u32::from(CHAIN)) as usize;
@@ -206,6 +210,7 @@ impl<'d, 'm> Driver<'d, 'm> {
     }
 
     /// Whether the request in `slot`, which has completed, has succeeded.
+    #[inline(never)] // as `prepare`
     fn check(&self, slot: u16) -> Result<(), Error> {
         let mut byte = [0];
         self.statuses.read(slot.into(), &mut byte);

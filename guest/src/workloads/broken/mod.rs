@@ -74,22 +74,26 @@ fn transfer<'e>(
 ) -> Result<(), Failure<'e>> {
     driver
         .transfer(request_type, lba, count)
-        .map_err(|(slot, error)| {
-            let lba = lba + u64::from(slot);
-            let (completed, submitted) = (driver.completed, driver.submitted);
-            match error {
-                Error::NotUsed => Failure::NoCompletion {
-                    what,
-                    lba,
-                    completed,
-                    submitted,
-                },
-                error => Failure::Request { what, lba, error },
-            }
-        })
+        .map_err(|(slot, error)| failure(driver, what, lba + u64::from(slot), error))
+}
+
+/// What a user is told of a request that has not succeeded.
+#[inline(never)] // a debugger stops here, while the driver is as it was
+fn failure<'e>(driver: &Driver<'_, '_>, what: &'static str, lba: u64, error: Error) -> Failure<'e> {
+    let (submitted, completed) = (driver.submitted, driver.completed);
+    match error {
+        Error::NotUsed => Failure::NoCompletion {
+            what,
+            lba,
+            submitted,
+            completed,
+        },
+        error => Failure::Request { what, lba, error },
+    }
 }
 
 /// Sees that the request in `slot` has read what sector `lba` is to hold.
+#[inline(never)] // as `failure`
 fn compare<'e>(driver: &Driver<'_, '_>, slot: u16, lba: u64) -> Result<(), Failure<'e>> {
     let mut sector = [0; SECTOR];
     driver.data(slot).read(0, &mut sector);
