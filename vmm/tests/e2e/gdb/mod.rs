@@ -1,5 +1,6 @@
 //! The guest under the real gdb: a machine that gdb has, for the tests in the files here.
 
+mod broken;
 mod life;
 mod points;
 mod server;
@@ -27,6 +28,7 @@ pub fn tests() -> Vec<Trial> {
         view::tests(),
         points::tests(),
         life::tests(),
+        broken::tests(),
         server::tests(),
     ];
     tests.into_iter().flatten().collect()
