@@ -26,6 +26,7 @@ mod harness;
 mod host_failures;
 mod hostile;
 mod hostile_smp;
+mod hostile_smp_sectors;
 mod journal;
 mod kernels;
 mod kvm;
