@@ -11,6 +11,9 @@ use crate::guests::{NOTIFY_MODES, disk, run_on};
 use crate::harness::file;
 use crate::needs::Needs;
 
+const TEXT: &str = include_str!("../../../docs/src/broken.md");
+const DRIVER: &str = include_str!("../../../guest/src/workloads/broken/driver.rs");
+
 /// How many sectors there are: as many as are written.
 const SECTORS: usize = 16;
 const SECTOR: usize = SECTOR_SIZE as usize;
@@ -43,7 +46,28 @@ pub fn tests() -> Vec<Trial> {
     vec![
         test("broken_drivers_show_their_symptoms_in_every_mode", symptoms),
         test("broken_without_a_bug_writes_and_reads_back", control),
+        crate::harness::test(
+            "broken_solutions_name_the_lines_that_are_wrong",
+            Needs::Nothing,
+            solutions,
+        ),
     ]
+}
+
+fn solutions() {
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let driver = words(DRIVER);
+    let lines: Vec<_> = TEXT
+        .split("The line: `")
+        .skip(1)
+        .map(|rest| rest.split_once('`').unwrap().0)
+        .collect();
+    assert_eq!(lines.len(), SYMPTOMS.len());
+    for (line, bug) in lines.into_iter().zip(1..) {
+        assert!(line.contains(&format!("self.bug == {bug}")) || line.contains("self.bug != 1"));
+        let found = driver.matches(&words(line)).count();
+        assert_eq!(found, 1, "{line}");
+    }
 }
 
 fn symptoms() {

@@ -105,14 +105,11 @@ impl<'d, 'm> Driver<'d, 'm> {
         count: u16,
     ) -> Result<(), (u16, Error)> {
         for slot in 0..count {
-            let sector = sector + u64::from(slot);
-            self.prepare(
-                slot,
-                RequestHeader {
-                    request_type,
-                    sector,
-                },
-            );
+            let header = RequestHeader {
+                request_type,
+                sector: sector + u64::from(slot),
+            };
+            self.prepare(slot, header);
         }
         self.publish(count);
         self.device.kick(REQUEST_QUEUE.into());
@@ -196,11 +193,10 @@ impl<'d, 'm> Driver<'d, 'm> {
     #[inline(never)] // as `prepare`
     fn take_completed(&mut self) -> Result<(), Error> {
         while let Some(used) = self.device.queue.take_used() {
-            let slot = (used.id / u32::from(CHAIN)) as usize;
-            match self.in_flight.get_mut(slot) {
-                Some(in_flight @ true) => *in_flight = false,
-                _ => return Err(Error::UsedId(used.id)),
-            }
+            let mut slots = (0..DEPTH).filter(|&slot| self.in_flight[usize::from(slot)]);
+            let slot = slots.find(|slot| u32::from(slot * CHAIN) == used.id);
+            let slot = slot.ok_or(Error::UsedId(used.id))?;
+            self.in_flight[usize::from(slot)] = false;
             self.completed += 1;
             if self.bug == 3 {
                 break;
