@@ -1,18 +1,28 @@
-# For gdb, attached to a guest that waits with `run=broken bug=N`: lets it run to where the workload
-# has seen that something is wrong, and says what `queue`, `descriptors`, `avail` and `used` are. See
-# `broken.md`.
+# For gdb, attached to a guest that waits with `run=broken bug=N`: stops it before the first request of
+# the driver, and again, after `continue`, where the workload has seen that something is wrong. Says
+# what `queue`, `descriptors`, `avail` and `used` are. See `broken.md`.
 
 set width 0
 set print asm-demangle on
-break guest::workloads::broken::failure
-break guest::workloads::broken::compare
+tbreak guest::workloads::broken::driver::Driver::prepare
 continue
 frame function guest::workloads::broken::run
 
-set $queue = driver.device.queue
+set $queue = &driver.device.queue
 set $descriptors = $queue.desc.start as *const guest::virtio::areas::DescriptorArea
 set $avail = $queue.driver.start as *const guest::virtio::areas::DriverArea
 set $used = $queue.device.start as *const guest::virtio::areas::DeviceArea
+
+break guest::workloads::broken::failure
+commands
+  silent
+  frame function guest::workloads::broken::run
+end
+break guest::workloads::broken::compare
+commands
+  silent
+  frame function guest::workloads::broken::run
+end
 
 define queue
   printf "size %d, avail_idx %d, used_seen %d\n", $queue.size, $queue.avail_idx, $queue.used_seen

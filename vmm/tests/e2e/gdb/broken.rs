@@ -3,8 +3,10 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::sync::LazyLock;
 
 use libtest_mimic::Trial;
+use regex::{Captures, Regex};
 
 use super::{BREAKPOINTS, Debugged};
 use crate::guests::start_on;
@@ -12,6 +14,8 @@ use crate::harness::file;
 
 const TEXT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/src/broken.md");
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/src/broken.gdb");
+/// How lines begin that gdb prints at a terminal alone.
+const AT_TERMINAL: [&str; 2] = ["Will ignore next ", "Run till exit from "];
 /// What gdb is told to print around a session.
 const MARK: &str = "----\n";
 
@@ -35,16 +39,19 @@ fn sessions() {
     for (bug, session) in sessions.into_iter().enumerate() {
         let (commands, printed): (Vec<_>, Vec<_>) =
             session.lines().partition(|line| line.starts_with("(gdb) "));
-        let expected: String = printed.iter().map(|line| format!("{line}\n")).collect();
+        let is_here = |line: &&&str| !AT_TERMINAL.iter().any(|begin| line.starts_with(begin));
+        let printed = printed.iter().filter(is_here);
+        let expected: String = printed.map(|line| format!("{line}\n")).collect();
+        let printed = hold(bug, &commands);
         assert_eq!(
-            numbered(&hold(bug, &commands)),
-            numbered(&expected),
+            without_places(&printed),
+            without_places(&expected),
             "bug={bug}"
         );
     }
 }
 
-/// What gdb prints for these commands, once the workload has seen that something is wrong.
+/// What gdb prints for these commands, when the script has been read.
 fn hold(bug: usize, commands: &[&str]) -> String {
     let (_dir, path) = file("disk.img", &[0; 1 << 16]);
     let cmdline = format!("run=broken bug={bug}");
@@ -66,16 +73,18 @@ fn hold(bug: usize, commands: &[&str]) -> String {
         .to_owned()
 }
 
-/// `text` with a number for each address, in the order in which they come.
-fn numbered(text: &str) -> String {
+/// `text` without line numbers and numbers of frames, and with a number for each address, in the order
+/// in which they come.
+fn without_places(text: &str) -> String {
+    static ADDRESS: LazyLock<Regex> = LazyLock::new(|| Regex::new("0x[0-9a-f]+").unwrap());
+    static PLACES: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"(?m)^\d+\t|^#\d+ |:\d+$|line \d+").unwrap());
     let mut numbers = HashMap::new();
-    let mut parts = text.split("0x");
-    let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |done, part| {
-        let end = part.find(|c: char| !c.is_ascii_hexdigit());
-        let (address, rest) = part.split_at(end.unwrap_or(part.len()));
-        let next = numbers.len();
-        let number = numbers.entry(address).or_insert(next);
-        format!("{done}@{number}{rest}")
-    })
+    ADDRESS
+        .replace_all(&PLACES.replace_all(text, "@"), |address: &Captures<'_>| {
+            let next = numbers.len();
+            let number = numbers.entry(address[0].to_owned()).or_insert(next);
+            format!("@{number}")
+        })
+        .into_owned()
 }
