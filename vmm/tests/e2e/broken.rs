@@ -151,7 +151,7 @@ fn evidence() {
                     assert_eq!(requests.last(1, "used_len"), [0], "{told}");
                     assert_eq!(requests.last(1, "status"), [Value::Null], "{told}");
                 }
-                2 => assert_eq!(Events::of(&trace, "notify", "i").0.len(), 1, "{told}"),
+                2 => assert!(!Events::of(&trace, "notify", "i").0.is_empty(), "{told}"),
                 3 => assert_eq!(requests.last(4, "sector"), [0, 1, 2, 3], "{told}"),
                 4 => assert_eq!(requests.last(1, "used_idx"), [14], "{told}"),
                 5 => assert_eq!(requests.last(4, "sector"), [3, 3, 3, 3], "{told}"),
