@@ -1,6 +1,8 @@
 //! `run=broken`, against the device: that each mistake shows its symptom, in every notify mode, and
 //! that a driver without any does what the exercise says.
 
+use std::thread;
+
 use devices::virtio::block::backend::MemoryBackend;
 
 use crate::host::{Host, Notify, Ram, run};
@@ -13,10 +15,15 @@ const SECTORS: usize = 16;
 /// That the workload fails in every notify mode, with `symptom` as the reason.
 #[track_caller]
 fn assert_symptom(bug: u32, symptom: &str) {
-    for notify in NOTIFY {
-        let parameters = format!("broken bug={bug}");
-        let expected = (false, format!("{parameters} FAILED: {symptom}"));
-        let seen = verdict(&disk(), notify, &format!("run={parameters}"));
+    let parameters = format!("broken bug={bug}");
+    let expected = (false, format!("{parameters} FAILED: {symptom}"));
+    // At once: a hang is waited for.
+    let seen = thread::scope(|threads| {
+        let run = |notify| verdict(&disk(), notify, &format!("run={parameters}"));
+        let started = NOTIFY.map(|notify| threads.spawn(move || run(notify)));
+        started.map(|thread| thread.join().unwrap())
+    });
+    for (seen, notify) in seen.into_iter().zip(NOTIFY) {
         assert_eq!(seen, expected, "{notify:?}");
     }
 }
