@@ -35,7 +35,7 @@ impl<'m> Buffer<'m> {
 }
 
 /// The descriptor of `buffer`, with the index of the next one of its chain if there is one.
-pub(super) fn descriptor(buffer: &Buffer<'_>, next: Option<u16>) -> Descriptor {
+pub(crate) fn descriptor(buffer: &Buffer<'_>, next: Option<u16>) -> Descriptor {
     let mut flags = DescFlags::empty();
     flags.set(DescFlags::WRITE, buffer.device_writable);
     flags.set(DescFlags::NEXT, next.is_some());

@@ -14,6 +14,7 @@ pub mod transport;
 
 pub use block::Block;
 pub use bring_up::{ClearLimits, Info, Options};
+pub(crate) use buffer::descriptor;
 pub use error::Error;
 pub use execute::put_segments;
 pub use queue::VirtQueue;

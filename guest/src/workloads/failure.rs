@@ -45,6 +45,14 @@ pub enum Failure<'e> {
         /// What it may be.
         range: RangeInclusive<u64>,
     },
+    /// A parameter that must be given is not.
+    #[error("{key} is not given: a number from {} to {}", .range.start(), .range.end())]
+    NotGiven {
+        /// Its name.
+        key: &'static str,
+        /// What it may be.
+        range: RangeInclusive<u64>,
+    },
     /// A parameter has none of the values it may have.
     #[error("{key}={value} is none of{}", Words(.choices))]
     BadChoice {
@@ -110,6 +118,20 @@ pub enum Failure<'e> {
         lba: u64,
         /// What became of it.
         error: Error,
+    },
+    /// A request has not completed in the time that it had, about a second.
+    #[error(
+        "{what} at lba={lba}: no completion in a second: submitted={submitted} completed={completed}"
+    )]
+    NoCompletion {
+        /// What was asked of the device.
+        what: &'static str,
+        /// The sector it was about.
+        lba: u64,
+        /// How many requests have been submitted in all.
+        submitted: u32,
+        /// How many of them have completed.
+        completed: u32,
     },
     /// The driver could not go on.
     #[error(transparent)]

@@ -11,6 +11,7 @@ use crate::dma::Arena;
 use crate::virtio::{Block, Error, Options, Transport, Width};
 
 pub mod bench;
+mod broken;
 mod clear;
 mod crash;
 mod explain;
@@ -191,6 +192,12 @@ const WORKLOADS: &[Workload] = &[
         parameters: &["kind", "rounds", "then", "disk"],
         common: &[],
         run: storm::run,
+    },
+    Workload {
+        name: "broken",
+        parameters: &["bug", "disk"],
+        common: &[],
+        run: broken::run,
     },
     Workload {
         name: "bench",

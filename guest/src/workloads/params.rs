@@ -89,6 +89,18 @@ impl<'e> Parameters<'e> {
         }
     }
 
+    /// A number that must be given.
+    pub(super) fn required_number(
+        &self,
+        key: &'static str,
+        range: RangeInclusive<u64>,
+    ) -> Result<u64, Failure<'e>> {
+        match self.is_given(key) {
+            true => self.number(key, *range.start(), range),
+            false => Err(Failure::NotGiven { key, range }),
+        }
+    }
+
     /// One of `choices`; the first where none is given.
     pub(super) fn choice(
         &self,

@@ -9,14 +9,13 @@ use guest::rng::pattern;
 use vm_memory::VolatileSlice;
 
 use crate::host::{Host, Notify, Ram, run};
+use crate::hostile_smp_sectors::{WRITTEN, is_known, is_whole};
 
 const SECTORS: usize = 80;
 /// How often a case is run that is quick: a header that were read twice would be noticed in two of
 /// three runs on two busy CPUs.
 const OFTEN: u32 = 3;
 const NOTIFY: [Notify; 3] = [Notify::Trap, Notify::IoEventFd, Notify::Poll];
-/// The sectors that the cases may write.
-const WRITTEN: std::ops::Range<usize> = 16..64;
 
 /// A disk with more behind its end, so that it can be seen whether anything is written there.
 #[derive(Clone)]
@@ -60,22 +59,6 @@ fn survives(case: &str, is_legal: fn(usize, &[u8]) -> bool) {
             assert!(is_legal(lba, sector), "{notify:?}, {lba}: {shown:x?}");
         }
     }
-}
-
-/// A sector of one byte: what was there before; what requests 0 and 2 write, in which nobody else has
-/// a hand; or, in the first, what is written when all is over.
-fn is_whole(lba: usize, sector: &[u8]) -> bool {
-    let old = 0x50 | (lba % 16) as u8;
-    let first = lba == WRITTEN.start && sector[0] == 0x64;
-    sector.iter().all(|byte| *byte == sector[0])
-        && (first || [old, 0x60, 0x62].contains(&sector[0]))
-}
-
-/// The same in any mixture, and with it the bytes of headers and status bytes, and those of memory
-/// that is nobody's: whatever is at the addresses that descriptors are given.
-fn is_known(_: usize, sector: &[u8]) -> bool {
-    let known = |byte: &u8| matches!(byte, 0..0x20 | 0x50..=0x6f);
-    sector.iter().all(known)
 }
 
 #[test]

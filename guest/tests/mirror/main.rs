@@ -5,10 +5,13 @@
 
 mod bench;
 mod bench_block;
+mod broken;
 mod driver;
 mod host;
 mod hostile;
 mod hostile_smp;
+#[path = "../../../vmm/tests/e2e/hostile_smp_sectors.rs"]
+mod hostile_smp_sectors;
 mod journal;
 #[path = "../../../vmm/tests/e2e/journal.rs"]
 mod journal_check;

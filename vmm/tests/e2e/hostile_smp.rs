@@ -7,14 +7,12 @@ use libtest_mimic::Trial;
 
 use crate::guests::{NOTIFY_MODES, start_on};
 use crate::harness::file;
+use crate::hostile_smp_sectors::{WRITTEN, is_known, is_whole};
 use crate::needs::Needs;
 
 /// Size of the image, in sectors: more than the guest writes.
 const SECTORS: usize = 80;
 const SECTOR: usize = 512;
-/// The sectors that the requests of these cases may be for. The first are written with what is known
-/// of them, those that follow are nobody's.
-const WRITTEN: std::ops::Range<usize> = 16..64;
 
 pub fn tests() -> Vec<Trial> {
     let two = |name, body| crate::harness::test(name, Needs::Kvm, body);
@@ -101,21 +99,6 @@ fn survives(case: &str, cpus: &str, options: &str, is_legal: fn(usize, &[u8]) ->
             assert!(is_legal(lba, sector), "{about}: sector {lba}: {shown:x?}");
         }
     }
-}
-
-/// A sector of one byte: what was there before; what requests 0 and 2 write, in which nobody else has
-/// a hand; or, in the first, what is written when all is over.
-fn is_whole(lba: usize, sector: &[u8]) -> bool {
-    let old = 0x50 | (lba % 16) as u8;
-    let last = lba == WRITTEN.start && sector[0] == 0x64;
-    sector.iter().all(|byte| *byte == sector[0]) && (last || [old, 0x60, 0x62].contains(&sector[0]))
-}
-
-/// The same in any mixture, and with it the bytes of headers and status bytes, and those of memory
-/// that is nobody's: whatever is at the addresses that descriptors are given.
-fn is_known(_: usize, sector: &[u8]) -> bool {
-    let known = |byte: &u8| matches!(byte, 0..0x20 | 0x50..=0x6f);
-    sector.iter().all(known)
 }
 
 fn skipped() {

@@ -11,6 +11,7 @@ mod block_devices;
 #[cfg(feature = "bench")]
 mod block_io;
 mod boot;
+mod broken;
 mod clear;
 mod cli;
 mod console;
@@ -25,10 +26,12 @@ mod explain_page;
 #[cfg(feature = "gdb")]
 mod gdb;
 mod guests;
+mod guide;
 mod harness;
 mod host_failures;
 mod hostile;
 mod hostile_smp;
+mod hostile_smp_sectors;
 mod journal;
 mod kernels;
 mod kvm;
@@ -66,6 +69,7 @@ fn main() {
         #[cfg(feature = "bench")]
         bench::tests(),
         boot::tests(),
+        broken::tests(),
         clear::tests(),
         cli::tests(),
         console::tests(),
@@ -79,6 +83,7 @@ fn main() {
         explain::tests(),
         #[cfg(feature = "explain")]
         explain_page::tests(),
+        guide::tests(),
         hostile::tests(),
         hostile_smp::tests(),
         host_failures::tests(),

@@ -5,60 +5,43 @@ use spec::block::request_type;
 use spec::board::{HOLE_END, HOLE_START};
 use spec::queue::DescFlags;
 
+use super::case::Case;
 use super::scene::{SECTOR, Scene, descriptor, readable, writable};
 use super::seen::{IOERR, Outcome, REFUSED};
 use super::yard::{UNTOUCHED, is_filled};
-use super::{CHAINS, Case, DiskKind, Run};
-
-const fn case(
-    name: &'static str,
-    hazard: &'static str,
-    required: &'static str,
-    run: fn(&mut Scene<'_>) -> Outcome,
-) -> Case {
-    Case {
-        name,
-        hazard,
-        required,
-        disk: DiskKind::Any,
-        modes: CHAINS,
-        resets: false,
-        run: Run::Device(run),
-    }
-}
 
 pub(super) const CASES: [Case; 6] = [
-    case(
+    Case::new(
         "buffer-empty",
         "a descriptor of length 0",
         "used.len 1, IOERR; used.len 0 where it is the status",
         buffer_empty,
     ),
-    case(
+    Case::new(
         "buffer-outside-ram",
         "a buffer that wraps the address space, or is not all RAM",
         "used.len 1, IOERR",
         buffer_outside_ram,
     ),
-    case(
+    Case::new(
         "header-outside-ram",
         "a header that is not all RAM",
         "used.len 1, IOERR",
         header_outside_ram,
     ),
-    case(
+    Case::new(
         "status-outside-ram",
         "a status byte that is not RAM",
         "used.len 0",
         status_outside_ram,
     ),
-    case(
+    Case::new(
         "readable-after-writable",
         "a device-readable descriptor after a device-writable one",
         "used.len 1, IOERR",
         readable_after_writable,
     ),
-    case(
+    Case::new(
         "wrong-direction",
         "data of the wrong direction",
         "used.len 1, IOERR",

@@ -5,31 +5,29 @@ use spec::Features;
 use spec::block::{config, request_type, status};
 use spec::mmio::CONFIG_OFFSET;
 
+use super::case::{Case, DiskKind};
 use super::scene::{QUEUE_SIZE, SECTOR, Scene, readable, writable};
 use super::seen::{OK, Outcome, Seen};
 use super::yard::{UNTOUCHED, copy, is_filled};
-use super::{CHAINS, Case, DiskKind, Run};
 use crate::virtio::Width;
 
 pub(super) const CASES: [Case; 2] = [
-    Case {
-        name: "cache-switched",
-        hazard: "the cache is switched while writes are in flight",
-        required: "every write and flush OK",
-        disk: DiskKind::WritableCache,
-        modes: CHAINS,
-        resets: true,
-        run: Run::Device(switched),
-    },
-    Case {
-        name: "cache-width",
-        hazard: "the cache is switched by an access wider than its field, or across it",
-        required: "ignored",
-        disk: DiskKind::WritableCache,
-        modes: CHAINS,
-        resets: true,
-        run: Run::Device(width),
-    },
+    Case::new(
+        "cache-switched",
+        "the cache is switched while writes are in flight",
+        "every write and flush OK",
+        switched,
+    )
+    .on(DiskKind::WritableCache)
+    .with_reset(),
+    Case::new(
+        "cache-width",
+        "the cache is switched by an access wider than its field, or across it",
+        "ignored",
+        width,
+    )
+    .on(DiskKind::WritableCache)
+    .with_reset(),
 ];
 
 /// Brings the device up for a driver that may switch the cache.

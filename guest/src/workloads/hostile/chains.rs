@@ -5,80 +5,69 @@ use spec::block::request_type;
 use spec::board::HOLE_START;
 use spec::queue::{DESC_SIZE, DescFlags, Descriptor};
 
+use super::case::{Case, DIRECT, INDIRECT};
 use super::scene::{QUEUE_SIZE, Scene, indirect, readable, set_table, writable};
 use super::seen::{Outcome, REFUSED, read_of};
 use super::yard::UNTOUCHED;
-use super::{CHAINS, Case, DIRECT, DiskKind, INDIRECT, Mode, Run};
 
 /// Length of an indirect table that holds a read, in bytes.
 const READ_LEN: u32 = 3 * DESC_SIZE as u32;
 
-const fn case(
-    name: &'static str,
-    hazard: &'static str,
-    modes: &'static [Mode],
-    run: fn(&mut Scene<'_>) -> Outcome,
-) -> Case {
-    Case {
-        name,
-        hazard,
-        required: "used.len 0",
-        disk: DiskKind::Any,
-        modes,
-        resets: false,
-        run: Run::Device(run),
-    }
-}
-
 pub(super) const CASES: [Case; 8] = [
-    case(
+    Case::new(
         "chain-loops",
         "a descriptor chain that loops",
-        CHAINS,
+        "used.len 0",
         chain_loops,
     ),
-    case(
+    Case::new(
         "chain-too-long",
         "a descriptor chain that is longer than the queue",
-        INDIRECT,
+        "used.len 0",
         chain_too_long,
-    ),
-    case(
+    )
+    .in_modes(INDIRECT),
+    Case::new(
         "next-out-of-range",
         "`next` beyond the table that the descriptor is in",
-        CHAINS,
+        "used.len 0",
         next_out_of_range,
     ),
-    case(
+    Case::new(
         "indirect-not-negotiated",
         "INDIRECT without negotiation",
-        DIRECT,
+        "used.len 0",
         indirect_not_negotiated,
-    ),
-    case(
+    )
+    .in_modes(DIRECT),
+    Case::new(
         "indirect-nested",
         "an indirect table that refers to another",
-        INDIRECT,
+        "used.len 0",
         indirect_nested,
-    ),
-    case(
+    )
+    .in_modes(INDIRECT),
+    Case::new(
         "indirect-with-next",
         "INDIRECT with NEXT",
-        INDIRECT,
+        "used.len 0",
         indirect_with_next,
-    ),
-    case(
+    )
+    .in_modes(INDIRECT),
+    Case::new(
         "indirect-length",
         "an indirect table of length 0, no multiple of 16, or longer than the queue",
-        INDIRECT,
+        "used.len 0",
         indirect_length,
-    ),
-    case(
+    )
+    .in_modes(INDIRECT),
+    Case::new(
         "indirect-outside-ram",
         "an indirect table that is not all RAM",
-        INDIRECT,
+        "used.len 0",
         indirect_outside_ram,
-    ),
+    )
+    .in_modes(INDIRECT),
 ];
 
 /// From every descriptor of a read back to it, and to each one before it.

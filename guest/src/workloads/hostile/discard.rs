@@ -4,101 +4,82 @@
 use spec::Features;
 use spec::block::{SEGMENT_SIZE, Segment, config, request_type, segment_flags};
 
+use super::KNOWN;
+use super::case::{Case, DiskKind};
 use super::scene::{SECTOR, Scene, readable, writable};
 use super::seen::{Broken, IOERR, OK, Outcome, Seen, UNSUPP, read_of};
 use super::yard::{UNTOUCHED, is_filled, is_same};
-use super::{CHAINS, Case, DiskKind, KNOWN, Run};
 use crate::dma::Region;
 use crate::virtio::put_segments;
 
 /// How often a segment is rewritten while the device may look at it.
 const REWRITES: u64 = 64;
 
-const fn case(
-    name: &'static str,
-    hazard: &'static str,
-    required: &'static str,
-    disk: DiskKind,
-    run: fn(&mut Scene<'_>) -> Outcome,
-) -> Case {
-    Case {
-        name,
-        hazard,
-        required,
-        disk,
-        modes: CHAINS,
-        resets: false,
-        run: Run::Device(run),
-    }
-}
-
 pub(super) const CASES: [Case; 9] = [
-    case(
+    Case::new(
         "segments-part",
         "discard/write-zeroes: segment count 0, or a length not a multiple of 16",
         "used.len 1, IOERR",
-        DiskKind::WritesZeroes,
         part,
-    ),
-    case(
+    )
+    .on(DiskKind::WritesZeroes),
+    Case::new(
         "segments-over-limit",
         "discard/write-zeroes: segment count over the limit",
         "used.len 1, IOERR",
-        DiskKind::WritesZeroes,
         over_limit,
-    ),
-    case(
+    )
+    .on(DiskKind::WritesZeroes),
+    Case::new(
         "segment-out-of-range",
         "discard/write-zeroes: range overflow, past the end, or over the limit",
         "used.len 1, IOERR",
-        DiskKind::WritesZeroes,
         out_of_range,
-    ),
-    case(
+    )
+    .on(DiskKind::WritesZeroes),
+    Case::new(
         "segment-flags",
         "discard/write-zeroes: reserved flags",
         "used.len 1, UNSUPP",
-        DiskKind::WritesZeroes,
         flags,
-    ),
-    case(
+    )
+    .on(DiskKind::WritesZeroes),
+    Case::new(
         "segment-unmap",
         "discard: unmap flag",
         "used.len 1, UNSUPP",
-        DiskKind::Discards,
         unmap,
-    ),
-    case(
+    )
+    .on(DiskKind::Discards),
+    Case::new(
         "segments-split",
         "discard/write-zeroes: segments split over descriptors",
         "OK",
-        DiskKind::WritesZeroes,
         split,
-    ),
-    case(
+    )
+    .on(DiskKind::WritesZeroes),
+    Case::new(
         "segments-writable",
         "discard/write-zeroes: segments that are not device-readable",
         "used.len 1, IOERR",
-        DiskKind::WritesZeroes,
         not_readable,
-    ),
-    case(
+    )
+    .on(DiskKind::WritesZeroes),
+    Case::new(
         "segment-rewritten",
         "write-zeroes: a segment that changes after it was submitted",
         "what it was at one time: OK or IOERR",
-        DiskKind::WritesZeroes,
         rewritten,
-    ),
-    Case {
-        resets: true,
-        ..case(
-            "clear-not-negotiated",
-            "discard/write-zeroes that have not been negotiated",
-            "used.len 1, UNSUPP",
-            DiskKind::WritesZeroes,
-            not_negotiated,
-        )
-    },
+    )
+    .on(DiskKind::WritesZeroes),
+    Case::new(
+        "clear-not-negotiated",
+        "discard/write-zeroes that have not been negotiated",
+        "used.len 1, UNSUPP",
+        not_negotiated,
+    )
+    .on(DiskKind::WritesZeroes)
+    .with_reset(),
 ];
 
 /// A type of request, and what the device says that it may have.

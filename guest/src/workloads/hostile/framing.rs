@@ -3,61 +3,44 @@
 
 use spec::block::{HEADER_SIZE, request_type};
 
+use super::case::Case;
 use super::scene::{SECTOR, Scene, readable, writable};
 use super::seen::{IOERR, OK, Outcome, REFUSED, Seen, read_of};
 use super::yard::{UNTOUCHED, is_filled, is_same};
-use super::{CHAINS, Case, DiskKind, Run};
 use crate::dma::Region;
 
-const fn case(
-    name: &'static str,
-    hazard: &'static str,
-    required: &'static str,
-    run: fn(&mut Scene<'_>) -> Outcome,
-) -> Case {
-    Case {
-        name,
-        hazard,
-        required,
-        disk: DiskKind::Any,
-        modes: CHAINS,
-        resets: false,
-        run: Run::Device(run),
-    }
-}
-
 pub(super) const CASES: [Case; 6] = [
-    case(
+    Case::new(
         "header-short",
         "a header shorter than 16 bytes, or none",
         "used.len 1, IOERR",
         header_short,
     ),
-    case(
+    Case::new(
         "header-split",
         "a header split over descriptors",
         "the data and OK",
         header_split,
     ),
-    case(
+    Case::new(
         "header-writable",
         "a header that is not device-readable",
         "used.len 1, IOERR",
         header_writable,
     ),
-    case(
+    Case::new(
         "header-overwritten",
         "a header that its own read overwrites after the check",
         "the data and OK",
         header_overwritten,
     ),
-    case(
+    Case::new(
         "status-missing",
         "no status byte, a read-only one, or one in the middle",
         "used.len 0",
         status_missing,
     ),
-    case(
+    Case::new(
         "status-wide",
         "a status descriptor of several bytes, or one with data before the status",
         "one byte written, the last",

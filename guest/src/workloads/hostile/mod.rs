@@ -2,9 +2,8 @@
 //! would, and sees that the device survives it and serves the next request. Here cases are chosen,
 //! run in their modes, and told of in TAP 14; what they do is in the files beside this one.
 
-use core::fmt::{self, Write};
+use core::fmt::Write;
 
-use spec::Features;
 use spec::block::{SECTOR_SIZE, config, status};
 use spec::mmio::{DEVICE_ID_BLOCK, Register};
 
@@ -17,6 +16,7 @@ use crate::virtio::Error;
 
 mod buffers;
 mod cache;
+mod case;
 mod chains;
 mod descriptors;
 mod discard;
@@ -34,6 +34,7 @@ mod smp_ground;
 mod tap;
 mod yard;
 
+use case::{Case, DIRECT, Mode, Run};
 use scene::{Disk, QUEUE_SIZE, SECTOR, Scene};
 use seen::{Broken, Checks, Outcome};
 use tap::Title;
@@ -46,111 +47,6 @@ const MIN_CAPACITY: u64 = 2 * KNOWN as u64;
 const SEED: u64 = 1;
 /// How much of the end of RAM is for the cases, in bytes.
 const TAIL: usize = 4096;
-
-/// One case.
-struct Case {
-    /// Its name: what chooses it.
-    name: &'static str,
-    /// What a hostile guest does.
-    hazard: &'static str,
-    /// What must come of it.
-    required: &'static str,
-    /// Which disks it is for.
-    disk: DiskKind,
-    /// The modes in which it is run.
-    modes: &'static [Mode],
-    /// Whether the device is reset in it. Otherwise it must go on without.
-    resets: bool,
-    /// What is done.
-    run: Run,
-}
-
-#[derive(Clone, Copy)]
-enum Run {
-    /// To a device that lives.
-    Device(fn(&mut Scene<'_>) -> Outcome),
-    /// To the machine, before the device is brought up.
-    Machine(fn(&mut Stage<'_, '_>) -> Outcome),
-    /// The same, by several CPUs.
-    Cpus(fn(&mut Stage<'_, '_>) -> Outcome),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum DiskKind {
-    Any,
-    Writable,
-    ReadOnly,
-    /// A writable one with a cache that the driver may switch.
-    WritableCache,
-    /// One that takes discard requests.
-    Discards,
-    /// One that takes write-zeroes requests.
-    WritesZeroes,
-}
-
-/// What is negotiated for a case.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Mode {
-    indirect: bool,
-    event_idx: bool,
-}
-
-impl Mode {
-    const fn new(indirect: bool, event_idx: bool) -> Self {
-        Self {
-            indirect,
-            event_idx,
-        }
-    }
-
-    /// What a driver in this mode accepts of the features that are offered.
-    fn features(self, offered: Features) -> Features {
-        let mut wanted = Features::VIRTIO_F_VERSION_1
-            | Features::VIRTIO_BLK_F_FLUSH
-            | Features::VIRTIO_BLK_F_RO
-            | Features::VIRTIO_BLK_F_SIZE_MAX
-            | Features::VIRTIO_BLK_F_SEG_MAX
-            | Features::VIRTIO_BLK_F_BLK_SIZE
-            | Features::VIRTIO_BLK_F_DISCARD
-            | Features::VIRTIO_BLK_F_WRITE_ZEROES;
-        wanted.set(Features::VIRTIO_F_INDIRECT_DESC, self.indirect);
-        wanted.set(Features::VIRTIO_F_EVENT_IDX, self.event_idx);
-        offered & wanted
-    }
-
-    /// The feature that the device would have to offer for this mode, if it does not.
-    fn missing(self, offered: Features) -> Option<&'static str> {
-        let accepted = self.features(offered);
-        if self.indirect && !accepted.contains(Features::VIRTIO_F_INDIRECT_DESC) {
-            return Some("VIRTIO_F_INDIRECT_DESC is not offered");
-        }
-        (self.event_idx && !accepted.contains(Features::VIRTIO_F_EVENT_IDX))
-            .then_some("VIRTIO_F_EVENT_IDX is not offered")
-    }
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.indirect { "indirect" } else { "direct" })?;
-        f.write_str(if self.event_idx { ", event_idx" } else { "" })
-    }
-}
-
-/// The chains in the queue's own table.
-const DIRECT: &[Mode] = &[Mode::new(false, false)];
-/// The chains in indirect tables.
-const INDIRECT: &[Mode] = &[Mode::new(true, false)];
-/// Either.
-const CHAINS: &[Mode] = &[Mode::new(false, false), Mode::new(true, false)];
-/// The chains in indirect tables, with event indices.
-const EVENT_IDX: &[Mode] = &[Mode::new(true, true)];
-/// Either, with and without event indices.
-const ALL: &[Mode] = &[
-    Mode::new(false, false),
-    Mode::new(true, false),
-    Mode::new(false, true),
-    Mode::new(true, true),
-];
 
 const CASES: [&[Case]; 11] = [
     &rings::CASES,
@@ -284,33 +180,6 @@ fn measure<'m>(
         capacity: transport.read_config_64(config::CAPACITY),
         contents,
     })
-}
-
-impl Case {
-    /// Why the case does not apply, if it does not.
-    fn skip(&self, mode: Mode, disk: &Disk<'_>, cpus: usize) -> Option<&'static str> {
-        let offers = |feature| disk.offered.contains(feature);
-        match self.disk {
-            DiskKind::Discards if !offers(Features::VIRTIO_BLK_F_DISCARD) => {
-                Some("VIRTIO_BLK_F_DISCARD is not offered")
-            }
-            DiskKind::WritesZeroes if !offers(Features::VIRTIO_BLK_F_WRITE_ZEROES) => {
-                Some("VIRTIO_BLK_F_WRITE_ZEROES is not offered")
-            }
-            DiskKind::Writable | DiskKind::WritableCache if disk.is_read_only() => {
-                Some("the disk is read-only")
-            }
-            DiskKind::WritableCache if !offers(Features::VIRTIO_BLK_F_CONFIG_WCE) => {
-                Some("VIRTIO_BLK_F_CONFIG_WCE is not offered")
-            }
-            DiskKind::ReadOnly if !disk.is_read_only() => Some("the disk is not read-only"),
-            _ => match self.run {
-                Run::Cpus(_) if cpus == 1 => Some("one CPU"),
-                Run::Cpus(_) if disk.capacity < smp::MIN_CAPACITY => Some("the disk is too small"),
-                _ => mode.missing(disk.offered),
-            },
-        }
-    }
 }
 
 impl Stage<'_, '_> {

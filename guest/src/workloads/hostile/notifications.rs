@@ -5,47 +5,30 @@ use spec::block::request_type;
 use spec::mmio::InterruptStatus;
 use spec::queue::{AVAIL_F_NO_INTERRUPT, DESC_SIZE};
 
+use super::case::{Case, EVENT_IDX};
 use super::scene::{QUEUE_SIZE, SECTOR, Scene, indirect, readable, set_table, writable};
 use super::seen::{Outcome, Seen, read_of};
-use super::{CHAINS, Case, DiskKind, EVENT_IDX, Mode, Run};
 use crate::virtio::raw::RawQueue;
-
-const fn case(
-    name: &'static str,
-    hazard: &'static str,
-    required: &'static str,
-    modes: &'static [Mode],
-    run: fn(&mut Scene<'_>) -> Outcome,
-) -> Case {
-    Case {
-        name,
-        hazard,
-        required,
-        disk: DiskKind::Any,
-        modes,
-        resets: true,
-        run: Run::Device(run),
-    }
-}
 
 /// The largest queue that is of use here, in descriptors.
 const MAX_SIZE: u32 = 1024;
 
 pub(super) const CASES: [Case; 2] = [
-    case(
+    Case::new(
         "event-idx-wrap",
         "event indices across the wrap from 65535 to 0",
         "an interrupt exactly where one is due",
-        EVENT_IDX,
         event_idx_wrap,
-    ),
-    case(
+    )
+    .in_modes(EVENT_IDX)
+    .with_reset(),
+    Case::new(
         "no-interrupt",
         "NO_INTERRUPT is set, and EVENT_IDX not negotiated",
         "no interrupt",
-        CHAINS,
         no_interrupt,
-    ),
+    )
+    .with_reset(),
 ];
 
 /// A turn of the ring for each notification, and few chains at once where it matters.

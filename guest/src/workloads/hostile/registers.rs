@@ -4,99 +4,98 @@
 use spec::block::{config, request_type};
 use spec::mmio::{CONFIG_OFFSET, InterruptStatus, Register};
 
+use super::Stage;
+use super::case::{Case, DIRECT, Run};
 use super::scene::{SECTOR, Scene, writable};
 use super::seen::{Outcome, Seen, read_of};
-use super::{Case, DIRECT, DiskKind, Run, Stage};
 use crate::virtio::{Transport, Width};
 
-const fn case(name: &'static str, hazard: &'static str, required: &'static str, run: Run) -> Case {
-    Case {
-        name,
-        hazard,
-        required,
-        disk: DiskKind::Any,
-        modes: DIRECT,
-        resets: false,
-        run,
-    }
-}
-
 pub(super) const CASES: [Case; 12] = [
-    case(
+    Case::new(
         "register-width",
         "access of a width other than 4 to a register",
         "reads 0, or in memory the bytes there, writes ignored",
-        Run::Device(register_width),
-    ),
-    case(
+        register_width,
+    )
+    .in_modes(DIRECT),
+    Case::new(
         "register-unaligned",
         "unaligned access to the registers",
         "reads 0, or in memory the bytes there, writes ignored",
-        Run::Device(register_unaligned),
-    ),
-    case(
+        register_unaligned,
+    )
+    .in_modes(DIRECT),
+    Case::new(
         "register-none",
         "an offset without a register",
         "reads 0, writes ignored",
-        Run::Device(register_none),
-    ),
-    case(
+        register_none,
+    )
+    .in_modes(DIRECT),
+    Case::new(
         "register-direction",
         "reading a write-only register, writing a read-only one",
         "reads 0, writes ignored",
-        Run::Device(register_direction),
-    ),
-    case(
+        register_direction,
+    )
+    .in_modes(DIRECT),
+    Case::new(
         "config-width",
         "any width in the configuration space, and past its end",
         "the bytes there are, then 0",
-        Run::Device(config_width),
-    ),
-    case(
+        config_width,
+    )
+    .in_modes(DIRECT),
+    Case::new(
         "config-written",
         "a write to the configuration space",
         "ignored",
-        Run::Device(config_written),
-    ),
-    case(
+        config_written,
+    )
+    .in_modes(DIRECT),
+    Case::new(
         "queue-sel",
         "QueueSel beyond the queues",
         "QueueNumMax 0, QueueReady 0",
-        Run::Device(queue_sel),
-    ),
-    case(
+        queue_sel,
+    )
+    .in_modes(DIRECT),
+    Case::new(
         "device-features-sel",
         "DeviceFeaturesSel beyond the features",
         "0",
-        Run::Device(device_features_sel),
-    ),
-    Case {
-        resets: true,
-        ..case(
-            "driver-features-sel",
-            "DriverFeaturesSel beyond the features",
-            "ignored: the device goes along",
-            Run::Device(driver_features_sel),
-        )
-    },
-    case(
+        device_features_sel,
+    )
+    .in_modes(DIRECT),
+    Case::new(
+        "driver-features-sel",
+        "DriverFeaturesSel beyond the features",
+        "ignored: the device goes along",
+        driver_features_sel,
+    )
+    .in_modes(DIRECT)
+    .with_reset(),
+    Case::new(
         "interrupt-ack",
         "InterruptACK of bits not set",
         "ignored",
-        Run::Device(interrupt_ack),
-    ),
-    case(
+        interrupt_ack,
+    )
+    .in_modes(DIRECT),
+    Case::new(
         "no-device-address",
         "an address where nothing is",
         "all ones, writes ignored",
-        Run::Device(no_device_address),
-    ),
-    case(
+        no_device_address,
+    )
+    .in_modes(DIRECT),
+    Case::run_by(
         "no-device-port",
         "a port where nothing is",
         "all ones, writes ignored",
         Run::Machine(no_device_port),
-    ),
+    )
+    .in_modes(DIRECT),
 ];
 
 /// What can be read of a device, and stays the same while nobody changes it.

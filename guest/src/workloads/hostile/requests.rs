@@ -4,10 +4,10 @@
 use spec::Features;
 use spec::block::{ID_SIZE, SEGMENT_SIZE, Segment, request_type};
 
+use super::case::{Case, DiskKind};
 use super::scene::{SECTOR, Scene, readable, writable};
 use super::seen::{IOERR, OK, Outcome, UNSUPP, read_of};
 use super::yard::{UNTOUCHED, copy, is_filled, is_same};
-use super::{CHAINS, Case, DiskKind, Run};
 use crate::virtio::put_segments;
 
 /// What a discard or write-zeroes request is for: the first sector.
@@ -17,95 +17,65 @@ const FIRST_SECTOR: Segment = Segment {
     flags: 0,
 };
 
-const fn case(
-    name: &'static str,
-    hazard: &'static str,
-    required: &'static str,
-    disk: DiskKind,
-    run: fn(&mut Scene<'_>) -> Outcome,
-) -> Case {
-    Case {
-        name,
-        hazard,
-        required,
-        disk,
-        modes: CHAINS,
-        resets: false,
-        run: Run::Device(run),
-    }
-}
-
 pub(super) const CASES: [Case; 10] = [
-    case(
+    Case::new(
         "partial-sector",
         "data length not a multiple of 512",
         "used.len 1, IOERR",
-        DiskKind::Any,
         partial_sector,
     ),
-    case(
+    Case::new(
         "sector-out-of-range",
         "`sector * 512` overflow, sector past the end, range across the end",
         "used.len 1, IOERR",
-        DiskKind::Any,
         sector_out_of_range,
     ),
-    case(
+    Case::new(
         "unknown-type",
         "unknown request type",
         "used.len 1, UNSUPP",
-        DiskKind::Any,
         unknown_type,
     ),
-    case(
+    Case::new(
         "type-not-offered",
         "a request type that goes with a feature that is not offered",
         "used.len 1, UNSUPP",
-        DiskKind::Writable,
         type_not_offered,
-    ),
-    case(
+    )
+    .on(DiskKind::Writable),
+    Case::new(
         "write-read-only",
         "write, discard or write-zeroes on a read-only disk",
         "used.len 1, IOERR",
-        DiskKind::ReadOnly,
         write_read_only,
-    ),
-    case(
+    )
+    .on(DiskKind::ReadOnly),
+    Case::new(
         "flush-read-only",
         "FLUSH and GET_ID on a read-only disk",
         "OK",
-        DiskKind::ReadOnly,
         flush_read_only,
-    ),
-    case(
+    )
+    .on(DiskKind::ReadOnly),
+    Case::new(
         "get-id-short",
         "GET_ID with a buffer of less than 20 bytes, or more",
         "what fits and OK",
-        DiskKind::Any,
         get_id_short,
     ),
-    case(
+    Case::new(
         "flush-with-data",
         "FLUSH, with data of either direction",
         "used.len 1, OK",
-        DiskKind::Any,
         flush_with_data,
     ),
-    case(
+    Case::new(
         "used-len-read",
         "used.len of a read",
         "data + 1",
-        DiskKind::Any,
         used_len_read,
     ),
-    case(
-        "used-len-write",
-        "used.len of a write",
-        "1",
-        DiskKind::Writable,
-        used_len_write,
-    ),
+    Case::new("used-len-write", "used.len of a write", "1", used_len_write).on(DiskKind::Writable),
 ];
 
 fn partial_sector(scene: &mut Scene<'_>) -> Outcome {

@@ -5,82 +5,57 @@ use spec::block::{HEADER_SIZE, RequestHeader, request_type, status};
 use spec::mmio::{DeviceStatus, InterruptStatus};
 use spec::queue::{self, RING_IDX, avail_entry};
 
+use super::case::{ALL, Case, DiskKind, INDIRECT};
 use super::scene::{QUEUE_SIZE, SECTOR, Scene, readable, set_table, writable};
 use super::seen::{OK, Outcome, Seen, read_of};
 use super::yard::{UNTOUCHED, is_filled};
-use super::{ALL, CHAINS, Case, DiskKind, INDIRECT, Mode, Run};
-
-const fn case(
-    name: &'static str,
-    hazard: &'static str,
-    required: &'static str,
-    modes: &'static [Mode],
-    run: fn(&mut Scene<'_>) -> Outcome,
-) -> Case {
-    Case {
-        name,
-        hazard,
-        required,
-        disk: DiskKind::Any,
-        modes,
-        resets: false,
-        run: Run::Device(run),
-    }
-}
-
-const fn with_reset(case: Case) -> Case {
-    Case {
-        resets: true,
-        ..case
-    }
-}
 
 pub(super) const CASES: [Case; 6] = [
-    case(
+    Case::new(
         "head-out-of-range",
         "a head index beyond the queue",
         "1 used entry, that of the next read",
-        ALL,
         head_out_of_range,
-    ),
-    case(
+    )
+    .in_modes(ALL),
+    Case::new(
         "head-twice",
         "the same head twice while the first is in flight",
         "1 used entry",
-        ALL,
         head_twice,
-    ),
-    with_reset(case(
+    )
+    .in_modes(ALL),
+    Case::new(
         "avail-idx-jump",
         "`avail.idx` jumps ahead by more than the queue size",
         "NEEDS_RESET, and a configuration change interrupt",
-        ALL,
         avail_idx_jump,
-    )),
-    Case {
-        disk: DiskKind::Writable,
-        ..with_reset(case(
-            "refill-while-draining",
-            "the guest refills the ring while the device drains it",
-            "all served",
-            INDIRECT,
-            refill,
-        ))
-    },
-    with_reset(case(
+    )
+    .in_modes(ALL)
+    .with_reset(),
+    Case::new(
+        "refill-while-draining",
+        "the guest refills the ring while the device drains it",
+        "all served",
+        refill,
+    )
+    .on(DiskKind::Writable)
+    .in_modes(INDIRECT)
+    .with_reset(),
+    Case::new(
         "buffer-over-rings",
         "a buffer that overlaps the rings themselves",
         "a device that a reset brings back",
-        CHAINS,
         buffer_over_rings,
-    )),
-    with_reset(case(
+    )
+    .with_reset(),
+    Case::new(
         "reset-in-flight",
         "reset while I/O is in flight",
         "nothing written after it",
-        CHAINS,
         reset_in_flight,
-    )),
+    )
+    .with_reset(),
 ];
 
 fn head_out_of_range(scene: &mut Scene<'_>) -> Outcome {

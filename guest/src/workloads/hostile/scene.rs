@@ -7,11 +7,12 @@ use spec::block::{HEADER_SIZE, RequestHeader, SECTOR_SIZE, request_type};
 use spec::mmio::DEVICE_ID_BLOCK;
 use spec::queue::{self, DESC_SIZE, Descriptor};
 
+use super::Stage;
+use super::case::Mode;
 use super::descriptors::linked;
 pub use super::descriptors::{descriptor, indirect, readable, set_table, writable};
 use super::seen::{Broken, Checks, OK, Outcome, Seen, read_of};
 use super::yard::{UNTOUCHED, Yard, copy, is_filled, is_same};
-use super::{Mode, Stage};
 use crate::cmdline::Window;
 use crate::dma::Region;
 use crate::virtio::Error;

@@ -7,108 +7,98 @@ use spec::board::HOLE_START;
 use spec::mmio::{DeviceStatus, Register};
 use spec::queue::{DESC_SIZE, avail_ring_size, desc_table_size, used_ring_size};
 
+use super::case::{Case, DIRECT};
 use super::scene::{QUEUE_SIZE, SECTOR, Scene, areas, indirect, set_table};
 use super::seen::{Outcome, REFUSED, Seen, read_of};
 use super::yard::{UNTOUCHED, is_filled};
-use super::{Case, DIRECT, DiskKind, Run};
 use crate::dma::Region;
 
-const fn case(
-    name: &'static str,
-    hazard: &'static str,
-    required: &'static str,
-    resets: bool,
-    run: fn(&mut Scene<'_>) -> Outcome,
-) -> Case {
-    Case {
-        name,
-        hazard,
-        required,
-        disk: DiskKind::Any,
-        modes: DIRECT,
-        resets,
-        run: Run::Device(run),
-    }
-}
-
 pub(super) const CASES: [Case; 11] = [
-    case(
+    Case::new(
         "queue-size",
         "queue size 0, no power of two, above QueueNumMax, or of more than 16 bits",
         "QueueReady 0",
-        true,
         queue_size,
-    ),
-    case(
+    )
+    .in_modes(DIRECT)
+    .with_reset(),
+    Case::new(
         "ring-address",
         "a ring that is unaligned, not all RAM, past the end, or overlaps another",
         "QueueReady 0",
-        true,
         ring_address,
-    ),
-    case(
+    )
+    .in_modes(DIRECT)
+    .with_reset(),
+    Case::new(
         "queue-refused-then-live",
         "DRIVER_OK and a notification after a queue has been refused",
         "no ring read or written",
-        true,
         refused_then_live,
-    ),
-    case(
+    )
+    .in_modes(DIRECT)
+    .with_reset(),
+    Case::new(
         "queue-written-when-ready",
         "queue registers written after QueueReady",
         "ignored",
-        true,
         written_when_ready,
-    ),
-    case(
+    )
+    .in_modes(DIRECT)
+    .with_reset(),
+    Case::new(
         "queue-written-when-live",
         "queue registers written after DRIVER_OK",
         "ignored",
-        false,
         written_when_live,
-    ),
-    case(
+    )
+    .in_modes(DIRECT),
+    Case::new(
         "notify-early",
         "a notification before DRIVER_OK",
         "ignored, and the buffer served once it is set",
-        true,
         notify_early,
-    ),
-    case(
+    )
+    .in_modes(DIRECT)
+    .with_reset(),
+    Case::new(
         "notify-no-queue",
         "a notification for a queue that does not exist",
         "ignored",
-        false,
         notify_no_queue,
-    ),
-    case(
+    )
+    .in_modes(DIRECT),
+    Case::new(
         "feature-not-offered",
         "a feature is accepted that was not offered",
         "FEATURES_OK 0, DRIVER_OK without effect",
-        true,
         feature_not_offered,
-    ),
-    case(
+    )
+    .in_modes(DIRECT)
+    .with_reset(),
+    Case::new(
         "feature-version-1",
         "VERSION_1 is not accepted, or FEATURES_OK is skipped",
         "neither FEATURES_OK nor DRIVER_OK",
-        true,
         feature_version_1,
-    ),
-    case(
+    )
+    .in_modes(DIRECT)
+    .with_reset(),
+    Case::new(
         "feature-late",
         "features are accepted after FEATURES_OK",
         "ignored: an indirect table is refused",
-        true,
         feature_late,
-    ),
-    case(
+    )
+    .in_modes(DIRECT)
+    .with_reset(),
+    Case::new(
         "status-steps",
         "a status is written that takes back or skips a step",
         "the status as it was",
-        false,
         status_steps,
-    ),
+    )
+    .in_modes(DIRECT),
 ];
 
 /// After a size that is sound, which must not stand. There is memory for the largest that is a power

@@ -8,12 +8,13 @@ use spec::Features;
 use spec::mmio::DeviceStatus;
 use spec::queue::RING_IDX;
 
+use super::case::{Case, DiskKind, Mode, Run};
 use super::scene::SECTOR;
 use super::seen::{Checks, Outcome, Seen};
 use super::smp_attacks as attacks;
 use super::smp_ground::{FREE, Ground, NEW, REQUESTS, head, is_read};
 use super::yard::is_filled;
-use super::{Case, DiskKind, KNOWN, Mode, Run, Stage};
+use super::{KNOWN, Stage};
 use crate::dma::Region;
 use crate::rng::Rng;
 use crate::virtio::block::Wait;
@@ -67,15 +68,11 @@ const fn case(
     hazard: &'static str,
     run: fn(&mut Stage<'_, '_>) -> Outcome,
 ) -> Case {
-    Case {
-        name,
-        hazard,
-        required: "a device that goes on, and a disk with what was rightly written",
-        disk: DiskKind::Writable,
-        modes: MODES,
-        resets: true,
-        run: Run::Cpus(run),
-    }
+    let required = "a device that goes on, and a disk with what was rightly written";
+    Case::run_by(name, hazard, required, Run::Cpus(run))
+        .on(DiskKind::Writable)
+        .in_modes(MODES)
+        .with_reset()
 }
 
 pub(super) const CASES: [Case; 4] = [

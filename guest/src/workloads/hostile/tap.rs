@@ -2,8 +2,8 @@
 
 use core::fmt::{self, Write};
 
+use super::case::{Case, Mode};
 use super::seen::{Broken, Checks, Outcome};
-use super::{Case, Mode};
 
 /// What a line says of a case, whatever became of it.
 pub struct Title {

@@ -1,5 +1,6 @@
 //! The guest under the real gdb: a machine that gdb has, for the tests in the files here.
 
+mod broken;
 mod life;
 mod points;
 mod server;
@@ -17,7 +18,7 @@ use crate::harness::{Ended, Running, Vmm, expect, pipe};
 use crate::needs::{Needs, tool};
 
 /// Breakpoints of either kind.
-const BREAKPOINTS: Needs = Needs::Debugger(
+pub const BREAKPOINTS: Needs = Needs::Debugger(
     |can| can.int3 || can.execute,
     "this KVM tells of no breakpoint",
 );
@@ -27,6 +28,7 @@ pub fn tests() -> Vec<Trial> {
         view::tests(),
         points::tests(),
         life::tests(),
+        broken::tests(),
         server::tests(),
     ];
     tests.into_iter().flatten().collect()
