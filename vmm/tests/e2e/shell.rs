@@ -244,7 +244,7 @@ fn views() {
 
 /// Sets up the chain of a read of sector 5, by hand.
 fn chain(session: &mut Session) {
-    session.enter("header in 5", &["type 0, sector 5; status is 0xff"]);
+    session.enter("header in 5", &["type 0, sector 5"]);
     session.enter("desc 0 header 16 next=1", &["flags NEXT next 1 (header)"]);
     session.enter(
         "desc 1 data 512 write next=2",
