@@ -475,7 +475,16 @@ fn file_system(options: &[&str]) -> Option<Vec<u8>> {
     for i in 0..200 {
         write(&format!("deep/file-{i}"), &[b'x'; 10]);
     }
-    std::os::unix::fs::symlink("deep/er/numbers", root.join("link")).unwrap();
+    let long = format!("{}hello", "deep/../".repeat(10));
+    for (link, to) in [
+        ("link", "deep/er/numbers"),
+        ("deep/back", "../hello"),
+        ("root", "/deep/er/./.."),
+        ("long", long.as_str()),
+        ("loop", "deep/../loop"),
+    ] {
+        std::os::unix::fs::symlink(to, root.join(link)).unwrap();
+    }
     std::fs::File::create(&image)
         .unwrap()
         .set_len(8 << 20)
@@ -520,13 +529,14 @@ fn files_and_directories_are_what_the_host_wrote() {
         };
         let disk = MemoryBackend::new(image);
         let before = disk.bytes().clone();
-        let lines = "ls\nls deep\ncat hello\ncat /link\ncat empty\ncat none\ncat deep\nls hello\n";
+        let lines = "ls\nls deep\ncat hello\ncat /link\ncat empty\ncat none\ncat deep\nls hello\n\
+                     cat root/back\nls root/er\ncat long\ncat ../../hello\ncat loop\n";
         let shown = shown(&disk, Notify::Trap, lines);
         assert_shows(
             &shown,
             &[
-                "ls path=/ entries=7 ok\n",
-                "ls path=/deep entries=203 ok\n",
+                "ls path=/ entries=10 ok\n",
+                "ls path=/deep entries=204 ok\n",
                 "> cat hello\nhello from the host\ncat path=/hello bytes=20 ok\n",
                 &format!(
                     "> cat /link\n{}cat path=/link bytes={} ok\n",
@@ -537,6 +547,11 @@ fn files_and_directories_are_what_the_host_wrote() {
                 "cat FAILED: ",
                 "cat FAILED: ",
                 "ls FAILED: ",
+                "> cat root/back\nhello from the host\ncat path=/root/back bytes=20 ok\n",
+                "ls path=/root/er entries=3 ok\n",
+                "> cat long\nhello from the host\n",
+                "> cat ../../hello\nhello from the host\n",
+                "cat FAILED: ",
             ],
         );
         assert!(shown.contains("        20  hello\n"), "{shown}");

@@ -536,6 +536,18 @@ fn corrupted() {
                 assert!(shown.contains("\ncrc lba=0 count=1 crc32="), "{shown}");
             }
         }
+        // A link that its inode says to be longer than all memory.
+        fs::write(&image, &sound).unwrap();
+        let mut debugfs = tool("debugfs");
+        debugfs.args(["-w", "-R", "set_inode_field /link size 1000000000000"]);
+        assert!(debugfs.arg(&image).output().unwrap().status.success());
+        let (ended, shown) = pipe(&[path(&image)], "cat link\nls\ncat hello.txt\n");
+        assert_eq!(ended.code(), 0, "{shown}");
+        assert!(
+            shown.contains("cat FAILED: ") && shown.contains("ls FAILED: "),
+            "{shown}"
+        );
+        assert!(shown.contains("cat path=/hello.txt bytes=20 ok"), "{shown}");
         // Nothing but noise, and nothing at all.
         let mut noise = vec![0; 1 << 20];
         Rng::new(7).fill(&mut noise);

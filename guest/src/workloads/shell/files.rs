@@ -4,6 +4,7 @@
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
+use alloc::vec::Vec;
 use core::cell::Cell;
 use core::error::Error as StdError;
 use core::fmt::{self, Write};
@@ -17,6 +18,7 @@ use thiserror::Error;
 
 use super::super::extent::Extent;
 use super::driven::{BUFFER_SIZE, Driven};
+use super::path::{resolve, target};
 use super::{Arguments, Disk, Next, Shell, Wrong};
 
 /// Where the superblock is, in bytes from the start of the disk, and how much of it is looked at.
@@ -146,6 +148,15 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
+/// A path as it was typed, from the root.
+struct Rooted<'t>(&'t str);
+
+impl fmt::Display for Rooted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "/{}", Shown(self.0.trim_start_matches('/').as_bytes()))
+    }
+}
+
 /// Writes what may be text, piece by piece. What is not UTF-8 is replaced.
 #[derive(Default)]
 struct Text {
@@ -158,7 +169,7 @@ struct Text {
 
 impl Text {
     fn write(&mut self, out: &mut dyn Write, piece: &[u8]) -> fmt::Result {
-        let mut bytes = alloc::vec::Vec::with_capacity(self.len + piece.len());
+        let mut bytes = Vec::with_capacity(self.len + piece.len());
         bytes.extend_from_slice(&self.rest[..self.len]);
         bytes.extend_from_slice(piece);
         self.len = 0;
@@ -217,14 +228,14 @@ fn letter(kind: FileType) -> char {
 impl Shell<'_, '_, '_> {
     /// `ls`
     pub fn ls(&mut self, arguments: &mut Arguments<'_>) -> Result<Next, Wrong> {
-        let path = absolute(arguments.rest());
+        let path = arguments.rest();
         let (console, disk) = (&mut *self.console, &mut self.disk);
         let Disk::Driven(driven) = disk else {
             return Err(Wrong::NotOpen);
         };
         let entries = Loan::with(&mut **driven, |files| {
             let mut entries = 0;
-            for entry in files.read_dir(&*path)? {
+            for entry in files.read_dir(&resolve(&files, path)?)? {
                 let entry = entry?;
                 let metadata = entry.metadata()?;
                 let name = entry.file_name();
@@ -239,7 +250,7 @@ impl Shell<'_, '_, '_> {
                     Shown(name.as_ref())
                 )?;
                 if metadata.is_symlink() {
-                    let target = files.read_link(&entry.path())?;
+                    let target = target(&files, &entry.path(), &metadata)?;
                     write!(console, " -> {}", Shown(target.as_ref()))?;
                 }
                 writeln!(console)?;
@@ -247,7 +258,7 @@ impl Shell<'_, '_, '_> {
             }
             Ok(entries)
         })?;
-        let path = Shown(path.as_bytes());
+        let path = Rooted(path);
         writeln!(self.console, "ls path={path} entries={entries} ok")?;
         Ok(Next::Prompt)
     }
@@ -258,13 +269,12 @@ impl Shell<'_, '_, '_> {
         if path.is_empty() {
             return Err(Wrong::Words);
         }
-        let path = absolute(path);
         let (console, disk) = (&mut *self.console, &mut self.disk);
         let Disk::Driven(driven) = disk else {
             return Err(Wrong::NotOpen);
         };
         let (shown, len) = Loan::with(&mut **driven, |files| {
-            let mut file = files.open(&*path)?;
+            let mut file = files.open(&resolve(&files, path)?)?;
             let mut piece = alloc::vec![0; PIECE];
             let mut text = Text::default();
             let mut left = CAT_MAX;
@@ -280,20 +290,12 @@ impl Shell<'_, '_, '_> {
             text.finish(console)?;
             Ok((CAT_MAX - left, file.metadata().len()))
         })?;
-        let path = Shown(path.as_bytes());
+        let path = Rooted(path);
         match shown == len {
             true => writeln!(self.console, "cat path={path} bytes={len} ok")?,
             false => writeln!(self.console, "cat path={path} bytes={shown} of {len} ok")?,
         }
         Ok(Next::Prompt)
-    }
-}
-
-/// A path from the root: there is no other directory that one could be in.
-fn absolute(path: &str) -> alloc::string::String {
-    match path.strip_prefix('/') {
-        Some(_) => path.into(),
-        None => alloc::format!("/{path}"),
     }
 }
 

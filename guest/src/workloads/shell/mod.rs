@@ -9,6 +9,7 @@ mod files;
 mod hand;
 mod keys;
 mod line;
+mod path;
 mod show;
 
 use alloc::boxed::Box;
