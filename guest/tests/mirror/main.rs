@@ -19,5 +19,6 @@ mod model;
 mod parameters;
 mod port;
 mod resize;
+mod shell;
 mod storm;
 mod workloads;

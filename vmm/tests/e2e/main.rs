@@ -50,6 +50,7 @@ mod pty;
 mod qemu;
 mod resize;
 mod sandbox;
+mod shell;
 mod smp;
 #[cfg(feature = "bench")]
 mod start;
@@ -104,6 +105,7 @@ fn main() {
         resize::tests(),
         throttle::tests(),
         sandbox::tests(),
+        shell::tests(),
         smp::tests(),
         stats::tests(),
         #[cfg(feature = "bench")]
