@@ -129,6 +129,7 @@ fn reader_target() -> (TempDir, std::path::PathBuf) {
     let target = dir.path().join("target");
     fs::create_dir_all(target.join("guest")).unwrap();
     symlink(GUEST_ELF, target.join("guest/guest.elf")).unwrap();
+    fs::write(target.join("scratch.img"), [0; 64 << 10]).unwrap();
     let mut maker = Command::new(project.join("resources/make-sample-disk"));
     let made = maker.arg(target.join("disk.img")).status().unwrap();
     assert!(made.success());
