@@ -123,6 +123,10 @@ fn build_guest() -> Result<()> {
     let included = out_dir.join("guest.bin");
     write(&included, &flat)?;
     println!("cargo::rustc-env=GUEST_BIN={}", included.display());
+    let symbols = out_dir.join("guest.symbols");
+    let functions = image::functions(&file).map_err(|error| error.to_string())?;
+    write(&symbols, functions.as_bytes())?;
+    println!("cargo::rustc-env=GUEST_SYMBOLS={}", symbols.display());
     // For the tests, which boot it in every other way.
     let elf = out_dir.join("guest.elf");
     write(&elf, &file)?;

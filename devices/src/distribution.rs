@@ -72,17 +72,6 @@ impl Distribution {
             log::error!("cannot add distributions: {error:?}");
         }
     }
-
-    /// The values that have come since this distribution was `earlier`.
-    #[must_use]
-    pub fn since(&self, earlier: &Self) -> Self {
-        let mut later = self.clone();
-        match later.0.subtract(&earlier.0) {
-            Ok(()) => later,
-            // Then the other is no earlier state of this one, and all values have come since.
-            Err(_) => self.clone(),
-        }
-    }
 }
 
 impl Default for Distribution {
@@ -148,17 +137,6 @@ mod tests {
         );
         assert_eq!(values.mean(), 52.0);
         assert_eq!(of([0, 5]).min(), 0);
-    }
-
-    #[test]
-    fn what_has_come_since_an_earlier_state_is_the_difference() {
-        let earlier = of([5, 100_000]);
-        let mut later = earlier.clone();
-        later.add(&of([7, 7, 9]));
-        let since = later.since(&earlier);
-        assert_eq!((since.count(), since.quantile(0.5), since.max()), (3, 7, 9));
-        assert_eq!(later.since(&Distribution::new()).count(), 5);
-        assert_eq!(later.since(&later).count(), 0);
     }
 
     #[test]

@@ -122,12 +122,12 @@ fn exit(criterion: &mut Criterion) {
     let buses = buses();
     let mut group = criterion.benchmark_group("handle_exit");
     time(&mut group, "MMIO write to InterruptACK", || {
-        let exit = VcpuExit::MmioWrite(black_box(acknowledge()), &[0; 4]);
-        handle_exit(&buses, exit, &page)
+        let mut exit = VcpuExit::MmioWrite(black_box(acknowledge()), &[0; 4]);
+        handle_exit(&buses, &mut exit, &page)
     });
     time(&mut group, "PIO out to a device that does nothing", || {
-        let exit = VcpuExit::IoOut(black_box(board::COM1_PORT), &[0]);
-        handle_exit(&buses, exit, &page)
+        let mut exit = VcpuExit::IoOut(black_box(board::COM1_PORT), &[0]);
+        handle_exit(&buses, &mut exit, &page)
     });
 }
 

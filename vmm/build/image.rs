@@ -4,7 +4,7 @@
 use std::fmt;
 
 use elf::ElfBytes;
-use elf::abi::{PT_LOAD, SHF_EXECINSTR};
+use elf::abi::{PT_LOAD, SHF_EXECINSTR, STT_FUNC, STT_NOTYPE};
 use elf::endian::LittleEndian;
 use iced_x86::{Code, CpuidFeature, Decoder, DecoderOptions, Instruction};
 use spec::board::FLAT_LOAD_ADDR;
@@ -142,6 +142,26 @@ fn symbol_at(elf: &Elf<'_>, address: u64) -> Result<Option<String>, ImageError> 
         return Ok(None);
     };
     Ok(Some(names.get(symbol.st_name as usize)?.to_owned()))
+}
+
+/// What has a name in the code of the ELF file, a line for each: address and size in hexadecimal,
+/// and name.
+pub fn functions(file: &[u8]) -> Result<String, ImageError> {
+    let elf = Elf::minimal_parse(file)?;
+    let sections = elf.section_headers().ok_or(ImageError::Empty)?;
+    let (symbols, names) = elf.symbol_table()?.ok_or(ImageError::Empty)?;
+    let mut list = String::new();
+    for symbol in symbols.iter() {
+        let section = sections.get(symbol.st_shndx.into());
+        let code = section.is_ok_and(|s| s.sh_flags & u64::from(SHF_EXECINSTR) != 0);
+        // Labels in assembly code are of no type.
+        if code && [STT_FUNC, STT_NOTYPE].contains(&symbol.st_symtype()) {
+            let (address, size) = (symbol.st_value, symbol.st_size);
+            let name = names.get(symbol.st_name as usize)?;
+            list += &format!("{address:x} {size:x} {name}\n");
+        }
+    }
+    Ok(list)
 }
 
 /// The flat form of the ELF file: what its segments hold, from [`FLAT_LOAD_ADDR`] on. Zeros at

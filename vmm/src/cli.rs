@@ -19,6 +19,8 @@ use crate::layout::{MIN_MEMORY, PAGE_SIZE};
 
 #[cfg(feature = "bench")]
 mod bench;
+#[cfg(feature = "explain")]
+mod explain;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,6 +30,7 @@ Examples:
   vmm --kernel guest.elf --disk a.img --disk b.img,id=scratch,notify=ioeventfd
   vmm --kernel vmlinux --cpus 4 --memory 1G --cmdline 'console=ttyS0'
   vmm bench                                     measure what virtualization costs on this host
+  vmm explain                                   tell the story of one read and one write
 
 The guest's serial port is the terminal: Ctrl-A X leaves, Ctrl-A Ctrl-A sends Ctrl-A.
 
@@ -131,6 +134,9 @@ pub enum Command {
     /// Something to measure or to compare.
     #[cfg(feature = "bench")]
     Bench(crate::bench::Request),
+    /// A story to tell.
+    #[cfg(feature = "explain")]
+    Explain(Box<crate::explain::Request>),
 }
 
 /// Why there is nothing to run.
@@ -143,7 +149,7 @@ pub enum NoRun {
 }
 
 /// What the arguments `args` (the program's name first) ask for: `bench` as the first of them is
-/// `vmm bench`, all else describes a machine.
+/// `vmm bench`, `explain` is `vmm explain`, all else describes a machine.
 ///
 /// # Errors
 /// See [`NoRun`].
@@ -157,6 +163,12 @@ where
         && words.first().is_some_and(|word| word == "bench")
     {
         return bench::parse(words).map(Command::Bench);
+    }
+    #[cfg(feature = "explain")]
+    if let Some((_, words)) = args.split_first()
+        && words.first().is_some_and(|word| word == "explain")
+    {
+        return explain::parse(words).map(|request| Command::Explain(Box::new(request)));
     }
     let args = Args::try_parse_from(args).map_err(|error| to_no_run(&error, SEE_HELP))?;
     let config = config(args).map_err(|error| NoRun::Wrong(format!("{error}{SEE_HELP}")))?;
@@ -218,14 +230,7 @@ fn config(args: Args) -> Result<VmConfig, ConfigError> {
             .disks
             .into_iter()
             .enumerate()
-            .map(|(index, disk)| DiskConfig {
-                path: disk.path,
-                readonly: disk.readonly,
-                id: disk.id.unwrap_or_else(|| format!("disk{index}")),
-                notify: disk.notify,
-                writeback: disk.writeback,
-                block_size: disk.block_size,
-            })
+            .map(|(index, disk)| disk.config(index))
             .collect(),
     })
 }
@@ -239,6 +244,20 @@ struct DiskArg {
     notify: Notify,
     writeback: bool,
     block_size: u32,
+}
+
+impl DiskArg {
+    /// The disk, as number `index` of a machine.
+    fn config(self, index: usize) -> DiskConfig {
+        DiskConfig {
+            path: self.path,
+            readonly: self.readonly,
+            id: self.id.unwrap_or_else(|| format!("disk{index}")),
+            notify: self.notify,
+            writeback: self.writeback,
+            block_size: self.block_size,
+        }
+    }
 }
 
 #[derive(Debug, Error, PartialEq, Eq)]

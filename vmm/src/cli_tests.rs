@@ -11,6 +11,8 @@ fn parse_os(words: impl Iterator<Item = OsString>) -> Result<VmConfig, NoRun> {
         Command::Run(config) => Ok(*config),
         #[cfg(feature = "bench")]
         Command::Bench(request) => panic!("no machine: {request:?}"),
+        #[cfg(feature = "explain")]
+        Command::Explain(request) => panic!("no machine: {request:?}"),
     }
 }
 

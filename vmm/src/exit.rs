@@ -37,24 +37,24 @@ pub enum Action {
     Fail(Error),
 }
 
-/// Handles `exit`. `page` is that of the vCPU.
-pub fn handle_exit(buses: &Buses, exit: VcpuExit<'_>, page: &KvmRunPage) -> Action {
+/// Handles `exit`, which then has what the guest is answered with. `page` is that of the vCPU.
+pub fn handle_exit(buses: &Buses, exit: &mut VcpuExit<'_>, page: &KvmRunPage) -> Action {
     let stopping = || page.is_stop_requested();
     match exit {
         VcpuExit::MmioRead(address, data) => {
-            buses.mmio.read(address, data);
+            buses.mmio.read(*address, data);
             Action::Continue
         }
-        VcpuExit::MmioWrite(address, data) => write(&buses.mmio, address, data, &stopping),
-        VcpuExit::IoIn(port, data) => read_port(&buses.pio, port, data, page.io_size()),
+        VcpuExit::MmioWrite(address, data) => write(&buses.mmio, *address, data, &stopping),
+        VcpuExit::IoIn(port, data) => read_port(&buses.pio, *port, data, page.io_size()),
         VcpuExit::IoOut(port, data) => {
-            write_port(&buses.pio, port, data, page.io_size(), &stopping)
+            write_port(&buses.pio, *port, data, page.io_size(), &stopping)
         }
-        VcpuExit::Debug(exit) => Action::Debug(DebugStop::Exit(exit)),
+        VcpuExit::Debug(exit) => Action::Debug(DebugStop::Exit(*exit)),
         VcpuExit::Intr | VcpuExit::IrqWindowOpen => Action::Continue,
         VcpuExit::Shutdown => Action::Crash(CrashReason::TripleFault),
         VcpuExit::InternalError => Action::Crash(CrashReason::Internal(page.internal_suberror())),
-        VcpuExit::FailEntry(reason, _cpu) => Action::Crash(CrashReason::FailEntry(reason)),
+        VcpuExit::FailEntry(reason, _cpu) => Action::Crash(CrashReason::FailEntry(*reason)),
         VcpuExit::MemoryFault { flags, gpa, size } => Action::Fail(Error::UnexpectedExit(format!(
             "KVM_EXIT_MEMORY_FAULT at {gpa:#x}, {size:#x} bytes, flags {flags:#x}"
         ))),

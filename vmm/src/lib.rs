@@ -13,6 +13,8 @@ pub mod crash;
 pub mod debug;
 pub mod error;
 pub mod exit;
+#[cfg(feature = "explain")]
+pub mod explain;
 #[cfg(feature = "gdb")]
 pub mod gdb;
 pub mod interrupt;
@@ -23,6 +25,9 @@ pub mod layout;
 pub mod logger;
 pub mod memory;
 mod named;
+pub mod observe;
+#[cfg(any(feature = "bench", feature = "explain"))]
+pub mod output;
 pub mod sandbox;
 pub mod signals;
 pub mod stats;

@@ -43,6 +43,8 @@ fn run() -> u8 {
         Ok(Command::Run(config)) => run_machine(&config),
         #[cfg(feature = "bench")]
         Ok(Command::Bench(request)) => bench(&request),
+        #[cfg(feature = "explain")]
+        Ok(Command::Explain(request)) => explain(&request),
         Err(NoRun::Text(text)) => print(&text),
         Err(NoRun::Wrong(line)) => {
             say(&line);
@@ -55,6 +57,33 @@ fn run() -> u8 {
 fn bench(request: &vmm::bench::Request) -> u8 {
     match vmm::bench::run(request, &mut io::stdout()) {
         Ok(()) => 0,
+        Err(error) => {
+            say(&error.to_string());
+            VMM_ERROR
+        }
+    }
+}
+
+#[cfg(feature = "explain")]
+fn explain(request: &vmm::explain::Request) -> u8 {
+    use vmm::explain::{Cut, Ending};
+    let (sender, reasons) = mpsc::channel();
+    stop_on_panic(sender.clone());
+    match vmm::explain::run(request, (sender, reasons), &mut io::stdout()) {
+        Ok(Ending::Told) => 0,
+        Ok(Ending::Cut(Cut {
+            reason,
+            came,
+            console,
+        })) => {
+            // When stderr is gone there is nobody left to tell.
+            let _ = io::stderr().write_all(console.as_bytes());
+            say(&format!("explain: the story ended {came}"));
+            match reason.map(status) {
+                None | Some(0) => VMM_ERROR,
+                Some(status) => status,
+            }
+        }
         Err(error) => {
             say(&error.to_string());
             VMM_ERROR

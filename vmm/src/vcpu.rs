@@ -16,8 +16,9 @@ use crate::error::{Error, cannot};
 use crate::exit::{Action, Buses, handle_exit};
 use crate::kvm::failed_to;
 use crate::kvm_run::KvmRunPage;
+use crate::observe::{self, ExitObserver, HandledExit};
 use crate::sandbox::{Sandbox, ThreadKind};
-use crate::stats::exits::{ExitRecorder, ExitSite};
+use crate::stats::exits::ExitSite;
 use crate::stop::{StopEvent, StopReason};
 
 /// A vCPU that is ready to run, or to wait in KVM_RUN until the guest starts it.
@@ -28,13 +29,12 @@ pub struct Vcpu {
     page: Arc<KvmRunPage>,
     buses: Arc<Buses>,
     memory: GuestMemoryMmap,
-    stats: Option<ExitRecorder>,
+    observers: Vec<Box<dyn ExitObserver>>,
     debugger: Option<DebugPort>,
 }
 
 impl Vcpu {
-    /// The vCPU `fd`, number `index` in a machine with `buses` and `memory`. Its exits are counted
-    /// by `stats`, if at all.
+    /// The vCPU `fd`, number `index` in a machine with `buses` and `memory`.
     ///
     /// # Errors
     /// Where the page that it shares with KVM cannot be mapped.
@@ -43,7 +43,6 @@ impl Vcpu {
         fd: VcpuFd,
         buses: Arc<Buses>,
         memory: GuestMemoryMmap,
-        stats: Option<ExitRecorder>,
     ) -> Result<Self, Error> {
         let page = KvmRunPage::map(&fd).map_err(cannot("map the vCPU's page"))?;
         Ok(Self {
@@ -52,9 +51,14 @@ impl Vcpu {
             page: Arc::new(page),
             buses,
             memory,
-            stats,
+            observers: Vec::new(),
             debugger: None,
         })
+    }
+
+    /// Has `observer` watch the exits of the vCPU, after those that do already.
+    pub fn observe(&mut self, observer: Box<dyn ExitObserver>) {
+        self.observers.push(observer);
     }
 
     /// Lets a debugger stop the vCPU, through the port that `connect` makes for its number and page.
@@ -74,14 +78,7 @@ impl Vcpu {
             debugger.enter();
         }
         loop {
-            let exit = self.fd.run();
-            let action = match &self.stats {
-                None => handle(&self.buses, exit, &self.page),
-                Some(stats) => stats.time(ExitSite::of(&exit), || {
-                    handle(&self.buses, exit, &self.page)
-                }),
-            };
-            match action {
+            match self.step() {
                 Action::Continue => {}
                 Action::Stop => return None,
                 Action::Debug(why) => self.fd = stop(self.debugger.as_ref(), self.fd, why)?,
@@ -97,6 +94,24 @@ impl Vcpu {
             }
         }
     }
+
+    /// Runs the guest up to the next exit, and handles that.
+    fn step(&mut self) -> Action {
+        let mut exit = self.fd.run();
+        if self.observers.is_empty() {
+            return handle(&self.buses, &mut exit, &self.page);
+        }
+        let site = ExitSite::of(&exit);
+        for observer in &mut self.observers {
+            observer.begins(site);
+        }
+        let action = handle(&self.buses, &mut exit, &self.page);
+        let handled = HandledExit::new(site, observe::data(&exit), &self.fd);
+        for observer in &mut self.observers {
+            observer.ends(&handled);
+        }
+        action
+    }
 }
 
 /// Lets the `debugger`, if there is one, have the vCPU `fd` for a while: `None` when it does not come
@@ -111,7 +126,7 @@ fn stop(debugger: Option<&DebugPort>, fd: VcpuFd, why: DebugStop) -> Option<Vcpu
 /// Handles what KVM_RUN has returned with, which may be an error that is none.
 fn handle(
     buses: &Buses,
-    exit: Result<VcpuExit<'_>, kvm_ioctls::Error>,
+    exit: &mut Result<VcpuExit<'_>, kvm_ioctls::Error>,
     page: &KvmRunPage,
 ) -> Action {
     match exit {
@@ -121,7 +136,7 @@ fn handle(
             libc::EINTR if page.is_pause_requested() => Action::Debug(DebugStop::Asked),
             // EAGAIN: the vCPU waited to be started, and has got something to look at.
             libc::EINTR | libc::EAGAIN => Action::Continue,
-            _ => Action::Fail(failed_to("run the vCPU")(error).into()),
+            _ => Action::Fail(failed_to("run the vCPU")(*error).into()),
         },
     }
 }

@@ -29,6 +29,7 @@ use crate::exit::Buses;
 use crate::gdb::{Gdb, GdbThread};
 use crate::kvm::{self, KvmError, failed_to};
 use crate::memory;
+use crate::observe::MachineObserver;
 use crate::sandbox::{Sandbox, ThreadKind};
 use crate::signals::{HeldSignals, SignalThread};
 use crate::stats::Statistics;
@@ -38,7 +39,7 @@ use crate::terminal::{self, Input};
 use crate::vcpu::{Vcpu, VcpuThreads};
 
 /// The guest of this workspace, as a flat binary.
-const BUILT_IN_GUEST: &[u8] = include_bytes!(env!("GUEST_BIN"));
+pub(crate) const BUILT_IN_GUEST: &[u8] = include_bytes!(env!("GUEST_BIN"));
 
 /// A machine that is ready to run.
 #[derive(Debug)]
@@ -68,7 +69,23 @@ impl Vm {
     pub fn new(config: &VmConfig, reasons: &Sender<StopReason>) -> Result<Self, Error> {
         let stop = StopEvent::new().map_err(cannot("create an eventfd"))?;
         let output = Box::new(Output::new(stop.clone()));
-        let (vm, ()) = Self::build(config, stop, output, reasons, |_, _| Ok(()))?;
+        let (vm, ()) = Self::build(config, stop, output, reasons, None, |_, _| Ok(()))?;
+        Ok(vm)
+    }
+
+    /// The same machine with the serial port's output going to `output`, and watched by `observer`.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub fn observed(
+        config: &VmConfig,
+        output: Box<dyn Write + Send>,
+        reasons: &Sender<StopReason>,
+        observer: &mut dyn MachineObserver,
+    ) -> Result<Self, Error> {
+        let stop = StopEvent::new().map_err(cannot("create an eventfd"))?;
+        let observer = Some(observer);
+        let (vm, ()) = Self::build(config, stop, output, reasons, observer, |_, _| Ok(()))?;
         Ok(vm)
     }
 
@@ -84,7 +101,7 @@ impl Vm {
         add_devices: impl FnOnce(&VmFd, &mut Buses) -> Result<T, Error>,
     ) -> Result<(Self, T), Error> {
         let stop = StopEvent::new().map_err(cannot("create an eventfd"))?;
-        Self::build(config, stop, output, reasons, add_devices)
+        Self::build(config, stop, output, reasons, None, add_devices)
     }
 
     fn build<T>(
@@ -92,6 +109,7 @@ impl Vm {
         stop: StopEvent,
         output: Box<dyn Write + Send>,
         reasons: &Sender<StopReason>,
+        mut observer: Option<&mut dyn MachineObserver>,
         add_devices: impl FnOnce(&VmFd, &mut Buses) -> Result<T, Error>,
     ) -> Result<(Self, T), Error> {
         let cpuid = ask_for_cpuid()?;
@@ -127,6 +145,9 @@ impl Vm {
             if config.stats.is_some() {
                 queues.push((name.clone(), block.record_stats()));
             }
+            if let Some(observer) = &mut observer {
+                block.observe(observer.queue(index, &name));
+            }
             add_virtio(&mut buses, &mut map, &vm, &memory, index, block, &name)?;
         }
         let added = add_devices(&vm, &mut buses)?;
@@ -146,7 +167,14 @@ impl Vm {
             }
             let buses = Arc::clone(&buses);
             let recorder = statistics.as_mut().map(|all| all.add_vcpu(&vcpu));
-            vcpus.push(Vcpu::new(index, vcpu, buses, memory.clone(), recorder)?);
+            let mut vcpu = Vcpu::new(index, vcpu, buses, memory.clone())?;
+            if let Some(recorder) = recorder {
+                vcpu.observe(Box::new(recorder));
+            }
+            if let Some(observer) = &mut observer {
+                vcpu.observe(observer.vcpu(index));
+            }
+            vcpus.push(vcpu);
         }
         #[cfg(feature = "gdb")]
         if let Some(gdb) = &mut gdb {
@@ -267,7 +295,7 @@ impl Vm {
             #[cfg(feature = "gdb")]
             gdb,
             _buses: self.buses,
-            _vm: self.vm,
+            vm: self.vm,
             _memory: self.memory,
         };
         Ok((running, self.sandbox))
@@ -284,8 +312,16 @@ pub struct RunningVm {
     #[cfg(feature = "gdb")]
     gdb: Option<GdbThread>,
     _buses: Arc<Buses>,
-    _vm: VmFd,
+    vm: VmFd,
     _memory: GuestMemoryMmap,
+}
+
+impl RunningVm {
+    /// The VM itself.
+    #[must_use]
+    pub fn vm(&self) -> &VmFd {
+        &self.vm
+    }
 }
 
 /// Starts to ask KVM for the CPUID that it supports, which takes as long as to create the VM where

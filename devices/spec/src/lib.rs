@@ -29,6 +29,7 @@ macro_rules! listed {
 pub mod bench;
 pub mod block;
 pub mod board;
+pub mod explain;
 pub mod features;
 pub mod journal;
 pub mod mmio;

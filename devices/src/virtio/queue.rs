@@ -208,6 +208,8 @@ pub struct Batch {
     pub heads: VecDeque<u16>,
     /// How many entries of the available ring held no head, or one that is in flight.
     pub refused: u16,
+    /// `avail.idx` as it was found.
+    pub avail_idx: u16,
 }
 
 impl SplitQueue {
@@ -240,6 +242,18 @@ impl SplitQueue {
         self.size
     }
 
+    /// The running index of the first entry of the available ring that has not been taken.
+    #[must_use]
+    pub fn next_avail(&self) -> u16 {
+        self.next_avail
+    }
+
+    /// The running index of the next entry of the used ring.
+    #[must_use]
+    pub fn next_used(&self) -> u16 {
+        self.next_used
+    }
+
     /// Takes at most `limit` entries from the available ring into `batch`, in place of what it
     /// held, and returns how many.
     /// An entry that is no head, or whose chain is in flight, is refused: there is nothing that
@@ -252,6 +266,7 @@ impl SplitQueue {
         batch.refused = 0;
         // What the driver wrote before the index, entries and descriptors, is seen after it.
         let avail_idx = self.driver.load(RING_IDX, Ordering::Acquire);
+        batch.avail_idx = avail_idx;
         let (ahead, size) = (avail_idx.wrapping_sub(self.next_avail), self.size);
         if ahead > size {
             return Err(RingError { ahead, size });

@@ -329,6 +329,15 @@ impl<'d, 'm> Block<'d, 'm> {
         }
     }
 
+    /// Asks the device to interrupt when the next request completes, be it before anybody sleeps:
+    /// who does not ask is told of nothing that is there when it looks. Not when polling.
+    pub fn ask_for_interrupt(&mut self) {
+        if self.wait == Wait::Irq {
+            // Before the device can see the request, so that it is no news whether it has used it.
+            let _ = self.queue.request_interrupt(self.in_flight() + 1);
+        }
+    }
+
     /// Sleeps until the device interrupts, which it is asked to do when `count` requests more have
     /// completed: from 1 to how many are in flight. Returns at once where they have, and may return
     /// before: it is for [`Block::poll`] to tell.

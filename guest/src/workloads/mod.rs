@@ -13,6 +13,7 @@ use crate::virtio::{Block, Error, Options, Transport, Width};
 pub mod bench;
 mod clear;
 mod crash;
+mod explain;
 mod extent;
 mod failure;
 mod fill;
@@ -159,6 +160,12 @@ const WORKLOADS: &[Workload] = &[
         ],
         common: &params::DRIVER,
         run: journal::run,
+    },
+    Workload {
+        name: "explain",
+        parameters: &["lba", "queue_size"],
+        common: &params::DRIVER,
+        run: explain::run,
     },
     Workload {
         name: "selftest",

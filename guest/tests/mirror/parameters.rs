@@ -23,8 +23,8 @@ fn what_is_wrong_with_a_parameter_is_told() {
     for (line, expected) in [
         (
             "run=sleep",
-            "sleep FAILED: no such workload; there are info read fill clear verify journal selftest \
-              hostile storm bench crash"
+            "sleep FAILED: no such workload; there are info read fill clear verify journal explain \
+              selftest hostile storm bench crash"
                 .to_owned(),
         ),
         (

@@ -305,6 +305,53 @@ fn retry_makes_a_request_that_fails_again_until_it_succeeds_and_says_so_once() {
 }
 
 #[test]
+fn explain_reads_and_writes_back_and_is_told_of_each_by_an_interrupt() {
+    for (notify, mode) in NOTIFY
+        .into_iter()
+        .flat_map(|n| ["", "event_idx=off"].map(|m| (n, m)))
+    {
+        let disk = disk();
+        let mut ram = Ram::new();
+        let mut hosts = [Host::new(&ram, &disk, notify, false)];
+        let parameters = format!("run=explain lba=3 indirect=off queue_size=8 {mode}");
+        let (ok, console) = run(&mut ram, &mut hosts, &parameters);
+        assert!(ok, "{console}");
+        assert_eq!(
+            console,
+            "read lba=3 len=512\nwoken: read: head=0 written=513 status=0\n\
+             write lba=3 len=512\nwoken: write: head=0 written=1 status=0\nexplain lba=3 ok\n"
+        );
+        assert_eq!(hosts[0].edges.count(), 2, "{notify:?} {mode}");
+        assert!(*disk.bytes() == *self::disk().bytes());
+    }
+}
+
+#[test]
+fn explain_shows_how_a_read_only_disk_refuses_to_be_written() {
+    let mut ram = Ram::new();
+    let mut hosts = [Host::new(&ram, &disk(), Notify::Trap, true)];
+    let (ok, console) = run(&mut ram, &mut hosts, "run=explain");
+    assert!(ok, "{console}");
+    assert!(
+        console.contains("woken: write: head=0 written=1 status=1\n"),
+        "{console}"
+    );
+}
+
+#[test]
+fn explain_moves_a_block_of_the_size_that_the_disk_has() {
+    let mut ram = Ram::new();
+    let mut hosts = [Host::new(&ram, &disk(), Notify::Trap, false)];
+    hosts[0].forge(Read::Config(config::BLK_SIZE), 4096);
+    let (ok, console) = run(&mut ram, &mut hosts, "run=explain lba=8");
+    assert!(ok, "{console}");
+    assert!(
+        console.contains("head=0 written=4097 status=0"),
+        "{console}"
+    );
+}
+
+#[test]
 fn workloads_make_no_segment_longer_than_the_device_takes() {
     for workload in ["info", "read count=20", "fill count=20", "verify count=20"] {
         let mut ram = Ram::new();
@@ -347,7 +394,7 @@ fn an_option_of_the_self_test_fixes_its_mode_and_leaves_out_no_case() {
 
 #[test]
 fn a_queue_that_is_too_small_for_a_request_is_named_as_the_reason() {
-    for workload in ["info", "read", "fill", "verify", "journal"] {
+    for workload in ["info", "read", "fill", "verify", "journal", "explain"] {
         for mode in ["queue_size=1", "queue_size=2", "queue_size=2 indirect=off"] {
             let size = &mode["queue_size=".len()..][..1];
             let expected = format!(

@@ -21,6 +21,7 @@ use super::text::text;
 use super::worker::{self, WorkerError};
 use super::{block, exits, start};
 use crate::logger::printable_lines;
+use crate::output::{self, WriteError};
 use crate::signals;
 use thiserror::Error;
 
@@ -92,6 +93,9 @@ pub enum RunError {
     /// A file is not as it has to be.
     #[error(transparent)]
     File(#[from] FileError),
+    /// A report cannot be kept.
+    #[error(transparent)]
+    Write(#[from] WriteError),
     /// The process cannot be prepared.
     #[error(transparent)]
     Process(#[from] crate::error::Error),
@@ -132,11 +136,11 @@ pub fn run(request: &Request, out: &mut dyn Write) -> Result<(), RunError> {
         }
         Request::Compare { a, b, json } => {
             if let Some(path) = json {
-                files::check(path)?;
+                output::check(path)?;
             }
             let comparison = compare(&files::read(a)?, &files::read(b)?);
             if let Some(path) = json {
-                files::write(path, &files::json(&comparison)?)?;
+                output::write(path, &output::json(&comparison)?)?;
             }
             show(out, &comparison.text())
         }
@@ -151,22 +155,22 @@ fn show(out: &mut dyn Write, text: &str) -> Result<(), RunError> {
 
 impl Outputs {
     /// Whether all can be written, before a minute has been spent on what they are to hold.
-    fn check(&self) -> Result<(), FileError> {
+    fn check(&self) -> Result<(), WriteError> {
         let paths = [&self.json, &self.csv, &self.html];
         paths
             .into_iter()
             .flatten()
-            .try_for_each(|path| files::check(path))
+            .try_for_each(|path| output::check(path))
     }
 
     /// Writes each, whatever becomes of the others.
     fn write(&self, report: &Report) -> Result<(), RunError> {
         let keep = |path: &Option<PathBuf>, content: &dyn Fn() -> Result<Vec<u8>, RunError>| {
             let Some(path) = path else { return Ok(()) };
-            Ok(files::write(path, &content()?)?)
+            Ok(output::write(path, &content()?)?)
         };
         let results = [
-            keep(&self.json, &|| Ok(files::json(report)?)),
+            keep(&self.json, &|| Ok(output::json(report)?)),
             keep(&self.csv, &|| Ok(csv(report)?)),
             keep(&self.html, &|| Ok(page(report)?.into_bytes())),
         ];

@@ -49,7 +49,7 @@ fn a_report_goes_to_every_file_that_is_wanted() {
 fn a_comparison_is_shown_and_kept() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
-    files::write(&path("a"), &files::json(&sample::report()).unwrap()).unwrap();
+    output::write(&path("a"), &output::json(&sample::report()).unwrap()).unwrap();
     let mut out = Vec::new();
     let request = Request::Compare {
         a: path("a"),

@@ -9,6 +9,7 @@ use kvm_ioctls::VcpuExit;
 
 use super::address::{AddressMap, Space};
 use crate::named::named;
+use crate::observe::{ExitObserver, HandledExit};
 
 /// How many addresses of devices a vCPU has rows for.
 const MAX_MAPPED: usize = 192;
@@ -183,28 +184,43 @@ impl VcpuStats {
 pub struct ExitRecorder {
     stats: Arc<Mutex<VcpuStats>>,
     map: Arc<AddressMap>,
+    /// When the exit began that is being handled.
+    begun: Instant,
 }
 
 impl ExitRecorder {
     pub(super) fn new(map: Arc<AddressMap>) -> Self {
-        let stats = Arc::default();
-        Self { stats, map }
+        Self {
+            stats: Arc::default(),
+            map,
+            begun: Instant::now(),
+        }
     }
 
-    /// Has an exit at `site` handled, and counts it with the time that took.
-    pub fn time<T>(&self, site: ExitSite, handle: impl FnOnce() -> T) -> T {
-        let start = Instant::now();
-        let handled = handle();
-        let time = start.elapsed();
+    /// The exit at `site` that has begun is over.
+    fn handled(&self, site: ExitSite) {
+        self.record(site, self.begun.elapsed());
+    }
+
+    pub(super) fn record(&self, site: ExitSite, time: Duration) {
         let stats = self.stats.lock();
         let mut stats = stats.unwrap_or_else(PoisonError::into_inner);
         stats.record(site, &self.map, time);
-        handled
     }
 
     pub(super) fn snapshot(&self) -> VcpuStats {
         let stats = self.stats.lock();
         stats.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ExitObserver for ExitRecorder {
+    fn begins(&mut self, _site: ExitSite) {
+        self.begun = Instant::now();
+    }
+
+    fn ends(&mut self, exit: &HandledExit<'_>) {
+        self.handled(exit.site);
     }
 }
 

@@ -18,7 +18,7 @@ fn statistics() -> (Statistics, ExitRecorder) {
 #[test]
 fn a_snapshot_has_what_was_counted_and_the_reason_why_the_kernel_counts_nothing() {
     let (statistics, recorder) = statistics();
-    recorder.time(SITE, || ());
+    recorder.record(SITE, Duration::ZERO);
     let snapshot = statistics.snapshot();
     assert_eq!(snapshot.vcpus[0].exits.exits(), 1);
     let reason = snapshot.vcpus[0].kvm.as_ref().unwrap_err();

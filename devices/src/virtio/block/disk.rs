@@ -9,7 +9,7 @@ use vm_memory::{GuestMemoryMmap, VolatileSlice};
 use super::backend::{BlockBackend, TransferError};
 use super::cache::Writeback;
 use super::extents::Extent;
-use super::request::{Buffers, Geometry, Operation, Request};
+use super::request::{Buffers, Geometry, Operation, ParseError, Request};
 use super::stats::RequestKind;
 use crate::virtio::ram;
 use crate::warn_once::WarnOnce;
@@ -25,18 +25,20 @@ pub(super) enum Warned {
 }
 
 /// What has become of a request.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Answer {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
     /// What it asked for.
-    pub(super) kind: RequestKind,
+    pub kind: RequestKind,
     /// Whether the host failed it.
-    pub(super) failed: bool,
-    /// How many of the device-writable bytes of the chain have been written.
-    pub(super) written: u32,
+    pub failed: bool,
+    /// The status byte; `None` where there is none that may be written.
+    pub status: Option<u8>,
+    /// How many of the device-writable bytes of the chain have been written: `used.len`.
+    pub written: u32,
     /// How many bytes of the disk the backend was asked to move or clear.
-    pub(super) moved: u64,
+    pub moved: u64,
     /// Whether it was to bring data to stable storage.
-    pub(super) flushed: bool,
+    pub flushed: bool,
 }
 
 /// A backend, and what the driver has been told of it.
@@ -101,16 +103,23 @@ impl Disk {
         }
     }
 
-    /// Answers the request in `buffers`. `slices` is room to work in.
+    /// The request in `buffers`.
+    ///
+    /// # Errors
+    /// This disk refuses it.
+    pub(super) fn parse<'a>(&self, buffers: &Buffers<'a>) -> Result<Request<'a>, ParseError> {
+        Request::parse(buffers, &self.geometry)
+    }
+
+    /// Answers what has been `parsed`. `slices` is room to work in.
     pub(super) fn answer<'m>(
         &mut self,
         memory: &'m GuestMemoryMmap,
-        buffers: &Buffers<'_>,
+        parsed: &Result<Request<'_>, ParseError>,
         slices: &mut Vec<VolatileSlice<'m>>,
     ) -> Answer {
         let (mut moved, mut flushed, mut failed) = (0, false, false);
-        let parsed = Request::parse(buffers, &self.geometry);
-        let kind = RequestKind::of(&parsed);
+        let kind = RequestKind::of(parsed);
         let (address, (written, status)) = match parsed {
             Ok(request) => {
                 moved = request.operation.byte_count();
@@ -121,7 +130,7 @@ impl Disk {
                     Operation::Out { .. } | Operation::WriteZeroes(_) => write_through,
                     Operation::In { .. } | Operation::GetId { .. } | Operation::Discard(_) => false,
                 };
-                match self.execute(memory, request.operation, write_through, slices) {
+                match self.execute(memory, &request.operation, write_through, slices) {
                     Ok(written) => (request.status, (written, status::OK)),
                     Err(error) => {
                         failed = true;
@@ -149,6 +158,7 @@ impl Disk {
         Answer {
             kind,
             failed,
+            status: status_written.then_some(status),
             written: u32::try_from(total).unwrap_or(u32::MAX),
             moved,
             flushed,
@@ -160,7 +170,7 @@ impl Disk {
     fn execute<'m>(
         &mut self,
         memory: &'m GuestMemoryMmap,
-        operation: Operation<'_>,
+        operation: &Operation<'_>,
         write_through: bool,
         slices: &mut Vec<VolatileSlice<'m>>,
     ) -> Result<u64, TransferError> {
@@ -168,12 +178,12 @@ impl Disk {
         match operation {
             Operation::In { position, data } => {
                 data.slices(memory, slices)?;
-                self.backend.read_at(slices, position)?;
+                self.backend.read_at(slices, *position)?;
                 Ok(data.len())
             }
             Operation::Out { position, data } => {
                 data.slices(memory, slices)?;
-                let result = self.backend.write_at(slices, position);
+                let result = self.backend.write_at(slices, *position);
                 result.map_err(|error| error.source)?;
                 if write_through {
                     self.backend.flush()?;

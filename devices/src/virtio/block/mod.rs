@@ -7,6 +7,7 @@ mod config;
 pub mod disk;
 pub mod extents;
 mod notify;
+pub mod observe;
 pub mod request;
 pub mod stats;
 mod thread;
@@ -31,6 +32,7 @@ use crate::error::DeviceError;
 use cache::Writeback;
 use config::ConfigSpace;
 use disk::Disk;
+use observe::MakeObserver;
 use stats::{DrainCause, QueueRecorder, SharedQueueStats};
 use thread::WorkerThread;
 use worker::QueueWorker;
@@ -102,7 +104,7 @@ pub struct Block {
     initial_writeback: bool,
     server: Server,
     id: String,
-    stats: Option<SharedQueueStats>,
+    observers: Vec<MakeObserver>,
     state: State,
 }
 
@@ -198,7 +200,7 @@ impl Block {
             initial_writeback,
             server: Server::new(notify, &id)?,
             id,
-            stats: None,
+            observers: Vec::new(),
             state: State::Idle(disk),
         })
     }
@@ -230,7 +232,16 @@ impl Block {
 
     /// Keeps statistics of the queue from the next activation on, and returns where.
     pub fn record_stats(&mut self) -> SharedQueueStats {
-        self.stats.get_or_insert_default().clone()
+        let stats = SharedQueueStats::default();
+        let kept = stats.clone();
+        self.observe(Box::new(move || Box::new(QueueRecorder::new(kept.clone()))));
+        stats
+    }
+
+    /// Has the queue watched, from the next activation on, by what `make` returns then. It is
+    /// dropped before the next is made.
+    pub fn observe(&mut self, make: MakeObserver) {
+        self.observers.push(make);
     }
 
     /// Takes the disk back from whoever serves the queue, when nothing is in flight any more.
@@ -297,9 +308,10 @@ impl VirtioDevice for Block {
         self.state = match std::mem::replace(&mut self.state, State::Failed) {
             State::Idle(disk) => {
                 let queue = SplitQueue::new(layout, features);
-                let stats = self.stats.clone().map(QueueRecorder::new);
-                let worker =
-                    QueueWorker::new(disk, memory, queue, features, interrupt).record(stats);
+                let mut worker = QueueWorker::new(disk, memory, queue, features, interrupt);
+                for make in &mut self.observers {
+                    worker.observe(make());
+                }
                 match &mut self.server {
                     Server::Notifier => State::Trap(Box::new(worker)),
                     Server::Thread(thread) => {

@@ -7,9 +7,12 @@ use std::time::Instant;
 
 use spec::block::status;
 
+use super::disk::Answer;
+use super::observe::QueueObserver;
 use super::request::{Operation, ParseError, Request};
 use crate::distribution::Distribution;
 use crate::virtio::Drain;
+use crate::virtio::queue::Batch;
 
 /// What a chain turned out to ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,7 +51,8 @@ impl RequestKind {
     ];
 
     /// The kind of what parsing has found.
-    pub(super) fn of(parsed: &Result<Request<'_>, ParseError>) -> Self {
+    #[must_use]
+    pub fn of(parsed: &Result<Request<'_>, ParseError>) -> Self {
         match parsed {
             Ok(request) => match request.operation {
                 Operation::In { .. } => Self::In,
@@ -137,14 +141,6 @@ impl RequestStats {
     pub fn count(&self) -> u64 {
         self.latency.count()
     }
-
-    fn since(&self, earlier: &Self) -> Self {
-        Self {
-            failed: self.failed.saturating_sub(earlier.failed),
-            bytes: self.bytes.saturating_sub(earlier.bytes),
-            latency: self.latency.since(&earlier.latency),
-        }
-    }
 }
 
 /// What a request queue has done, over all lives of its device.
@@ -203,20 +199,6 @@ impl QueueStats {
     pub fn empty_drains(&self) -> u64 {
         self.drain_count().saturating_sub(self.batch.count())
     }
-
-    /// What has been done since the queue had done what is in `earlier`.
-    #[must_use]
-    pub fn since(&self, earlier: &Self) -> Self {
-        let less = |later: u64, earlier: u64| later.saturating_sub(earlier);
-        Self {
-            requests: std::array::from_fn(|i| self.requests[i].since(&earlier.requests[i])),
-            drains: std::array::from_fn(|i| less(self.drains[i], earlier.drains[i])),
-            batch: self.batch.since(&earlier.batch),
-            skipped: less(self.skipped, earlier.skipped),
-            interrupts: less(self.interrupts, earlier.interrupts),
-            suppressed: less(self.suppressed, earlier.suppressed),
-        }
-    }
 }
 
 /// The statistics of a queue, shared between whoever serves it and those who look. They are locked
@@ -243,9 +225,9 @@ impl fmt::Debug for SharedQueueStats {
 }
 
 /// Keeps the statistics of a queue as it is served, from one activation of its device on.
-pub(super) struct QueueRecorder {
+pub struct QueueRecorder {
     stats: SharedQueueStats,
-    /// What the next drain begins for.
+    /// What the drain has begun for.
     cause: DrainCause,
     /// When the chains that are being served were taken.
     taken: Instant,
@@ -254,7 +236,9 @@ pub(super) struct QueueRecorder {
 }
 
 impl QueueRecorder {
-    pub(super) fn new(stats: SharedQueueStats) -> Self {
+    /// Whoever adds to `stats`.
+    #[must_use]
+    pub fn new(stats: SharedQueueStats) -> Self {
         Self {
             stats,
             cause: DrainCause::Activation,
@@ -262,60 +246,48 @@ impl QueueRecorder {
             batch: 0,
         }
     }
+}
 
-    /// The next drain begins for `cause`, unless it would have begun without it.
-    pub(super) fn woken(&mut self, cause: DrainCause) {
-        if !matches!(
-            self.cause,
-            DrainCause::Activation | DrainCause::Continuation
-        ) {
-            self.cause = cause;
-        }
+impl QueueObserver for QueueRecorder {
+    fn drain_begins(&mut self, cause: DrainCause, _next_avail: u16) {
+        self.cause = cause;
     }
 
-    /// Chains have been taken from the available ring, and `skipped` entries that are none.
-    pub(super) fn taken(&mut self, skipped: u16) {
+    fn taken(&mut self, batch: &Batch) {
         self.taken = Instant::now();
-        if skipped > 0 {
-            self.stats.with(|stats| stats.skipped += u64::from(skipped));
+        if batch.refused > 0 {
+            (self.stats).with(|stats| stats.skipped += u64::from(batch.refused));
         }
     }
 
-    /// A request of `kind` is in the used ring. It has moved or cleared this many bytes of the
-    /// disk, or `None` where the host failed it.
-    pub(super) fn used(&mut self, kind: RequestKind, moved: Option<u64>) {
+    fn completed(&mut self, _head: u16, _used: u16, answer: &Answer) {
         let latency = self.taken.elapsed();
         self.batch += 1;
         self.stats.with(|stats| {
-            let requests = &mut stats.requests[kind as usize];
+            let requests = &mut stats.requests[answer.kind as usize];
             requests.latency.record_time(latency);
-            match moved {
-                Some(bytes) => requests.bytes += bytes,
-                None => requests.failed += 1,
+            if answer.failed {
+                requests.failed += 1;
+            } else {
+                requests.bytes += answer.moved;
             }
         });
     }
 
-    /// A drain has ended like this, and the driver has been interrupted if it `interrupted`.
-    pub(super) fn drained(&mut self, drain: Drain, interrupted: bool) {
+    fn drain_ends(&mut self, _drain: Drain, interrupts: bool) {
         let batch = std::mem::take(&mut self.batch);
         let cause = self.cause;
         self.stats.with(|stats| {
             stats.drains[cause as usize] += 1;
             if batch > 0 {
                 stats.batch.record(batch);
-                if interrupted {
+                if interrupts {
                     stats.interrupts += 1;
                 } else {
                     stats.suppressed += 1;
                 }
             }
         });
-        self.cause = match drain {
-            Drain::More => DrainCause::Continuation,
-            // Whoever calls again without a word does so for a notification that it got.
-            Drain::Complete => DrainCause::Trap,
-        };
     }
 }
 

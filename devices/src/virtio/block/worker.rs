@@ -4,12 +4,14 @@
 use std::sync::Arc;
 
 use spec::Features;
+use spec::mmio::InterruptStatus;
 use spec::queue::Descriptor;
 use vm_memory::GuestMemoryMmap;
 
 use super::disk::{Answer, Disk, Warned};
+use super::observe::{Observers, QueueObserver};
 use super::request::Buffers;
-use super::stats::{DrainCause, QueueRecorder};
+use super::stats::DrainCause;
 use crate::error::DeviceError;
 use crate::virtio::queue::{Batch, RingError, SplitQueue};
 use crate::virtio::{Drain, InterruptState};
@@ -32,7 +34,9 @@ pub struct QueueWorker {
     /// What is left of it is served first by the next drain.
     batch: Batch,
     descriptors: Vec<Descriptor>,
-    stats: Option<Box<QueueRecorder>>,
+    /// What the next drain begins for.
+    cause: DrainCause,
+    observers: Observers,
 }
 
 impl QueueWorker {
@@ -54,21 +58,22 @@ impl QueueWorker {
             broken: false,
             batch: Batch::default(),
             descriptors: Vec::new(),
-            stats: None,
+            cause: DrainCause::Activation,
+            observers: Observers::default(),
         }
     }
 
-    /// Has `stats` kept, if there are any, of what is done from now on.
-    pub(super) fn record(mut self, stats: Option<QueueRecorder>) -> Self {
-        self.stats = stats.map(Box::new);
-        self
+    /// Has `observer` watch from the next drain on, after those that do already.
+    pub fn observe(&mut self, observer: Box<dyn QueueObserver>) {
+        self.observers.add(observer);
     }
 
-    /// Tells the statistics what the next drain begins for: a notification by trap, if nobody
-    /// tells.
+    /// The next drain begins for `cause`, unless it would have begun without it: for a notification
+    /// by trap, if nobody tells.
     pub(super) fn woken(&mut self, cause: DrainCause) {
-        if let Some(stats) = &mut self.stats {
-            stats.woken(cause);
+        let unasked = [DrainCause::Activation, DrainCause::Continuation];
+        if !unasked.contains(&self.cause) {
+            self.cause = cause;
         }
     }
 
@@ -91,6 +96,8 @@ impl QueueWorker {
         if self.broken {
             return Ok(Drain::Complete);
         }
+        let (cause, next_avail) = (self.cause, self.queue.next_avail());
+        (self.observers).tell(|observer| observer.drain_begins(cause, next_avail));
         let drained = self.drain();
         if let Err(error) = &drained {
             self.broken = true;
@@ -99,17 +106,26 @@ impl QueueWorker {
             });
         }
         let drained = drained.unwrap_or(Drain::Complete);
-        let interrupted = self.queue.wants_interrupt();
-        if let Some(stats) = &mut self.stats {
-            stats.drained(drained, interrupted);
-        }
-        if interrupted {
+        self.cause = match drained {
+            Drain::More => DrainCause::Continuation,
+            // Whoever calls again without a word does so for a notification that it got.
+            Drain::Complete => DrainCause::Trap,
+        };
+        let interrupts = self.queue.wants_interrupt();
+        (self.observers).tell(|observer| observer.drain_ends(drained, interrupts));
+        if interrupts {
             self.interrupt.used_buffer()?;
+            self.interrupted(InterruptStatus::USED_BUFFER);
         }
         if self.broken {
             self.interrupt.needs_reset()?;
+            self.interrupted(InterruptStatus::CONFIG_CHANGE);
         }
         Ok(drained)
+    }
+
+    fn interrupted(&mut self, event: InterruptStatus) {
+        (self.observers).tell(|observer| observer.interrupted(event));
     }
 
     /// Whether there is something in the queue.
@@ -136,9 +152,7 @@ impl QueueWorker {
                 if self.queue.take(chains, &mut self.batch)? == 0 {
                     break;
                 }
-                if let Some(stats) = &mut self.stats {
-                    stats.taken(self.batch.refused);
-                }
+                (self.observers).tell(|observer| observer.taken(&self.batch));
                 chains = chains.saturating_sub(self.batch.refused);
                 if self.batch.refused > 0 {
                     self.disk.warn(Warned::Head, || {
@@ -155,9 +169,15 @@ impl QueueWorker {
                         memory,
                         descriptors,
                     };
-                    self.disk.answer(memory, &buffers, &mut slices)
+                    let parsed = self.disk.parse(&buffers);
+                    (self.observers)
+                        .tell(|observer| observer.submitted(head, descriptors, &parsed));
+                    let answer = self.disk.answer(memory, &parsed, &mut slices);
+                    (self.observers).tell(|observer| observer.answered(head, &answer));
+                    answer
                 }
                 Err(error) => {
+                    (self.observers).tell(|observer| observer.refused(head, &error));
                     self.disk.warn(Warned::Chain, || {
                         format!("refused a chain, and may refuse more: {error}")
                     });
@@ -166,10 +186,9 @@ impl QueueWorker {
             };
             let flush = if answer.flushed { FLUSH_BYTES } else { 0 };
             moved = moved.saturating_add(answer.moved).saturating_add(flush);
+            let used = self.queue.next_used();
             self.queue.add_used(head, answer.written);
-            if let Some(stats) = &mut self.stats {
-                stats.used(answer.kind, (!answer.failed).then_some(answer.moved));
-            }
+            (self.observers).tell(|observer| observer.completed(head, used, &answer));
         }
         let spent = chains == 0 || moved >= SHARE;
         Ok(if spent { Drain::More } else { Drain::Complete })
