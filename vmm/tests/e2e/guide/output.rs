@@ -12,7 +12,7 @@ const LEFT_OUT: &str = "...";
 /// whatever its base, sign and length, the unit of a time or size after it is `U`, and each gap is
 /// one space.
 fn normalised(line: &str) -> String {
-    static RULES: LazyLock<[(Regex, &str); 5]> = LazyLock::new(|| {
+    static RULES: LazyLock<[(Regex, &str); 6]> = LazyLock::new(|| {
         let rule = |pattern, to| (Regex::new(pattern).unwrap(), to);
         [
             // Of digits alone, or hexadecimal with a digit in it: not the number in a name.
@@ -20,6 +20,8 @@ fn normalised(line: &str) -> String {
             // With a unit right behind it.
             (rule(r"\b[0-9]+([A-Za-z]+)\b", "N $1")),
             (rule(r"N([.,]N)+\b", "N")),
+            // Figures of two columns that touch, and signs.
+            (rule(r"\bN[-+]N\b", "N N")),
             (rule(r"(^|[\s(])[-+±]N\b", "${1}N")),
             (rule(r"\bN\s+(ns|us|ms|s|B|KiB|MiB|GiB)\b", "N U")),
         ]
