@@ -76,3 +76,22 @@ fn the_image_that_was_built_begins_with_its_64_bit_entry_and_is_small() {
     assert_eq!(image[..2], [0xfa, 0xfc], "cli; cld");
     assert!(image.len() < 384 << 10, "{} bytes", image.len());
 }
+
+#[test]
+fn what_has_a_name_in_the_code_is_listed_and_nothing_else() {
+    let file = fs::read(env!("GUEST_ELF")).expect("the image was built");
+    let list = image::functions(&file).expect("it has symbols");
+    let named = |name: &str| list.lines().any(|line| line.ends_with(&format!(" {name}")));
+    assert!(named("interrupt") && named("vectors") && named("_start"));
+    assert!(!named("gdt") && !named("CR0_PG"), "no data, no constants");
+    for line in list.lines() {
+        let address = line
+            .split(' ')
+            .next()
+            .map(|word| u64::from_str_radix(word, 16));
+        assert!(
+            address.is_some_and(|address| address.is_ok_and(|a| a >= ADDRESS)),
+            "{line}"
+        );
+    }
+}

@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use super::disk::BuiltInDisk;
 use super::handler;
+use super::html;
 use super::recorder::Recorder;
 use super::story::Story;
 use super::symbols::Symbols;
@@ -117,7 +118,9 @@ pub fn run(
     if let Some(path) = json_file {
         output::write(path, &output::json(&story)?)?;
     }
-    // HTML
+    if let Some(path) = &request.html {
+        output::write(path, html::page(&story)?.as_bytes())?;
+    }
     Ok(ending)
 }
 
