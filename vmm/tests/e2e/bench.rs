@@ -11,6 +11,7 @@ use vmm::bench::files;
 use vmm::bench::report::{
     ExitCost, ExitCounts, ExitKind, Exits, FORMAT, Handled, Host, Report, Series,
 };
+use vmm::output;
 
 use crate::harness::{Vmm, run};
 use crate::needs::Needs;
@@ -125,7 +126,7 @@ fn keep(path: &Path, ns: f64) {
         start: None,
         targets: vec![],
     };
-    files::write(path, &files::json(&report).unwrap()).unwrap();
+    output::write(path, &output::json(&report).unwrap()).unwrap();
 }
 
 fn compared() {
