@@ -12,6 +12,8 @@ const INTERRUPT_ENABLE: u64 = 1;
 const INTERRUPT_IDENTIFICATION: u64 = 2;
 const LINE_CONTROL: u64 = 3;
 const LINE_STATUS: u64 = 5;
+const MODEM_CONTROL: u64 = 4;
+const MODEM_STATUS: u64 = 6;
 const SCRATCH: u64 = 7;
 
 #[derive(Default)]
@@ -145,6 +147,63 @@ fn a_divisor_is_not_taken_for_enabled_interrupts() {
     console.write(LINE_CONTROL, &[0x83]);
     console.write(INTERRUPT_ENABLE, &[1]);
     assert_eq!(read(&mut console, INTERRUPT_IDENTIFICATION), 0xc1);
+}
+
+#[test]
+fn the_carrier_is_there_until_the_line_is_hung_up_and_the_change_is_told_once() {
+    let (mut console, _, _) = console(io::sink());
+    assert_eq!(read(&mut console, MODEM_STATUS), 0xb0);
+    console.input().hang_up().unwrap();
+    assert_eq!(read(&mut console, MODEM_STATUS), 0x38);
+    console.input().hang_up().unwrap();
+    assert_eq!(read(&mut console, MODEM_STATUS), 0x30);
+}
+
+#[test]
+fn a_hung_up_line_still_has_what_came_before() {
+    let (mut console, _, _) = console(io::sink());
+    console.input().enqueue(b"a").unwrap();
+    console.input().hang_up().unwrap();
+    assert_eq!(read(&mut console, LINE_STATUS) & 1, 1);
+    assert_eq!(read(&mut console, DATA), b'a');
+    assert_eq!(read(&mut console, LINE_STATUS) & 1, 0);
+}
+
+#[test]
+fn a_lost_carrier_interrupts_who_wants_it_until_it_has_been_read_of() {
+    let (mut console, edges, _) = console(io::sink());
+    let edges = || edges.0.load(Ordering::SeqCst);
+    console.input().hang_up().unwrap();
+    assert_eq!(edges(), 0, "it is not enabled");
+    console.write(INTERRUPT_ENABLE, &[8]);
+    assert_eq!(edges(), 1, "it has been lost before");
+    assert_eq!(read(&mut console, INTERRUPT_IDENTIFICATION), 0xc0);
+    read(&mut console, MODEM_STATUS);
+    assert_eq!(read(&mut console, INTERRUPT_IDENTIFICATION), 0xc1);
+    console.write(INTERRUPT_ENABLE, &[8]);
+    assert_eq!(edges(), 1);
+}
+
+#[test]
+fn a_carrier_that_is_lost_later_interrupts_and_input_comes_first() {
+    let (mut console, edges, _) = console(io::sink());
+    console.write(INTERRUPT_ENABLE, &[9]);
+    console.input().enqueue(b"a").unwrap();
+    console.input().hang_up().unwrap();
+    assert_eq!(edges.0.load(Ordering::SeqCst), 2);
+    assert_eq!(read(&mut console, INTERRUPT_IDENTIFICATION), 0xc4);
+    read(&mut console, DATA);
+    assert_eq!(read(&mut console, INTERRUPT_IDENTIFICATION), 0xc0);
+}
+
+#[test]
+fn in_loopback_mode_the_carrier_is_the_modem_control() {
+    let (mut console, _, _) = console(io::sink());
+    console.input().hang_up().unwrap();
+    console.write(MODEM_CONTROL, &[0x18]);
+    assert_eq!(read(&mut console, MODEM_STATUS) & 0x80, 0x80);
+    console.write(MODEM_CONTROL, &[0x10]);
+    assert_eq!(read(&mut console, MODEM_STATUS) & 0x80, 0);
 }
 
 #[test]

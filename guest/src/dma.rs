@@ -65,6 +65,20 @@ impl<'m> Arena<'m> {
         }
     }
 
+    /// Makes an arena of its own of the last `len` bytes, or of none where that would be more than
+    /// half of what is left.
+    pub fn split_off(&mut self, len: usize) -> Self {
+        let end = self.end;
+        if len <= (end - self.next) / 2 {
+            self.end -= len;
+        }
+        Self {
+            next: self.end,
+            end,
+            memory: PhantomData,
+        }
+    }
+
     /// Hands out all that is left, in one piece.
     pub fn rest(&mut self) -> Region<'m> {
         let start = core::mem::replace(&mut self.next, self.end);

@@ -16,6 +16,7 @@ use guest::workloads::{self, Environment};
 
 use machine::boot_info::{BootError, BootInfo};
 use machine::exit::exit;
+use machine::heap::HEAP_SIZE;
 use machine::serial::Serial;
 use machine::{BareMetal, init};
 
@@ -50,16 +51,17 @@ extern "C" fn start(start_info: u64, boot_params: u64, entry_bits: u32) -> ! {
     let (ram, ram_end) = boot.free_ram();
     // SAFETY: the memory map says that this is RAM, it is identity-mapped, and neither the image
     // nor what the loader left is in it.
-    let ram = unsafe {
+    let mut ram = unsafe {
         Arena::new(
             ptr::with_exposed_provenance_mut(ram as usize),
             (ram_end - ram) as usize,
         )
     };
+    let heap = ram.split_off(HEAP_SIZE);
     let ok = workloads::run(&mut Environment {
         command_line,
         console: &mut console,
-        machine: &mut BareMetal::new(boot, entry_bits),
+        machine: &mut BareMetal::new(boot, entry_bits, heap),
         arena,
         ram,
     });

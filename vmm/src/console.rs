@@ -189,7 +189,11 @@ impl Feeder {
                 return Some(StopReason::Failed(error.into()));
             }
         }
-        None
+        // The guest has the rest in its FIFO, and no more will come.
+        match self.serial.hang_up() {
+            Ok(()) => None,
+            Err(error) => Some(StopReason::Failed(error.into())),
+        }
     }
 
     fn read(&mut self, stdin: impl AsFd) -> Result<Read, Errno> {

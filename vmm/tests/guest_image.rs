@@ -74,7 +74,8 @@ fn a_file_that_is_not_elf_is_refused() {
 fn the_image_that_was_built_begins_with_its_64_bit_entry_and_is_small() {
     let image = fs::read(env!("GUEST_BIN")).expect("the image was built");
     assert_eq!(image[..2], [0xfa, 0xfc], "cli; cld");
-    assert!(image.len() < 384 << 10, "{} bytes", image.len());
+    // A third of it is the shell, and most of that the file systems that it reads.
+    assert!(image.len() < 640 << 10, "{} bytes", image.len());
 }
 
 #[test]

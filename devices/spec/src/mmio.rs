@@ -85,6 +85,28 @@ impl Register {
         Self::ALL.into_iter().find(|r| r.offset() == offset)
     }
 
+    /// Whether a driver may read it. The others are only to be written.
+    #[must_use]
+    pub const fn is_readable(self) -> bool {
+        !matches!(
+            self,
+            Self::DeviceFeaturesSel
+                | Self::DriverFeatures
+                | Self::DriverFeaturesSel
+                | Self::QueueSel
+                | Self::QueueNum
+                | Self::QueueNotify
+                | Self::InterruptACK
+                | Self::QueueDescLow
+                | Self::QueueDescHigh
+                | Self::QueueDriverLow
+                | Self::QueueDriverHigh
+                | Self::QueueDeviceLow
+                | Self::QueueDeviceHigh
+                | Self::SHMSel
+        )
+    }
+
     /// Offset from the start of the window, in bytes.
     #[must_use]
     pub const fn offset(self) -> u64 {

@@ -4,6 +4,7 @@
 use core::fmt::{self, Write};
 
 use guest::cmdline::Window;
+use guest::dma::{Arena, OutOfMemory};
 use guest::virtio::{Error, Transport, Width};
 use guest::workloads::bench::Probes;
 use guest::workloads::{Crash, Job, Machine};
@@ -23,6 +24,7 @@ mod descriptors;
 mod device;
 mod exception;
 pub mod exit;
+pub mod heap;
 mod mem;
 mod port;
 pub mod serial;
@@ -36,6 +38,8 @@ pub struct BareMetal {
     device: Option<Device>,
     bench: Bench,
     cpus: Cpus,
+    /// What becomes the heap, once it is needed.
+    heap: Option<Arena<'static>>,
 }
 
 /// Makes the CPU report exceptions. To be called once, first of all.
@@ -46,7 +50,7 @@ pub fn init() {
 impl BareMetal {
     /// Puts the interrupt controllers into use and lets interrupts in. To be called once, after
     /// [`init`].
-    pub fn new(boot: BootInfo, entry_bits: u32) -> Self {
+    pub fn new(boot: BootInfo, entry_bits: u32, heap: Arena<'static>) -> Self {
         apic::init();
         cpu::enable_interrupts();
         Self {
@@ -55,6 +59,7 @@ impl BareMetal {
             bench: Bench::new(Cpus::new(&boot)),
             cpus: Cpus::new(&boot),
             boot,
+            heap: Some(heap),
         }
     }
 }
@@ -93,6 +98,14 @@ impl Machine for BareMetal {
 
     fn work_together(&mut self, window: Window, cpus: usize, job: &Job<'_>) -> Result<(), Error> {
         together::work(&mut self.cpus, window, cpus, job)
+    }
+
+    fn start_heap(&mut self) -> Result<(), OutOfMemory> {
+        self.heap.take().map_or(Ok(()), heap::init)
+    }
+
+    fn exit(&mut self, status: u8) -> ! {
+        exit::exit(status)
     }
 
     fn halt(&mut self) -> ! {

@@ -1,21 +1,33 @@
-//! The console: COM1, a 16550. Writes only, and by polling, so that it works wherever the
-//! machine is: in a panic, in an exception, with interrupts off.
+//! The console: COM1, a 16550. Writes by polling, so that it works wherever the machine is: in a
+//! panic, in an exception, with interrupts off. Who reads waits halted for an interrupt; what has
+//! come in and is not read stays in the UART.
 
 use core::fmt;
 
+use guest::workloads::Console;
+use spec::board::{COM1_GSI, COM1_PORT};
+
 use super::port::{in8, out8, out8_string};
-use spec::board::COM1_PORT;
+use super::{apic, cpu};
 
 const DATA: u16 = COM1_PORT;
 const INTERRUPT_ENABLE: u16 = COM1_PORT + 1;
 const FIFO_CONTROL: u16 = COM1_PORT + 2;
 const LINE_CONTROL: u16 = COM1_PORT + 3;
+const MODEM_CONTROL: u16 = COM1_PORT + 4;
 const LINE_STATUS: u16 = COM1_PORT + 5;
+const MODEM_STATUS: u16 = COM1_PORT + 6;
 
+/// In the interrupt enable register: received data, and a change of the carrier.
+const INTERRUPT_INPUT: u8 = 0x01 | 0x08;
 const FIFO_ENABLE: u8 = 0x07;
 const LINE_8N1: u8 = 0x03;
 const LINE_DIVISOR_LATCH: u8 = 0x80;
+/// Data terminal ready, request to send, and OUT2, which lets interrupts out.
+const MODEM_READY: u8 = 0x01 | 0x02 | 0x08;
+const DATA_READY: u8 = 0x01;
 const TRANSMITTER_EMPTY: u8 = 0x20;
+const CARRIER: u8 = 0x80;
 /// How many bytes the transmitter takes once it says that it is empty.
 const FIFO_SIZE: usize = 16;
 
@@ -26,6 +38,8 @@ const LINE_SIZE: usize = 128;
 pub struct Serial {
     line: [u8; LINE_SIZE],
     len: usize,
+    /// Whether it interrupts when there is something to be read.
+    interrupts: bool,
 }
 
 impl Serial {
@@ -46,6 +60,17 @@ impl Serial {
         Self {
             line: [0; LINE_SIZE],
             len: 0,
+            interrupts: false,
+        }
+    }
+
+    /// Lets COM1 interrupt. Its handler is that of all pins, which does nothing for one without a
+    /// device: the interrupt need only wake the CPU.
+    fn enable_interrupts(&mut self) {
+        if !core::mem::replace(&mut self.interrupts, true) {
+            apic::route(COM1_GSI as u8);
+            out8(MODEM_CONTROL, MODEM_READY);
+            out8(INTERRUPT_ENABLE, INTERRUPT_INPUT);
         }
     }
 
@@ -71,5 +96,21 @@ impl fmt::Write for Serial {
             self.flush();
         }
         Ok(())
+    }
+}
+
+impl Console for Serial {
+    fn read(&mut self) -> Option<u8> {
+        self.flush();
+        self.enable_interrupts();
+        let has_data = || in8(LINE_STATUS) & DATA_READY != 0;
+        let mut ended = false;
+        cpu::halt_until(|| {
+            let received = has_data();
+            // Data that has come before the line was hung up has raised an interrupt by now.
+            ended = !received && in8(MODEM_STATUS) & CARRIER == 0 && !has_data();
+            received || ended
+        });
+        (!ended).then(|| in8(DATA))
     }
 }

@@ -145,6 +145,25 @@ impl<'d, 'm> Block<'d, 'm> {
         self.queue.size()
     }
 
+    /// The request queue, to be looked at.
+    #[must_use]
+    pub const fn queue(&self) -> &VirtQueue<'m> {
+        &self.queue
+    }
+
+    /// The device, for who wants to see what its registers read, or to notify it out of turn.
+    pub fn transport(&mut self) -> &mut dyn Transport {
+        self.transport
+    }
+
+    /// Has the driver wait in another way from now on.
+    pub fn set_wait(&mut self, wait: Wait) {
+        self.wait = wait;
+        if wait == Wait::Poll {
+            self.queue.suppress_interrupts();
+        }
+    }
+
     /// How many requests of `segments` data segments can be in flight at once.
     #[must_use]
     pub fn capacity(&self, segments: u16) -> u16 {

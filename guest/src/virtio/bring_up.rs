@@ -9,7 +9,7 @@ use super::block::{MIN_QUEUE_SIZE, Wait};
 use super::frames::Frames;
 use super::queue::{MAX_QUEUE_SIZE, VirtQueue};
 use super::{Error, Transport};
-use crate::dma::Arena;
+use crate::dma::{Arena, Region};
 
 /// The features that this driver makes use of.
 const WANTED: Features = Features::VIRTIO_BLK_F_SIZE_MAX
@@ -36,6 +36,17 @@ pub struct Options {
     pub event_idx: bool,
     /// Size of the queue, in descriptors; none for the largest that driver and device can do.
     pub queue_size: Option<u16>,
+}
+
+impl Options {
+    /// The features that the driver makes use of with these options.
+    #[must_use]
+    pub fn wanted(&self) -> Features {
+        let mut wanted = WANTED;
+        wanted.set(Features::VIRTIO_F_INDIRECT_DESC, self.indirect);
+        wanted.set(Features::VIRTIO_F_EVENT_IDX, self.event_idx);
+        wanted
+    }
 }
 
 impl Default for Options {
@@ -119,10 +130,7 @@ pub(super) fn bring_up<'m>(
     transport.add_status(DeviceStatus::DRIVER);
     // 4. Read the features that the device offers, accept those that this driver knows.
     let offered = transport.offered_features();
-    let mut wanted = WANTED;
-    wanted.set(Features::VIRTIO_F_INDIRECT_DESC, options.indirect);
-    wanted.set(Features::VIRTIO_F_EVENT_IDX, options.event_idx);
-    let accepted = offered & wanted;
+    let accepted = offered & options.wanted();
     if !offered.contains(Features::VIRTIO_F_VERSION_1) {
         return Err(Error::MissingFeatures(Features::VIRTIO_F_VERSION_1));
     }
@@ -212,7 +220,7 @@ fn set_up_queue<'m>(
     )?;
     // 5. Tell the device its size. 6. Tell it where the three areas are.
     transport.write(Register::QueueNum, size.into());
-    let [descriptor_area, driver_area, device_area] = queue.areas();
+    let [descriptor_area, driver_area, device_area] = queue.areas().map(Region::addr);
     for (low, high, addr) in [
         (
             Register::QueueDescLow,

@@ -128,14 +128,16 @@ impl<'m> VirtQueue<'m> {
         self.size
     }
 
-    /// Guest-physical addresses of the Descriptor, Driver and Device Areas.
+    /// The Descriptor, Driver and Device Areas.
     #[must_use]
-    pub const fn areas(&self) -> [u64; 3] {
-        [
-            self.descriptor_area.addr(),
-            self.driver_area.addr(),
-            self.device_area.addr(),
-        ]
+    pub const fn areas(&self) -> [Region<'m>; 3] {
+        [self.descriptor_area, self.driver_area, self.device_area]
+    }
+
+    /// The memory of all indirect tables, where there are any.
+    #[must_use]
+    pub const fn tables(&self) -> Option<Region<'m>> {
+        self.tables
     }
 
     /// How many chains are in flight: added, and not yet popped.

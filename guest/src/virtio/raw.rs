@@ -82,6 +82,29 @@ impl<'m> RawQueue<'m> {
         self.desc.write(offset, &descriptor.to_bytes());
     }
 
+    /// The descriptor `index`, as it is there.
+    #[must_use]
+    pub fn desc(&self, index: u16) -> Descriptor {
+        let mut bytes = [0; DESC_SIZE as usize];
+        let offset = usize::from(index) * DESC_SIZE as usize;
+        self.desc.read(offset, &mut bytes);
+        Descriptor::from_bytes(bytes)
+    }
+
+    /// The entry of the available ring for the running index `idx`.
+    #[must_use]
+    pub fn avail_entry(&self, idx: u16) -> u16 {
+        let offset = queue::avail_entry(idx, self.size) as usize;
+        self.driver.load16(offset, Ordering::Relaxed)
+    }
+
+    /// `flags`, `idx` and `used_event` of the available ring.
+    #[must_use]
+    pub fn avail(&self) -> [u16; 3] {
+        let offsets = [RING_FLAGS, RING_IDX, queue::used_event(self.size)];
+        offsets.map(|offset| self.driver.load16(offset as usize, Ordering::Relaxed))
+    }
+
     /// Writes `head` to the entry of the available ring for the running index `idx`.
     pub fn set_avail_entry(&self, idx: u16, head: u16) {
         let offset = queue::avail_entry(idx, self.size) as usize;

@@ -210,10 +210,19 @@ fn bad_number(
     range: &RangeInclusive<u64>,
     f: &mut Formatter<'_>,
 ) -> fmt::Result {
-    write!(f, "{key}={value} is not a number from {}", range.start())?;
-    match *range.end() {
-        u64::MAX => Ok(()),
-        end => write!(f, " to {end}"),
+    write!(f, "{key}={value} is {}", NotIn(range))
+}
+
+/// That something is not a number in a range.
+pub(super) struct NotIn<'r>(pub(super) &'r RangeInclusive<u64>);
+
+impl fmt::Display for NotIn<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "not a number from {}", self.0.start())?;
+        match *self.0.end() {
+            u64::MAX => Ok(()),
+            end => write!(f, " to {end}"),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use spec::Features;
 use spec::mmio::{DEVICE_ID_BLOCK, Register};
 
 use crate::cmdline::{CommandLine, Window};
-use crate::dma::Arena;
+use crate::dma::{Arena, OutOfMemory};
 use crate::virtio::{Block, Error, Options, Transport, Width};
 
 pub mod bench;
@@ -24,12 +24,20 @@ mod params;
 mod read;
 mod retry;
 mod selftest;
+mod shell;
 mod storm;
 mod verify;
 
 use bench::Probes;
 pub use failure::Failure;
 use params::Parameters;
+
+/// Where a workload reports, and where it can be told more than there is on the command line.
+pub trait Console: Write {
+    /// Waits for the next byte that is typed, once all that was written is shown; none where there
+    /// will be no more.
+    fn read(&mut self) -> Option<u8>;
+}
 
 /// The machine that the guest runs on, as far as workloads need it.
 pub trait Machine {
@@ -58,6 +66,15 @@ pub trait Machine {
     /// # Errors
     /// A CPU that does not start, or [`Error::NoWindow`].
     fn work_together(&mut self, window: Window, cpus: usize, job: &Job<'_>) -> Result<(), Error>;
+
+    /// Makes ready what the crate `alloc` allocates from; nothing may be allocated before.
+    ///
+    /// # Errors
+    /// Where the machine has too little memory for it.
+    fn start_heap(&mut self) -> Result<(), OutOfMemory>;
+
+    /// Ends the run with an exit status, 0 to 124.
+    fn exit(&mut self, status: u8) -> !;
 
     /// Halts for ever.
     fn halt(&mut self) -> !;
@@ -93,7 +110,7 @@ pub struct Environment<'e, 'm> {
     /// The kernel command line.
     pub command_line: CommandLine<'e>,
     /// Where the workload reports.
-    pub console: &'e mut dyn Write,
+    pub console: &'e mut dyn Console,
     /// The machine.
     pub machine: &'e mut dyn Machine,
     /// Memory for queues and data.
@@ -184,6 +201,12 @@ const WORKLOADS: &[Workload] = &[
         parameters: &["kind", "rounds", "then", "disk"],
         common: &[],
         run: storm::run,
+    },
+    Workload {
+        name: "shell",
+        parameters: &["queue_size"],
+        common: &params::DRIVER,
+        run: shell::run,
     },
     Workload {
         name: "bench",

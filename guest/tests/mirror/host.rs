@@ -2,6 +2,8 @@
 //! What KVM does between them, it does here: registers are calls, an interrupt is a counter. It
 //! must not know what either side does.
 
+use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, LazyLock, Mutex};
@@ -14,10 +16,10 @@ use devices::virtio::block::{
 };
 use devices::virtio::{Interrupt, MmioTransport};
 use guest::cmdline::{CommandLine, Window};
-use guest::dma::Arena;
+use guest::dma::{Arena, OutOfMemory};
 use guest::virtio::{Error, Transport, Width};
 use guest::workloads::bench::Probes;
-use guest::workloads::{self, Crash, Environment, Job, Machine};
+use guest::workloads::{self, Console, Crash, Environment, Job, Machine};
 use spec::mmio::{InterruptStatus, Register};
 use spec::queue;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
@@ -382,6 +384,14 @@ impl Machine for Disks<'_> {
         self.1
     }
 
+    fn start_heap(&mut self) -> Result<(), OutOfMemory> {
+        Ok(())
+    }
+
+    fn exit(&mut self, status: u8) -> ! {
+        std::panic::panic_any(status)
+    }
+
     fn halt(&mut self) -> ! {
         panic!("halted for ever")
     }
@@ -392,6 +402,25 @@ impl Machine for Disks<'_> {
 
     fn describe(&self, out: &mut dyn std::fmt::Write) -> std::fmt::Result {
         writeln!(out, "  a test")
+    }
+}
+
+/// What has been shown, and what is to be typed.
+#[derive(Default)]
+pub struct Screen {
+    pub shown: String,
+    pub keys: VecDeque<u8>,
+}
+
+impl fmt::Write for Screen {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.shown.write_str(text)
+    }
+}
+
+impl Console for Screen {
+    fn read(&mut self) -> Option<u8> {
+        self.keys.pop_front()
     }
 }
 
@@ -408,18 +437,29 @@ pub fn run_with(
     parameters: &str,
     control: &mut Control,
 ) -> (bool, String) {
+    let mut screen = Screen::default();
+    let ok = run_at(ram, disks, parameters, control, &mut screen);
+    (ok, screen.shown)
+}
+
+/// The same with somebody at the console.
+pub fn run_at(
+    ram: &mut Ram,
+    disks: &mut [Host],
+    parameters: &str,
+    control: &mut Control,
+    console: &mut Screen,
+) -> bool {
     let mut line = parameters.to_owned();
     for i in 0..disks.len() as u64 {
         line += &format!(" virtio_mmio.device=4K@{:#x}:{}", BASE + i * SIZE, 5 + i);
     }
-    let mut console = String::new();
     let (arena, ram) = ram.arenas();
-    let ok = workloads::run(&mut Environment {
+    workloads::run(&mut Environment {
         command_line: CommandLine(&line),
-        console: &mut console,
+        console,
         machine: &mut Disks(disks, control),
         arena,
         ram,
-    });
-    (ok, console)
+    })
 }

@@ -15,5 +15,6 @@ mod journal_check;
 mod model;
 mod parameters;
 mod port;
+mod shell;
 mod storm;
 mod workloads;

@@ -11,7 +11,7 @@ use vm_memory::VolatileSlice;
 use crate::host::{Host, Notify, Ram, Read, run};
 
 const SECTORS: usize = 512;
-const NOTIFY: [Notify; 3] = [Notify::Trap, Notify::IoEventFd, Notify::Poll];
+pub const NOTIFY: [Notify; 3] = [Notify::Trap, Notify::IoEventFd, Notify::Poll];
 
 /// A disk with a pattern on it.
 pub fn disk() -> MemoryBackend {

@@ -270,7 +270,7 @@ fn measure<'m>(
     transport.reset()?;
     transport.write(Register::QueueSel, 0);
     let queue_num_max = transport.read(Register::QueueNumMax);
-    if queue_num_max < QUEUE_SIZE.into() {
+    if queue_num_max < u32::from(QUEUE_SIZE) {
         return Err(Error::NoQueue(0));
     }
     for i in 0..KNOWN {

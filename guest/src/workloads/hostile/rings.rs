@@ -223,7 +223,7 @@ fn refill(scene: &mut Scene<'_>) -> Outcome {
     let mut times = [0; SIZE as usize];
     for turn in REFILLS..SERVED {
         let used = queue.used_entry(turn);
-        let refills = used.id < REFILLS.into();
+        let refills = used.id < u32::from(REFILLS);
         let len = if refills { SECTOR as u64 + 1 } else { 1 };
         let (seen, expected) = (Seen::Value(used.len.into()), Seen::Value(len));
         scene.check("used.len", used.id.into(), seen, expected)?;
