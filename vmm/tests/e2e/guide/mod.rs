@@ -64,8 +64,20 @@ pub fn tests() -> Vec<Trial> {
 
 /// Why the commands of `block` are not run here, if they are not.
 fn reason_not_to_run(block: &Block) -> Option<String> {
-    if block.is("not-run") {
-        block.comment.clone()
+    let optional = [
+        ("vmm bench", cfg!(feature = "bench")),
+        ("vmm explain", cfg!(feature = "explain")),
+    ];
+    let missing = optional
+        .iter()
+        .find(|(command, built)| !built && block.text.contains(command));
+    if let Some((command, _)) = missing {
+        Some(format!("this program is built without '{command}'"))
+    } else if block.is("not-run") {
+        block
+            .comment
+            .as_deref()
+            .map(|comment| comment.trim().to_owned())
     } else if block.is("needs-gdb") {
         no_debugger()
     } else if block.is("own-kvm") {
