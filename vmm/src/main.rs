@@ -66,6 +66,7 @@ fn bench(request: &vmm::bench::Request) -> u8 {
 
 #[cfg(feature = "explain")]
 fn explain(request: &vmm::explain::Request) -> u8 {
+    use vmm::explain::run::SILENCE;
     use vmm::explain::{Cut, Ending};
     let (sender, reasons) = mpsc::channel();
     stop_on_panic(sender.clone());
@@ -78,7 +79,11 @@ fn explain(request: &vmm::explain::Request) -> u8 {
         })) => {
             // When stderr is gone there is nobody left to tell.
             let _ = io::stderr().write_all(console.as_bytes());
-            say(&format!("explain: the story ended {came}"));
+            let silent = match reason {
+                None => format!(", by a guest that did nothing for {SILENCE:?}"),
+                Some(_) => String::new(),
+            };
+            say(&format!("explain: the story ended {came}{silent}"));
             match reason.map(status) {
                 None | Some(0) => VMM_ERROR,
                 Some(status) => status,

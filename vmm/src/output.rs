@@ -88,17 +88,8 @@ fn temporary(target: &Path) -> io::Result<NamedTempFile> {
     tempfile::Builder::new()
         .permissions(fs::Permissions::from_mode(0o666))
         .tempfile_in(directory)
-        .map_err(without_path)
-}
-
-/// `error` as the system has it: the name of the temporary file means nothing to anybody.
-fn without_path(error: io::Error) -> io::Error {
-    let inner = error.get_ref().and_then(|error| error.source());
-    let cause: Option<&io::Error> = inner.and_then(|error| error.downcast_ref());
-    match cause.and_then(io::Error::raw_os_error) {
-        Some(errno) => io::Error::from_raw_os_error(errno),
-        None => error,
-    }
+        // The name of the temporary file, which the error has, means nothing to anybody.
+        .map_err(|error| error.kind().into())
 }
 
 /// `value` as JSON for people too: each field in a line of its own, a list of numbers in one line.

@@ -348,13 +348,33 @@ impl<'d, 'm> Block<'d, 'm> {
         }
     }
 
-    /// Asks the device to interrupt when the next request completes, be it before anybody sleeps:
-    /// who does not ask is told of nothing that is there when it looks. Not when polling.
-    pub fn ask_for_interrupt(&mut self) {
-        if self.wait == Wait::Irq {
-            // Before the device can see the request, so that it is no news whether it has used it.
-            let _ = self.queue.request_interrupt(self.in_flight() + 1);
+    /// Makes a request while none is in flight, and sleeps until the device interrupts, even where the
+    /// request has completed before: who has the request drawn out like that sees every step of it.
+    /// When polling, it is waited for as any other.
+    ///
+    /// # Errors
+    /// As for [`Block::submit`] and [`Block::wait`].
+    pub fn execute_asleep(
+        &mut self,
+        header: RequestHeader,
+        data: &[Buffer<'m>],
+    ) -> Result<Completion, Error> {
+        if self.in_flight() != 0 {
+            return Err(Error::Busy);
         }
+        if self.wait == Wait::Irq {
+            self.transport.take_events();
+            // Before the device can see the request: it is no news whether it has used it.
+            let _ = self.queue.request_interrupt(1);
+        }
+        self.submit(header, data)?;
+        self.notify();
+        let mut told = self.wait == Wait::Poll;
+        while !told {
+            told = (self.transport.wait()?).contains(InterruptStatus::USED_BUFFER);
+            self.check_alive()?;
+        }
+        self.wait()
     }
 
     /// Sleeps until the device interrupts, which it is asked to do when `count` requests more have

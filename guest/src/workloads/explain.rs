@@ -42,9 +42,8 @@ pub(super) fn run<'e>(
             request_type,
             sector: lba,
         };
-        block.ask_for_interrupt();
         let completion = block
-            .execute(header, &[data])
+            .execute_asleep(header, &[data])
             .map_err(Failure::request(what, lba))?;
         writeln!(
             console,

@@ -28,6 +28,10 @@ pub struct OpenAct {
     pub position: Option<u64>,
     /// How the guest came into its handler.
     pub entry: Option<Entry>,
+    /// Where the guest goes on.
+    pub awake: Option<Awake>,
+    /// Whether the device has interrupted for it.
+    pub interrupted: bool,
     begun: u64,
     /// When the last step was that has a time.
     last: u64,
@@ -45,6 +49,19 @@ pub enum Progress {
     Told,
     /// The driver is in its handler.
     Handled,
+    /// It has acknowledged the interrupt.
+    Acknowledged,
+}
+
+/// The guest, when it leaves for the first time after a request is over.
+#[derive(Debug)]
+pub struct Awake {
+    /// When.
+    pub at: u64,
+    /// Where it is.
+    pub code: Code,
+    /// The queue at that moment.
+    pub areas: Areas,
 }
 
 impl OpenAct {
@@ -70,6 +87,8 @@ impl OpenAct {
             progress: Progress::Submitted,
             position: None,
             entry: None,
+            awake: None,
+            interrupted: false,
             begun,
             last: begun,
         }
@@ -102,6 +121,23 @@ impl OpenAct {
     ) {
         let after = areas.show(memory, &self.parts);
         self.push(side, at, event, after);
+    }
+
+    /// Whether the device serves this request when it serves a chain from `head`, which may be
+    /// another's later.
+    #[must_use]
+    pub fn is_served(&self, head: u16) -> bool {
+        self.head == head && self.progress == Progress::Submitted
+    }
+
+    /// Whether whoever waits for it can go on.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        let last = match self.interrupted {
+            true => Progress::Acknowledged,
+            false => Progress::Told,
+        };
+        self.progress >= last
     }
 
     /// How long after the beginning the moment `at` is.

@@ -14,8 +14,8 @@ use super::story::{
 
 /// A queue of at most as many descriptors is shown whole.
 const WHOLE: u16 = 16;
-/// How many entries of a longer ring are shown, up to the newest.
-const NEWEST: u16 = 4;
+/// How many entries of a longer ring are shown: half of them before its index.
+const AROUND: u16 = 8;
 
 /// The bytes of the three areas.
 #[derive(Clone, Debug, Default)]
@@ -159,12 +159,13 @@ impl Areas {
     #[must_use]
     pub fn show(&self, memory: &GuestMemoryMmap, parts: &Parts) -> Snapshot {
         let all: Vec<u16> = (0..self.size).collect();
-        let newest = |index: u16| -> Vec<u16> {
+        let around = |index: u16| -> Vec<u16> {
             if self.size <= WHOLE {
                 return all.clone();
             }
-            let mut slots: Vec<u16> = (1..=NEWEST)
-                .map(|back| self.slot(index.wrapping_sub(back)))
+            let start = index.wrapping_sub(AROUND / 2);
+            let mut slots: Vec<u16> = (0..AROUND)
+                .map(|i| self.slot(start.wrapping_add(i)))
                 .collect();
             slots.sort_unstable();
             slots
@@ -188,7 +189,7 @@ impl Areas {
             available: AvailableRing {
                 flags: self.avail_flags(),
                 idx: self.avail_idx(),
-                entries: newest(self.avail_idx())
+                entries: around(self.avail_idx())
                     .into_iter()
                     .map(|slot| AvailableEntry {
                         slot,
@@ -200,7 +201,7 @@ impl Areas {
             used: UsedRing {
                 flags: self.used_flags(),
                 idx: self.used_idx(),
-                entries: newest(self.used_idx()).into_iter().map(used).collect(),
+                entries: around(self.used_idx()).into_iter().map(used).collect(),
                 avail_event: self.avail_event(),
             },
             buffers: parts

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::draw::who;
 use super::html::{hex, number_and_time, place};
 use super::story::{Access, Direction, Side, Story};
-use super::words;
+use super::{why, words};
 
 /// The bits of the device status, in the order in which a driver sets them.
 const STATUS: [(u64, &str); 6] = [
@@ -75,7 +75,7 @@ pub fn chapter(story: &Story) -> Markup {
             article.step.driver #{ "negotiation-" (number) } data-say=(said(access)) {
                 (number_and_time(number, accesses.len(), access.at_ns, since))
                 h2 tabindex="-1" { (who(Side::Driver)) " " (said(access)) }
-                p { (words::register_why(access)) }
+                p { (why::register(access)) }
                 div.panels { (details(story, access)) (so_far(&was, &agreed)) }
             }
         }

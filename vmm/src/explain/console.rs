@@ -1,16 +1,16 @@
 //! What the guest writes to its serial port: kept for whoever wants to know why it ended, and looked
 //! through for the lines by which the built-in guest says what has become of its requests.
 
+use std::collections::VecDeque;
+
 use spec::board::COM1_PORT;
 use spec::explain::WOKEN;
 
-use super::areas::Areas;
-use super::story::Code;
 use crate::observe::HandledExit;
 use crate::stats::exits::ExitKind;
 
-/// How many bytes are kept, from the first on.
-const MAX: usize = 64 << 10;
+/// How many bytes are kept, up to the last.
+const MAX: usize = 16 << 10;
 /// How long a line is that is looked at, in bytes.
 const LINE_MAX: usize = 256;
 /// Offset of the line control register, and the bit in it that puts the divisor in the place of the
@@ -21,22 +21,14 @@ const DIVISOR_LATCH: u64 = 0x80;
 /// The serial port's output so far.
 #[derive(Debug, Default)]
 pub struct Console {
-    text: Vec<u8>,
+    text: VecDeque<u8>,
     line: Vec<u8>,
-    /// Where the guest was, and when, when it began the line.
-    begun: Option<(u64, Code, Areas)>,
     divisor: bool,
 }
 
 /// What the guest says of a request that it waited for.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Testimony {
-    /// When it began to.
-    pub at: u64,
-    /// Where it was.
-    pub code: Code,
-    /// The queue at that moment.
-    pub areas: Areas,
     /// `id` of the entry in the used ring.
     pub head: u32,
     /// `len` of the entry.
@@ -58,21 +50,11 @@ impl Console {
         (offset == 0 && !self.divisor).then_some(exit.value as u8)
     }
 
-    /// Whether the next byte begins a line.
-    #[must_use]
-    pub fn is_at_line_start(&self) -> bool {
-        self.line.is_empty()
-    }
-
-    /// A line begins, at this moment, where the guest is at `code` and the queue as `areas`.
-    pub fn line_begins(&mut self, at: u64, code: Code, areas: Option<Areas>) {
-        self.begun = areas.map(|areas| (at, code, areas));
-    }
-
     /// The guest has written `byte`. Returns what it says of a request, once it has.
     pub fn push(&mut self, byte: u8) -> Option<Testimony> {
-        if self.text.len() < MAX {
-            self.text.push(byte);
+        self.text.push_back(byte);
+        if self.text.len() > MAX {
+            self.text.pop_front();
         }
         if byte != b'\n' {
             if self.line.len() < LINE_MAX {
@@ -81,27 +63,25 @@ impl Console {
             return None;
         }
         let line = std::mem::take(&mut self.line);
-        let (at, code, areas) = self.begun.take()?;
-        let (head, written, status) = parse(&String::from_utf8_lossy(&line))?;
-        Some(Testimony {
-            at,
-            code,
-            areas,
-            head,
-            written,
-            status,
-        })
+        parse(&String::from_utf8_lossy(&line))
     }
 
-    /// All of it, or the beginning of what is long.
+    /// The end of it, in whole lines, without any other control characters.
     #[must_use]
     pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.text).into_owned()
+        let bytes: Vec<u8> = self.text.iter().copied().collect();
+        let text = String::from_utf8_lossy(&bytes);
+        let shown = |c: &char| *c == '\n' || !c.is_control();
+        let mut text: String = text.chars().filter(shown).collect();
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        text
     }
 }
 
-/// Head, written bytes and status in a line of `run=explain`.
-fn parse(line: &str) -> Option<(u32, u32, u8)> {
+/// What a line of `run=explain` says.
+fn parse(line: &str) -> Option<Testimony> {
     let words = line.strip_prefix(WOKEN)?;
     let value = |key: &str| {
         let mut pairs = words
@@ -109,11 +89,11 @@ fn parse(line: &str) -> Option<(u32, u32, u8)> {
             .filter_map(|word| word.split_once('='));
         pairs.find(|(name, _)| *name == key).map(|(_, value)| value)
     };
-    Some((
-        value("head")?.parse().ok()?,
-        value("written")?.parse().ok()?,
-        value("status")?.parse().ok()?,
-    ))
+    Some(Testimony {
+        head: value("head")?.parse().ok()?,
+        written: value("written")?.parse().ok()?,
+        status: value("status")?.parse().ok()?,
+    })
 }
 
 #[cfg(test)]

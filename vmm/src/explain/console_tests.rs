@@ -1,26 +1,22 @@
 use super::*;
 
-fn push(console: &mut Console, text: &str) -> Vec<(u64, u32, u32, u8)> {
-    let mut testimonies = Vec::new();
-    for (at, byte) in (0..).zip(text.bytes()) {
-        if console.is_at_line_start() {
-            console.line_begins(at, Code::default(), Some(Areas::default()));
-        }
-        testimonies.extend(
-            console
-                .push(byte)
-                .map(|t| (t.at, t.head, t.written, t.status)),
-        );
-    }
-    testimonies
+fn push(console: &mut Console, text: &str) -> Vec<Testimony> {
+    text.bytes().filter_map(|byte| console.push(byte)).collect()
 }
 
 #[test]
-fn a_line_that_says_who_was_woken_is_understood_and_dated_by_its_first_byte() {
+fn a_line_that_says_who_was_woken_is_understood() {
     let mut console = Console::default();
     let text = "read lba=0 len=512\nwoken: read: head=3 written=513 status=1\nend\n";
-    assert_eq!(push(&mut console, text), [(19, 3, 513, 1)]);
+    let said = Testimony {
+        head: 3,
+        written: 513,
+        status: 1,
+    };
+    assert_eq!(push(&mut console, text), [said]);
     assert_eq!(console.text(), text);
+    push(&mut console, "\x1b[2Jend\r");
+    assert_eq!(console.text(), format!("{text}[2Jend\n"));
 }
 
 #[test]

@@ -19,7 +19,7 @@
     to = Math.max(0, Math.min(steps.length - 1, to));
     if (to === at) return;
     const step = steps[to], chapter = chapterOf(step);
-    const hadFocus = at >= 0 && steps[at].contains(document.activeElement);
+    const focused = document.activeElement;
     const sameChapter = at >= 0 && chapterOf(steps[at]) === chapter;
     at = to;
     steps.forEach((other) => mark(other, other === step));
@@ -33,9 +33,11 @@
     buttons.forEach((button) => button.setAttribute("aria-disabled", !steps[at + Number(button.dataset.move)]));
     if (location.hash !== "#" + step.id && say) history.replaceState(null, "", "#" + step.id);
     if (say) announce.textContent = `${place}. ${step.dataset.say ?? ""}`;
-    if (hadFocus) step.querySelector("h2").focus({ preventScroll: true });
-    const link = links.find((other) => other.classList.contains("current") && other.closest(".lanes"));
+    const link = links.find((other) => other.hash === "#" + step.id && other.closest(".lanes"));
     const list = link?.closest(".lanes");
+    // The focus stays with the step that is shown.
+    if (focused.closest(".lanes") && link) link.focus({ preventScroll: true });
+    else if (focused.closest(".chapter")) step.querySelector("h2").focus({ preventScroll: true });
     if (list && list.scrollHeight > list.clientHeight) {
       list.scrollTop = link.offsetTop - list.offsetTop - list.clientHeight / 2;
     }
@@ -55,7 +57,7 @@
   });
   document.addEventListener("keydown", (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
-    if (event.key === " " && event.target.closest?.("a, button")) return;
+    if (event.key === " " && event.target.closest?.("button")) return;
     const moves = {
       ArrowRight: 1, j: 1, " ": 1, ArrowLeft: -1, k: -1, Home: -steps.length, End: steps.length,
     };

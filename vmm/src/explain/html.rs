@@ -6,7 +6,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::bring_up;
 use super::draw::{self, Frame, side, who};
 use super::story::{Act, Code, Event, Side, Step, Story};
-use super::words;
+use super::{why, words};
 
 const STYLE: &str = include_str!("explain.css");
 const SCRIPT: &str = include_str!("explain.js");
@@ -49,7 +49,7 @@ pub fn page(story: &Story) -> serde_json::Result<String> {
                     @for act in &story.acts { (chapter(story, act)) }
                 }
                 p.announce role="status" aria-live="polite" {}
-                div.controls {
+                nav.controls aria-label="Steps" {
                     button type="button" data-move="-1" { span aria-hidden="true" { "←" } " Previous" }
                     p.where {}
                     button type="button" data-move="1" { "Next " span aria-hidden="true" { "→" } }
@@ -176,7 +176,7 @@ fn chapter(story: &Story, act: &Act) -> Markup {
                         data-say={ (words::side(step.side)) ": " (words::tell(&step.event)) } {
                         (number_and_time(number, total, step.at_ns, step.since_ns))
                         h2 tabindex="-1" { (who(step.side)) " " (words::tell(&step.event)) }
-                        p { (words::why(&step.event)) }
+                        p { (why::step(&step.event)) }
                         (facts(story, step))
                         div.panels.drawing {
                             div.column { (draw::descriptors(story, frame)) (draw::buffers(frame)) }

@@ -3,6 +3,8 @@
 
 use kvm_bindings::kvm_regs;
 
+use super::gpr::{name, value};
+
 /// The longest that an instruction is, in bytes.
 pub const MAX_LEN: usize = 15;
 
@@ -33,7 +35,8 @@ struct Instruction {
     text: String,
     operand: Operand,
     width: u8,
-    write: bool,
+    reads: bool,
+    writes: bool,
 }
 
 /// Where an instruction finds what it accesses.
@@ -100,13 +103,18 @@ impl Instruction {
             (Operand::Port(number), Place::Port(port)) => u16::from(number) == port,
             _ => false,
         };
-        place && self.width == access.width && self.write == access.write
+        let does = if access.write {
+            self.writes
+        } else {
+            self.reads
+        };
+        place && self.width == access.width && does
     }
 }
 
 impl Memory {
     fn address(&self, next: u64, regs: &kvm_regs) -> u64 {
-        let of = |number| register(regs, number);
+        let of = |number| value(regs, number);
         let index = self
             .index
             .map_or(0, |(number, scale)| of(number).wrapping_mul(scale.into()));
@@ -184,12 +192,13 @@ fn decode(code: &[u8]) -> Option<Instruction> {
         (false, true) => 2,
         (false, false) => 4,
     };
-    let finish = |rest: &Bytes<'_>, operand, width, write, text| Instruction {
+    let finish = |rest: &Bytes<'_>, operand, width, (reads, writes), text| Instruction {
         len: code.len().min(MAX_LEN) - rest.0.len(),
         text,
         operand,
         width,
-        write,
+        reads,
+        writes,
     };
 
     // IN and OUT: the low bit is the width, bit 1 the direction, bit 3 says that the port is in DX.
@@ -202,34 +211,18 @@ fn decode(code: &[u8]) -> Option<Instruction> {
             (Operand::Dx, "dx".to_owned())
         };
         let data = name(0, width, true);
-        let write = opcode & 2 != 0;
-        let text = if write {
+        let writes = opcode & 2 != 0;
+        let text = if writes {
             format!("out {port}, {data}")
         } else {
             format!("in {data}, {port}")
         };
-        return Some(finish(&bytes, operand, width, write, text));
+        return Some(finish(&bytes, operand, width, (!writes, writes), text));
     }
 
-    // MOV between a register and memory, with or without widening, and of a constant to memory.
-    let (mnemonic, width, to, write) = match opcode {
-        0x88 => ("mov", 1, 1, true),
-        0x89 => ("mov", wide, wide, true),
-        0x8a => ("mov", 1, 1, false),
-        0x8b => ("mov", wide, wide, false),
-        0xc6 => ("mov", 1, 1, true),
-        0xc7 => ("mov", wide, wide, true),
-        0x63 if wide == 8 => ("movsxd", 4, 8, false),
-        0x0f => match bytes.next()? {
-            0xb6 => ("movzx", 1, wide, false),
-            0xb7 => ("movzx", 2, wide, false),
-            0xbe => ("movsx", 1, wide, false),
-            0xbf => ("movsx", 2, wide, false),
-            _ => return None,
-        },
-        _ => return None,
-    };
+    let form = form(opcode, wide, &mut bytes)?;
     let (memory, field) = memory_operand(&mut bytes, bits)?;
+    let (mnemonic, width) = (form.mnemonic, form.width);
     let size = match width {
         1 => "byte",
         2 => "word",
@@ -237,26 +230,94 @@ fn decode(code: &[u8]) -> Option<Instruction> {
         _ => "qword",
     };
     let place = format!("{size} ptr {}", memory.text());
-    let text = if matches!(opcode, 0xc6 | 0xc7) {
-        if field != 0 {
-            return None;
-        }
-        let value = bytes.signed(width.min(4))?;
-        let mask = u64::MAX >> (64 - 8 * u32::from(width));
-        format!(
-            "mov {place}, {:#x}",
-            i64::from(value).cast_unsigned() & mask
-        )
-    } else {
-        let register = if bits & REX_R != 0 { field + 8 } else { field };
-        let data = name(register, to, rex.is_some());
-        if write {
-            format!("{mnemonic} {place}, {data}")
-        } else {
-            format!("{mnemonic} {data}, {place}")
+    let number = if bits & REX_R != 0 { field + 8 } else { field };
+    let data = name(number, form.register, rex.is_some());
+    let text = match form.operands {
+        Operands::RegisterMemory => format!("{mnemonic} {data}, {place}"),
+        Operands::MemoryRegister => format!("{mnemonic} {place}, {data}"),
+        Operands::MemoryConstant(len) => {
+            let mask = u64::MAX >> (64 - 8 * u32::from(width));
+            let value = i64::from(bytes.signed(len)?).cast_unsigned() & mask;
+            format!("{mnemonic} {place}, {value:#x}")
         }
     };
-    Some(finish(&bytes, Operand::Memory(memory), width, write, text))
+    let memory = Operand::Memory(memory);
+    Some(finish(&bytes, memory, width, form.memory, text))
+}
+
+/// What an instruction with a memory operand does with it.
+struct Form {
+    mnemonic: &'static str,
+    /// Width of the memory operand, in bytes.
+    width: u8,
+    /// Width of the register operand, in bytes.
+    register: u8,
+    operands: Operands,
+    /// Whether memory is read, and whether it is written.
+    memory: (bool, bool),
+}
+
+/// The operands in their order.
+enum Operands {
+    RegisterMemory,
+    MemoryRegister,
+    /// The constant has as many bytes.
+    MemoryConstant(u8),
+}
+
+const READ: (bool, bool) = (true, false);
+const WRITTEN: (bool, bool) = (false, true);
+const CHANGED: (bool, bool) = (true, true);
+
+/// The instructions by which compilers access memory: MOV and its like, and arithmetic.
+fn form(opcode: u8, wide: u8, bytes: &mut Bytes<'_>) -> Option<Form> {
+    const ARITHMETIC: [&str; 8] = ["add", "or", "adc", "sbb", "and", "sub", "xor", "cmp"];
+    use Operands::{MemoryConstant, MemoryRegister, RegisterMemory};
+    let width = if opcode & 1 == 0 { 1 } else { wide };
+    let plain = |mnemonic, operands, memory| Form {
+        mnemonic,
+        width,
+        register: width,
+        operands,
+        memory,
+    };
+    let widening = |mnemonic, width| Form {
+        mnemonic,
+        width,
+        register: wide,
+        operands: RegisterMemory,
+        memory: READ,
+    };
+    // Where the operand is a constant, the field `reg` of ModRM is part of the opcode.
+    let field = bytes.0.first()? >> 3 & 7;
+    let arithmetic = |number: u8, operands| {
+        let mnemonic = *ARITHMETIC.get(usize::from(number))?;
+        let memory = match (mnemonic, &operands) {
+            ("cmp", _) | (_, RegisterMemory) => READ,
+            _ => CHANGED,
+        };
+        Some(plain(mnemonic, operands, memory))
+    };
+    Some(match opcode {
+        0x00..0x40 if opcode & 6 == 0 => return arithmetic(opcode >> 3, MemoryRegister),
+        0x00..0x40 if opcode & 6 == 2 => return arithmetic(opcode >> 3, RegisterMemory),
+        0x63 if wide == 8 => widening("movsxd", 4),
+        0x80 | 0x83 => return arithmetic(field, MemoryConstant(1)),
+        0x81 => return arithmetic(field, MemoryConstant(wide.min(4))),
+        0x84 | 0x85 => plain("test", MemoryRegister, READ),
+        0x88 | 0x89 => plain("mov", MemoryRegister, WRITTEN),
+        0x8a | 0x8b => plain("mov", RegisterMemory, READ),
+        0xc6 | 0xc7 if field == 0 => plain("mov", MemoryConstant(width.min(4)), WRITTEN),
+        0xf6 | 0xf7 if field == 0 => plain("test", MemoryConstant(width.min(4)), READ),
+        0x0f => match bytes.next()? {
+            0xb6 => widening("movzx", 1),
+            0xb7 => widening("movzx", 2),
+            0xbe => widening("movsx", 1),
+            0xbf => widening("movsx", 2),
+            _ => return None,
+        },
+        _ => return None,
+    })
 }
 
 /// The memory operand that ModRM, SIB and displacement make, and the field `reg` of ModRM. `None`
@@ -291,59 +352,6 @@ fn memory_operand(bytes: &mut Bytes<'_>, rex: u8) -> Option<(Memory, u8)> {
         memory.displacement = bytes.signed(displacement)?;
     }
     Some((memory, field))
-}
-
-/// The name of register `number` in this width. Without a REX prefix, 4 to 7 are AH to BH as bytes.
-fn name(number: u8, width: u8, rex: bool) -> String {
-    const NAMES: [&str; 8] = ["ax", "cx", "dx", "bx", "sp", "bp", "si", "di"];
-    let name = NAMES
-        .get(usize::from(number & 7))
-        .copied()
-        .unwrap_or_default();
-    let first = name.get(..1).unwrap_or_default();
-    match (number, width) {
-        (8.., 1) => format!("r{number}b"),
-        (8.., 2) => format!("r{number}w"),
-        (8.., 4) => format!("r{number}d"),
-        (8.., _) => format!("r{number}"),
-        (0..4, 1) => format!("{first}l"),
-        (_, 1) if rex => format!("{name}l"),
-        (_, 1) => {
-            let high = name_of_high(number);
-            format!("{high}h")
-        }
-        (_, 2) => name.to_owned(),
-        (_, 4) => format!("e{name}"),
-        (_, _) => format!("r{name}"),
-    }
-}
-
-fn name_of_high(number: u8) -> char {
-    ['a', 'c', 'd', 'b']
-        .get(usize::from(number & 3))
-        .copied()
-        .unwrap_or_default()
-}
-
-fn register(regs: &kvm_regs, number: u8) -> u64 {
-    match number {
-        0 => regs.rax,
-        1 => regs.rcx,
-        2 => regs.rdx,
-        3 => regs.rbx,
-        4 => regs.rsp,
-        5 => regs.rbp,
-        6 => regs.rsi,
-        7 => regs.rdi,
-        8 => regs.r8,
-        9 => regs.r9,
-        10 => regs.r10,
-        11 => regs.r11,
-        12 => regs.r12,
-        13 => regs.r13,
-        14 => regs.r14,
-        _ => regs.r15,
-    }
 }
 
 #[cfg(test)]

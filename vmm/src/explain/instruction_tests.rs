@@ -36,6 +36,13 @@ fn instructions_that_access_devices_are_written_as_an_assembler_writes_them() {
             &[0x8b, 0x04, 0x25, 0, 0, 0, 0x10],
             "mov eax, dword ptr [0x10000000]",
         ),
+        (&[0x83, 0x7a, 0x70, 0x00], "cmp dword ptr [rdx+0x70], 0x0"),
+        (&[0x83, 0x4a, 0x70, 0x04], "or dword ptr [rdx+0x70], 0x4"),
+        (&[0x09, 0x70, 0x70], "or dword ptr [rax+0x70], esi"),
+        (&[0xf6, 0x40, 0x60, 0x01], "test byte ptr [rax+0x60], 0x1"),
+        (&[0x3b, 0x07], "cmp eax, dword ptr [rdi]"),
+        (&[0x39, 0x07], "cmp dword ptr [rdi], eax"),
+        (&[0x0b, 0x07], "or eax, dword ptr [rdi]"),
         (&[0xee], "out dx, al"),
         (&[0x66, 0xed], "in ax, dx"),
         (&[0xe7, 0x80], "out 0x80, eax"),
@@ -83,6 +90,26 @@ fn rip_is_at_an_instruction_that_reads_and_beyond_one_that_has_written() {
 }
 
 #[test]
+fn an_instruction_that_changes_a_register_leaves_the_guest_twice() {
+    // or [rax+0x70], esi
+    let find = |rip, write| {
+        let regs = kvm_regs {
+            rip: START + rip,
+            rax: 0xd000_0000,
+            ..Default::default()
+        };
+        let access = Access {
+            place: Place::Memory(0xd000_0070),
+            width: 4,
+            write,
+        };
+        find(&[0x09, 0x70, 0x70, 0xc3], START, &regs, &access).map(|found| found.address)
+    };
+    assert_eq!(find(0, false), Some(START));
+    assert_eq!(find(3, true), Some(START));
+}
+
+#[test]
 fn a_port_is_the_one_in_dx_or_in_the_instruction() {
     let regs = kvm_regs {
         rip: START + 1,
@@ -119,7 +146,9 @@ proptest! {
         opcode in prop::sample::select(vec![
             vec![0x88], vec![0x89], vec![0x8a], vec![0x8b], vec![0xc6], vec![0xc7], vec![0x63],
             vec![0x0f, 0xb6], vec![0x0f, 0xb7], vec![0x0f, 0xbe], vec![0x0f, 0xbf], vec![0xe4],
-            vec![0xe5], vec![0xe6], vec![0xe7], vec![0xec], vec![0xed], vec![0xee], vec![0xef],
+            vec![0x01], vec![0x08], vec![0x31], vec![0x03], vec![0x0a], vec![0x13], vec![0x1a], vec![0x23], vec![0x2a], vec![0x33],
+            vec![0x38], vec![0x39], vec![0x3b], vec![0x80], vec![0x81], vec![0x83], vec![0x84],
+            vec![0x85], vec![0xf6], vec![0xf7], vec![0xe5], vec![0xe6], vec![0xe7], vec![0xec], vec![0xed], vec![0xee], vec![0xef],
         ]),
         rest: [u8; 10],
     ) {
@@ -137,14 +166,29 @@ proptest! {
             Mnemonic::Movzx => "movzx",
             Mnemonic::Movsx => "movsx",
             Mnemonic::Movsxd => "movsxd",
+            Mnemonic::Add => "add",
+            Mnemonic::Or => "or",
+            Mnemonic::Adc => "adc",
+            Mnemonic::Sbb => "sbb",
+            Mnemonic::And => "and",
+            Mnemonic::Sub => "sub",
+            Mnemonic::Xor => "xor",
+            Mnemonic::Cmp => "cmp",
+            Mnemonic::Test => "test",
             Mnemonic::In => "in",
             Mnemonic::Out => "out",
             other => panic!("{other:?}"),
         };
         prop_assert_eq!(mnemonic, Some(expected));
         if let Operand::Memory(memory) = ours.operand {
-            let place = if ours.write { theirs.op0_kind() } else { theirs.op1_kind() };
+            let first = ours.text.contains(&format!("{expected} byte ptr"))
+                || ours.text.contains(&format!("{expected} word ptr"))
+                || ours.text.contains(&format!("{expected} dword ptr"))
+                || ours.text.contains(&format!("{expected} qword ptr"));
+            let place = if first { theirs.op0_kind() } else { theirs.op1_kind() };
             prop_assert_eq!(place, OpKind::Memory);
+            prop_assert!(first || !ours.writes);
+            prop_assert!(ours.reads || ours.writes);
             prop_assert_eq!(memory.rip_relative, theirs.is_ip_rel_memory_operand());
             prop_assert_eq!(memory.base, number(theirs.memory_base()));
             let index = number(theirs.memory_index())

@@ -8,6 +8,7 @@ mod clock;
 mod console;
 pub mod disk;
 mod draw;
+mod gpr;
 mod handler;
 pub mod html;
 mod instruction;
@@ -23,6 +24,7 @@ mod symbols;
 mod tell;
 pub mod text;
 mod watch;
+mod why;
 mod words;
 
 pub use run::{Cut, Ending, Request, run};

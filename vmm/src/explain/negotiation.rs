@@ -30,8 +30,6 @@ pub struct Negotiation {
     status: DeviceStatus,
     /// When the first access was.
     begun: u64,
-    /// A life of the device has been told of.
-    closed: bool,
 }
 
 impl Negotiation {
@@ -56,20 +54,10 @@ impl Negotiation {
         live.then(|| self.queue.clone())
     }
 
-    /// The device has been reset after it was live. What was said is forgotten if there has been
-    /// nothing to tell of that life; else nothing is kept from now on.
-    pub fn reset(&mut self, forget: bool) {
-        if forget {
-            *self = Self::default();
-        } else {
-            self.closed = true;
-        }
-    }
-
-    /// Whether accesses are kept.
+    /// Whether it came to its end: the device was live.
     #[must_use]
-    pub fn is_open(&self) -> bool {
-        !self.closed
+    pub fn is_complete(&self) -> bool {
+        self.live_queue().is_some()
     }
 
     fn follow(&mut self, access: &Access) {

@@ -98,14 +98,3 @@ fn a_guest_that_never_ends_it_fills_no_memory() {
     }
     assert_eq!((negotiation.accesses.len(), negotiation.left_out), (MAX, 5));
 }
-
-#[test]
-fn after_a_reset_it_begins_anew_if_there_was_nothing_to_tell() {
-    let mut negotiation = negotiated(&WRITES);
-    negotiation.reset(true);
-    assert!(negotiation.is_open() && negotiation.accesses.is_empty());
-    let mut negotiation = negotiated(&WRITES);
-    negotiation.reset(false);
-    assert!(!negotiation.is_open());
-    assert_eq!(negotiation.accesses.len(), WRITES.len());
-}

@@ -2,17 +2,14 @@
 //! story: exits on the vCPU's thread, and what the device does while one of them is handled. It
 //! changes nothing, and what it cannot see it leaves out.
 
-use devices::virtio::block::disk::Answer;
-use devices::virtio::block::request::{Operation, ParseError, Request};
-use devices::virtio::queue::Batch;
-use spec::block::{HEADER_SIZE, REQUEST_QUEUE, RequestHeader, request_type};
-use spec::board::VIRTIO_MMIO_SIZE;
-use spec::mmio::{InterruptStatus, Register};
-use spec::queue::Descriptor;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+mod queue;
 
-use super::act::{self, OpenAct, Progress};
-use super::areas::{self, Areas, Parts};
+use spec::board::VIRTIO_MMIO_SIZE;
+use spec::mmio::Register;
+use vm_memory::GuestMemoryMmap;
+
+use super::act::{self, Awake, OpenAct, Progress};
+use super::areas::Areas;
 use super::clock::Clock;
 use super::console::{Console, Testimony};
 use super::handler;
@@ -36,8 +33,10 @@ pub struct Recorder {
     window: VirtioMmio,
     symbols: Symbols,
     memory: GuestMemoryMmap,
-    /// What was said in registers.
-    pub negotiation: Negotiation,
+    /// What is said in registers, in this life of the device.
+    negotiation: Negotiation,
+    /// What was said in the one before it, or in the one that there are acts of.
+    earlier: Option<Negotiation>,
     /// What was said on the console.
     pub console: Console,
     /// The requests that have been told.
@@ -81,6 +80,7 @@ impl Recorder {
             symbols,
             memory: GuestMemoryMmap::default(),
             negotiation: Negotiation::default(),
+            earlier: None,
             console: Console::default(),
             acts: Vec::new(),
             entries: Vec::new(),
@@ -98,6 +98,16 @@ impl Recorder {
     /// The RAM of the machine. To be told before the guest runs.
     pub fn set_memory(&mut self, memory: GuestMemoryMmap) {
         self.memory = memory;
+    }
+
+    /// What was said in registers before the acts; or, where there are none, in the last life of the
+    /// device in which it was said to its end, if in any.
+    #[must_use]
+    pub fn negotiation(&self) -> &Negotiation {
+        match &self.earlier {
+            Some(earlier) if !self.acts.is_empty() || !self.negotiation.is_complete() => earlier,
+            _ => &self.negotiation,
+        }
     }
 
     /// Does `see` while the clock stands, and gives it the time.
@@ -174,8 +184,11 @@ impl Recorder {
                 by,
             };
             self.accessed(exit, access, next, now);
-        } else if let Some(byte) = self.console.byte(exit) {
-            self.printed(exit, byte);
+        } else {
+            self.goes_on(exit, None);
+            if let Some(byte) = self.console.byte(exit) {
+                self.printed(byte);
+            }
         }
         self.entered = self.areas().map(|areas| (now, areas));
         self.notified = None;
@@ -196,20 +209,22 @@ impl Recorder {
             self.live = self.negotiation.live_queue();
             return;
         }
+        let by = access.by.clone();
         match register {
             Some((Register::QueueNotify, Direction::Write)) => self.resumed(&access, next, now),
             Some((Register::Status, Direction::Write)) if access.value == 0 => {
                 self.live = None;
-                self.negotiation
-                    .reset(self.acts.is_empty() && self.open.is_none());
-                if self.negotiation.is_open() {
-                    self.negotiation.add(access, self.begun);
+                let nothing_told = self.acts.is_empty() && self.open.is_none();
+                let ended = std::mem::take(&mut self.negotiation);
+                if nothing_told || self.earlier.is_none() {
+                    self.earlier = Some(ended);
                 }
+                self.negotiation.add(access, self.begun);
             }
             Some((Register::InterruptStatus | Register::InterruptACK, _)) => {
                 self.in_handler(exit, access);
             }
-            _ => {}
+            _ => self.goes_on(exit, Some(&by)),
         }
     }
 
@@ -250,333 +265,62 @@ impl Recorder {
             access.at_ns = Some(open.since_begun(self.begun));
             let event = Event::Register { access };
             open.push_now(Side::Driver, Some(self.begun), event, (&areas, memory));
+            if !reading {
+                open.progress = Progress::Acknowledged;
+            }
+        }
+    }
+
+    /// The guest leaves for the first time since it has acknowledged its interrupt, or since the
+    /// request is in the used ring where it is not interrupted: if it says later that it has waited
+    /// for the request, this is where it goes on.
+    fn goes_on(&mut self, exit: &HandledExit<'_>, by: Option<&Code>) {
+        let awaited =
+            (self.open.as_ref()).is_some_and(|open| open.awake.is_none() && open.is_over());
+        if !awaited {
+            return;
+        }
+        let access = Instruction {
+            place: match (exit.site.kind, exit.site.address) {
+                (ExitKind::PioIn | ExitKind::PioOut, Some(port)) => Place::Port(port as u16),
+                (_, address) => Place::Memory(address.unwrap_or_default()),
+            },
+            width: u8::try_from(exit.len).unwrap_or(u8::MAX),
+            write: matches!(exit.site.kind, ExitKind::PioOut | ExitKind::MmioWrite),
+        };
+        let code = by.cloned().unwrap_or_else(|| self.code(exit, &access).0);
+        let (at, areas) = (self.begun, self.areas());
+        if let Some(open) = &mut self.open {
+            open.awake = areas.map(|areas| Awake { at, code, areas });
         }
     }
 
     /// The guest has written `byte` to its console.
-    fn printed(&mut self, exit: &HandledExit<'_>, byte: u8) {
-        let used = (self.open.as_ref()).is_some_and(|open| open.progress >= Progress::Used);
-        if self.console.is_at_line_start() && used {
-            let access = Instruction {
-                place: Place::Port(spec::board::COM1_PORT),
-                width: 1,
-                write: true,
-            };
-            let (code, _) = self.code(exit, &access);
-            self.console.line_begins(self.begun, code, self.areas());
-        }
-        let Some(testimony) = self.console.push(byte) else {
-            return;
-        };
-        if let Some(open) = self.open.take() {
-            let open = self.woken(open, testimony);
-            self.tell(open);
-        }
-    }
-
-    /// Ends the act with what the guest has said of it.
-    fn woken(&self, mut open: OpenAct, testimony: Testimony) -> OpenAct {
-        let Testimony {
-            at,
-            code,
-            areas,
-            head,
-            written,
-            status,
-        } = testimony;
-        let seen = Event::UsedSeen {
-            used_idx: areas.used_idx(),
-            id: head,
-            len: written,
-            status,
-            name: act::status_name(status),
-        };
-        open.push_now(Side::Driver, None, seen, (&areas, &self.memory));
-        let event = Event::Woken { at: code };
-        open.push_now(Side::Driver, Some(at), event, (&areas, &self.memory));
-        open
-    }
-
-    /// The device begins to look into the queue, from `next_avail` on.
-    pub fn drain_begins(&mut self, next_avail: u16) {
-        self.drain_from = next_avail;
-    }
-
-    /// The device has taken heads from the available ring.
-    pub fn taken(&mut self, batch: &Batch, now: u64) {
-        if let Some(areas) = self.areas() {
-            self.taken = Some(Taken {
-                at: now,
-                from: self.drain_from,
-                heads: batch.heads.iter().copied().collect(),
-                refused: batch.refused,
-                avail_idx: batch.avail_idx,
-                areas,
-            });
-        }
-    }
-
-    /// The device has walked a chain and parsed its request.
-    pub fn submitted(
-        &mut self,
-        head: u16,
-        descriptors: &[Descriptor],
-        request: &Result<Request<'_>, ParseError>,
-        now: u64,
-    ) {
-        let (Some(notified), Some(taken)) = (self.notified.clone(), self.taken.clone()) else {
-            return;
-        };
-        let parts = act::parts(&notified, head, descriptors);
-        let header = self.header(&parts);
-        let operation = match header.map(|header| header.request_type) {
-            Some(request_type::IN) => story::Operation::Read,
-            Some(request_type::OUT) => story::Operation::Write,
-            _ => return,
-        };
-        if self
-            .open
-            .as_ref()
-            .is_some_and(|open| open.progress < Progress::Told)
+    fn printed(&mut self, byte: u8) {
+        if let Some(testimony) = self.console.push(byte)
+            && let Some(mut open) = self.open.take()
         {
-            return;
-        }
-        self.close();
-        if self.acts.iter().any(|act| act.operation == operation) {
-            return;
-        }
-        let (begun, before) = match self.entered.take() {
-            Some((at, areas)) => (at, areas),
-            None => (self.begun, notified.clone()),
-        };
-        let data_len = (parts.buffers.iter())
-            .filter(|(role, ..)| *role == story::Role::Data)
-            .map(|(_, _, len)| len)
-            .sum();
-        let sector = header.map_or(0, |header| header.sector);
-        let shown = before.show(&self.memory, &Parts::default());
-        let mut open = OpenAct::new((operation, sector, data_len), head, parts, (begun, shown));
-        self.tell_of_driver(&mut open, &before, &notified);
-        self.tell_of_device(&mut open, &taken, descriptors, request, now);
-        self.open = Some(open);
-    }
-
-    /// What the driver has done since the guest was entered, when the areas were as `before`: in the
-    /// order that it has to keep to.
-    fn tell_of_driver(&self, open: &mut OpenAct, before: &Areas, notified: &Areas) {
-        let queue = self.live.clone().unwrap_or_default();
-        let head = open.head;
-        let (old, new) = (before.avail_idx(), notified.avail_idx());
-        let slot = (0..new.wrapping_sub(old).min(queue.size))
-            .map(|ahead| notified.slot(old.wrapping_add(ahead)))
-            .find(|&slot| notified.available(slot) == head);
-        let chain = notified.table_entries(&open.parts.table);
-        let indirect = (open.parts.indirect)
-            .map(|(address, len)| areas::indirect_table(&self.memory, address, len));
-        let described = Event::DescriptorsWritten {
-            head,
-            chain,
-            indirect,
-        };
-        let mut driver = |event, areas: &Areas| {
-            open.push_now(Side::Driver, None, event, (areas, &self.memory));
-        };
-        driver(described, &notified.with_available_of(before));
-        if let Some(slot) = slot {
-            let entry = Event::AvailableEntry { slot, head };
-            driver(entry, &notified.with_available_index(old));
-        }
-        let moved = Event::AvailableIndex {
-            before: old,
-            after: new,
-        };
-        driver(moved, notified);
-        let event_idx = queue.event_idx;
-        let wanted = Event::NotificationWanted {
-            avail_event: event_idx.then(|| notified.avail_event()),
-            used_flags: (!event_idx).then(|| notified.used_flags()),
-            wanted: true,
-        };
-        driver(wanted, notified);
-        let address = self.window.base + Register::QueueNotify.offset();
-        // What is written, and by whom, is known when the exit ends.
-        let notify = Event::Notify {
-            address,
-            value: REQUEST_QUEUE.into(),
-            by: Code::default(),
-        };
-        let exit = Event::Exit {
-            reason: "KVM_EXIT_MMIO".into(),
-            address,
-            width: 4,
-            direction: Direction::Write,
-            vcpu: VCPU,
-        };
-        // One moment for both: what there was before it was the driver's.
-        let (at, shown) = (Some(self.begun), (notified, &self.memory));
-        open.push_now(Side::Driver, at, notify, shown);
-        open.push_now(Side::Kvm, at, exit, shown);
-    }
-
-    /// What the device has done up to where it knows what is asked for.
-    fn tell_of_device(
-        &self,
-        open: &mut OpenAct,
-        taken: &Taken,
-        descriptors: &[Descriptor],
-        request: &Result<Request<'_>, ParseError>,
-        now: u64,
-    ) {
-        let memory = &self.memory;
-        let areas = &taken.areas;
-        let event = Event::Taken {
-            last_avail_idx: taken.from,
-            avail_idx: taken.avail_idx,
-            heads: taken.heads.clone(),
-            refused: taken.refused,
-        };
-        open.push_now(Side::Device, Some(taken.at), event, (areas, memory));
-        let event = Event::Walked {
-            head: open.head,
-            chain: descriptors.iter().map(areas::show_descriptor).collect(),
-            error: None,
-        };
-        open.push_now(Side::Device, None, event, (areas, memory));
-        let name = match open.act.operation {
-            story::Operation::Read => (request_type::IN, "VIRTIO_BLK_T_IN"),
-            story::Operation::Write => (request_type::OUT, "VIRTIO_BLK_T_OUT"),
-        };
-        let event = Event::Parsed {
-            request_type: Some(name.0),
-            name: Some(name.1.into()),
-            sector: Some(open.act.sector),
-            data_len: open.act.len,
-            status_address: match request {
-                Ok(request) => Some(request.status.0),
-                Err(error) => error.status.map(|address| address.0),
-            },
-            refusal: request.as_ref().err().map(ToString::to_string),
-        };
-        open.push_now(Side::Device, Some(now), event, (areas, memory));
-        if let Ok(request) = request
-            && let Operation::In { position, .. } | Operation::Out { position, .. } =
-                request.operation
-        {
-            open.position = Some(position);
-        }
-    }
-
-    /// The header of a request, as it is in RAM.
-    fn header(&self, parts: &Parts) -> Option<RequestHeader> {
-        let mut bytes = [0; HEADER_SIZE];
-        let mut rest = bytes.as_mut_slice();
-        let header = parts.buffers.iter();
-        for &(_, address, len) in header.filter(|(role, ..)| *role == story::Role::Header) {
-            let (piece, after) = rest.split_at_mut_checked(usize::try_from(len).ok()?)?;
-            self.memory.read_slice(piece, GuestAddress(address)).ok()?;
-            rest = after;
-        }
-        rest.is_empty().then(|| RequestHeader::from_bytes(bytes))
-    }
-
-    /// The device has done what the chain from `head` asks for, and written its status.
-    pub fn answered(&mut self, head: u16, answer: &Answer, now: u64) {
-        let (Some(areas), memory) = (self.areas(), &self.memory) else {
-            return;
-        };
-        let Some(open) = self.open.as_mut().filter(|open| open.head == head) else {
-            return;
-        };
-        let after = areas.show(memory, &open.parts);
-        if let Some(offset) = open.position {
-            let (direction, failed_after) = match open.act.operation {
-                story::Operation::Read => (Direction::Read, answer.written.saturating_sub(1)),
-                story::Operation::Write => (Direction::Write, 0),
-            };
-            let event = Event::FileIo {
-                direction,
-                offset,
-                len: open.act.len,
-                moved: match answer.failed {
-                    true => failed_after.into(),
-                    false => answer.moved,
-                },
-                failed: answer.failed,
-            };
-            // The status byte is written at once after.
-            let mut before = after.clone();
-            let status = open.shown().buffers.last().cloned();
-            if let (Some(last), Some(status)) = (before.buffers.last_mut(), status) {
-                *last = status;
+            if let Some(Awake { at, code, areas }) = open.awake.take() {
+                let event = Event::Woken { at: code };
+                open.push_now(Side::Driver, Some(at), event, (&areas, &self.memory));
             }
-            open.push(Side::Device, Some(now), event, before);
-        }
-        let status = (open.parts.buffers.iter()).find(|(role, ..)| *role == story::Role::Status);
-        if let (Some(value), Some(&(_, address, _))) = (answer.status, status) {
-            let event = Event::StatusWritten {
-                address,
-                value,
-                name: act::status_name(value),
-            };
-            open.push(Side::Device, Some(now), event, after);
-        }
-    }
-
-    /// The chain from `head` is in the used ring, at the running index `used`.
-    pub fn completed(&mut self, head: u16, used: u16, now: u64) {
-        let (Some(areas), memory) = (self.areas(), &self.memory) else {
-            return;
-        };
-        let Some(open) = self.open.as_mut().filter(|open| open.head == head) else {
-            return;
-        };
-        if open.progress != Progress::Submitted {
-            return;
-        }
-        let slot = areas.slot(used);
-        let (id, len) = areas.used(slot);
-        let event = Event::UsedAdded {
-            slot,
-            id,
-            len,
-            before: used,
-            after: areas.used_idx(),
-        };
-        open.push_now(Side::Device, Some(now), event, (&areas, memory));
-        open.progress = Progress::Used;
-    }
-
-    /// The device has come to the end of the queue, and interrupts the driver or does not.
-    pub fn drain_ends(&mut self, interrupts: bool, now: u64) {
-        let event_idx = self.live.as_ref().is_some_and(|queue| queue.event_idx);
-        let event = |areas: &Areas| Event::InterruptUnwanted {
-            used_event: event_idx.then(|| areas.used_event()),
-            avail_flags: (!event_idx).then(|| areas.avail_flags()),
-        };
-        if !interrupts {
-            self.told(now, event);
-        }
-    }
-
-    /// The device has written to its irqfd.
-    pub fn interrupted(&mut self, status: InterruptStatus, now: u64) {
-        let gsi = self.window.gsi;
-        self.told(now, |_| Event::Interrupt {
-            gsi,
-            interrupt_status: status.bits(),
-            meaning: registers::interrupt_names(status.bits()),
-        });
-    }
-
-    fn told(&mut self, now: u64, event: impl FnOnce(&Areas) -> Event) {
-        let (Some(areas), memory) = (self.areas(), &self.memory) else {
-            return;
-        };
-        if let Some(open) = &mut self.open
-            && open.progress == Progress::Used
-        {
-            open.push_now(Side::Device, Some(now), event(&areas), (&areas, memory));
-            open.progress = Progress::Told;
+            if let Some(areas) = self.areas() {
+                let Testimony {
+                    head,
+                    written,
+                    status,
+                } = testimony;
+                // When it was seen is not seen: it is said later.
+                let event = Event::UsedSeen {
+                    used_idx: areas.used_idx(),
+                    id: head,
+                    len: written,
+                    status,
+                    name: act::status_name(status),
+                };
+                open.push_now(Side::Driver, None, event, (&areas, &self.memory));
+            }
+            self.tell(open);
         }
     }
 

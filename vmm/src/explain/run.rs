@@ -29,7 +29,7 @@ use crate::vm::Vm;
 /// How often it is looked whether the guest still does something.
 const LOOK: Duration = Duration::from_millis(100);
 /// For how long a guest may do nothing that can be seen.
-const SILENCE: Duration = Duration::from_secs(30);
+pub const SILENCE: Duration = Duration::from_secs(30);
 /// For how long a guest that has been told of its last request is waited for to say that it goes on.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
@@ -69,7 +69,7 @@ pub struct Cut {
     pub reason: Option<StopReason>,
     /// How far it came, as the end of a sentence.
     pub came: &'static str,
-    /// What the guest wrote to its console.
+    /// What the guest wrote to its console last.
     pub console: String,
 }
 

@@ -38,7 +38,7 @@ pub fn story(
     let path = |path: &Path| path.display().to_string();
     let window = subject.window;
     let disk = config.disks.first();
-    let negotiation = &recorder.negotiation;
+    let negotiation = recorder.negotiation();
     Story {
         format: FORMAT,
         machine: Machine {
@@ -73,10 +73,12 @@ pub fn story(
 #[must_use]
 pub fn missing(recorder: &Recorder) -> Option<&'static str> {
     let has = |operation| recorder.acts.iter().any(|act| act.operation == operation);
-    let live = recorder.negotiation.live_queue().is_some();
+    let negotiation = recorder.negotiation();
     match (has(Operation::Read), has(Operation::Write)) {
-        _ if recorder.negotiation.accesses.is_empty() => Some("before the guest touched the disk"),
-        _ if !live && recorder.acts.is_empty() => Some("before the driver was ready for requests"),
+        _ if negotiation.accesses.is_empty() => Some("before the guest touched the disk"),
+        (false, false) if !negotiation.is_complete() => {
+            Some("before the driver was ready for requests")
+        }
         (false, false) => Some("before the guest read or wrote a sector"),
         (true, false) => Some("before the guest wrote a sector"),
         (false, true) => Some("before the guest read a sector"),
@@ -135,8 +137,8 @@ fn notes(config: &VmConfig, subject: &Subject, recorder: &Recorder) -> Vec<Strin
     if let Some(missing) = missing(recorder) {
         notes.push(format!("The story ends early: {missing}."));
     }
-    if recorder.negotiation.left_out > 0 {
-        let count = recorder.negotiation.left_out;
+    let count = recorder.negotiation().left_out;
+    if count > 0 {
         notes.push(format!(
             "{count} more accesses of the negotiation are left out."
         ));

@@ -9,7 +9,7 @@ use super::words;
 /// The longest line, in columns.
 const WIDTH: usize = 80;
 /// Where what is told begins, behind the step's number, its side and its times.
-const INDENT: usize = 21;
+const INDENT: usize = 23;
 /// Where a fact begins, behind its name.
 const FACTS: usize = 17;
 /// How many descriptors of a chain are shown.
@@ -155,8 +155,13 @@ fn negotiation(page: &mut Page, story: &Story) {
         "The negotiation: each access to a register, and each is an exit",
         "at us, since us",
     );
-    let mut before = None;
+    let (mut before, mut function) = (None, None);
     for access in accesses {
+        // Where the guest was is told where it changes; for a guest without symbols, at first.
+        if function != Some(&access.by.symbol) {
+            function = Some(&access.by.symbol);
+            page.line("  by ", 5, &words::place(&access.by));
+        }
         let since = access
             .at_ns
             .zip(before)
@@ -176,7 +181,7 @@ fn register(access: &Access) -> String {
     let unnamed = format!("offset {:#x}", access.offset);
     let name = access.register.as_deref().unwrap_or(&unnamed);
     let value = words::access_value(access);
-    format!(" {way} {name:<18} {value:<11} ")
+    format!(" {way} {name:<17} {value:<10} ")
 }
 
 /// One side of a request, with what KVM does for it. The other side's steps are counted only.
@@ -188,11 +193,7 @@ fn one_side(page: &mut Page, act: &Act, side: Side) {
     };
     page.title(
         &format!("The {what}, {of}"),
-        &format!(
-            "sector {}, {}; times in us",
-            act.sector,
-            words::bytes(act.len)
-        ),
+        &format!("sector {}, {}", act.sector, words::bytes(act.len)),
     );
     let steps: Vec<(usize, &Step)> = (1..).zip(&act.steps).collect();
     let mut hidden: Vec<&Step> = Vec::new();
@@ -247,7 +248,10 @@ fn elsewhere(page: &mut Page, number: usize, hidden: &mut Vec<&Step>, side: Side
         Side::Device => "the driver's side",
         _ => "the device's side",
     };
-    let took: Option<u64> = hidden.iter().map(|step| step.since_ns).sum();
+    let took = hidden
+        .iter()
+        .filter_map(|step| step.since_ns)
+        .reduce(|a, b| a + b);
     let took = took.map_or(String::new(), |ns| format!(", {} us", words::micros(ns)));
     let (first, last) = (number.saturating_sub(count), number.saturating_sub(1));
     let steps = match count {
@@ -296,7 +300,7 @@ fn details(page: &mut Page, step: &Step) {
                 .filter(|b| b.role == Role::Data)
                 .take(1)
             {
-                page.below(&format!("  data {}", hex(data)));
+                page.below(&format!("data {}", hex(data)));
             }
         }
         _ => {}
@@ -361,16 +365,16 @@ fn times(page: &mut Page, story: &Story) {
     }
 }
 
-/// In a column of nine.
+/// In a column of eight.
 fn time(ns: Option<u64>) -> String {
     let text = ns.map_or("-".to_owned(), words::micros);
-    format!("{text:>7}")
+    format!("{text:>8}")
 }
 
-/// In a column of eight: how long after what is before.
+/// In a column of ten: how long after what is before.
 fn after(ns: Option<u64>) -> String {
     let text = ns.map_or(String::new(), |ns| format!("+{}", words::micros(ns)));
-    format!("{text:>8} ")
+    format!("{text:>9} ")
 }
 
 #[cfg(test)]

@@ -55,6 +55,29 @@ fn each_side_of_a_request_is_one_screenful() {
 }
 
 #[test]
-fn show() {
-    println!("{}", render(&story(OURS)));
+fn the_story_of_the_built_in_guest_is_told_so() {
+    let text = render(&story(OURS));
+    assert_eq!(text, include_str!("text_tests/ours.txt"));
+}
+
+#[test]
+fn what_a_terminal_would_obey_is_not_printed() {
+    let mut told = story(OURS);
+    told.machine.cmdline = "a\x1b[2Jb\r\u{9b}c".into();
+    let text = render(&told);
+    assert!(text.contains("a?[2Jb??c"));
+    assert!(!text.contains(['\x1b', '\r', '\u{9b}']));
+}
+
+#[test]
+fn a_chain_that_is_long_is_cut() {
+    let mut told = story(OURS);
+    for step in &mut told.acts[0].steps {
+        if let Event::Walked { chain, .. } = &mut step.event {
+            *chain = vec![chain[1].clone(); 128];
+        }
+    }
+    let text = render(&told);
+    assert!(text.contains("3 buffers") && text.contains("128 buffers"));
+    assert!(text.contains("and 124 more"));
 }

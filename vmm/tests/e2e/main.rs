@@ -17,6 +17,10 @@ mod data_safety;
 mod disk;
 #[cfg(feature = "bench")]
 mod exits;
+#[cfg(feature = "explain")]
+mod explain;
+#[cfg(feature = "explain")]
+mod explain_page;
 #[cfg(feature = "gdb")]
 mod gdb;
 mod guests;
@@ -66,6 +70,10 @@ fn main() {
         #[cfg(feature = "bench")]
         exits::tests(),
         guide::tests(),
+        #[cfg(feature = "explain")]
+        explain::tests(),
+        #[cfg(feature = "explain")]
+        explain_page::tests(),
         hostile::tests(),
         hostile_smp::tests(),
         host_failures::tests(),
