@@ -101,16 +101,21 @@ impl fmt::Write for Serial {
 
 impl Console for Serial {
     fn read(&mut self) -> Option<u8> {
-        self.flush();
         self.enable_interrupts();
         let has_data = || in8(LINE_STATUS) & DATA_READY != 0;
-        let mut ended = false;
-        cpu::halt_until(|| {
-            let received = has_data();
-            // Data that has come before the line was hung up has raised an interrupt by now.
-            ended = !received && in8(MODEM_STATUS) & CARRIER == 0 && !has_data();
-            received || ended
-        });
-        (!ended).then(|| in8(DATA))
+        if !has_data() {
+            self.flush();
+            let mut ended = false;
+            cpu::halt_until(|| {
+                let received = has_data();
+                // Data that came before the line was hung up has raised an interrupt by now.
+                ended = !received && in8(MODEM_STATUS) & CARRIER == 0 && !has_data();
+                received || ended
+            });
+            if ended {
+                return None;
+            }
+        }
+        Some(in8(DATA))
     }
 }

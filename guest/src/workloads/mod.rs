@@ -34,8 +34,8 @@ use params::Parameters;
 
 /// Where a workload reports, and where it can be told more than there is on the command line.
 pub trait Console: Write {
-    /// Waits for the next byte that is typed, once all that was written is shown; none where there
-    /// will be no more.
+    /// Takes the next byte that is typed; none where there will be no more. Before it is waited for,
+    /// all that was written is shown.
     fn read(&mut self) -> Option<u8>;
 }
 

@@ -375,7 +375,7 @@ fn a_request_by_hand_is_served_and_its_data_can_be_seen() {
             &shown,
             &[
                 "(the device is reset, for a queue of 8 descriptors by hand)\nheader at 0x",
-                "type 0, sector 7; status is 0xff\n",
+                "type 0, sector 7\n",
                 "flags NEXT WRITE next 2 (data)\n",
                 "  flags 0, idx 1, used_event 0\n  entry 0     [0]  head 0\n",
                 "kick queue=0 ok",

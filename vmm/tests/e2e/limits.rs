@@ -153,7 +153,7 @@ fn memory_large() {
 
 /// Waits until the VMM uses no CPU time.
 #[track_caller]
-fn assert_comes_to_rest(vmm: &Running) {
+pub fn assert_comes_to_rest(vmm: &Running) {
     wait_until("the VMM uses no CPU time", || {
         let before = cpu_time(vmm);
         thread::sleep(REST);

@@ -43,6 +43,7 @@ mod power_loss;
 mod pty;
 mod qemu;
 mod sandbox;
+mod shell;
 mod smp;
 #[cfg(feature = "bench")]
 mod start;
@@ -89,6 +90,7 @@ fn main() {
         power_loss::tests(),
         qemu::tests(),
         sandbox::tests(),
+        shell::tests(),
         smp::tests(),
         stats::tests(),
         #[cfg(feature = "bench")]

@@ -145,10 +145,9 @@ impl Shell<'_, '_, '_> {
             sector,
         };
         hand.header.write(0, &header.to_bytes());
-        hand.status.fill(NOT_WRITTEN);
         writeln!(
             self.console,
-            "header at {:#x}: type {request_type}, sector {sector}; status is {NOT_WRITTEN:#04x}",
+            "header at {:#x}: type {request_type}, sector {sector}",
             hand.header.addr()
         )?;
         Ok(Next::Prompt)
@@ -243,6 +242,8 @@ impl Shell<'_, '_, '_> {
                 while let Some(head) = arguments.word() {
                     heads.push(parse(head, any.clone())? as u16);
                 }
+                // What it is afterwards is what the device has made it.
+                hand.status.fill(NOT_WRITTEN);
                 heads.into_iter().for_each(|head| queue.offer(head));
                 hand.kicked = false;
             }

@@ -262,8 +262,7 @@ pub const COMMANDS: &[Command] = &[
         [
             "header TYPE [SECTOR]",
             "by hand: writes the buffer `header`",
-            "TYPE is in, out, flush, get_id, discard, write_zeroes or a number. The buffer `status`\n\
-             becomes 0xff.\n",
+            "TYPE is in, out, flush, get_id, discard, write_zeroes or a number.\n",
         ],
         |shell, arguments| shell.header(arguments),
     ),
@@ -286,7 +285,8 @@ pub const COMMANDS: &[Command] = &[
         [
             "avail [HEAD... | idx N | flags N | event N]",
             "by hand: puts heads into the available ring",
-            "Each head moves avail.idx by one; `idx`, `flags` and `event` write just that field.\n",
+            "Each head moves avail.idx by one, and the buffer `status` becomes 0xff before; `idx`, `flags`\n\
+             and `event` write just that field.\n",
         ],
         |shell, arguments| shell.avail(arguments),
     ),

@@ -1,0 +1,552 @@
+//! `run=shell`: as a person at a terminal has it, and as a script that pipes commands into it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use guest::rng::Rng;
+use libtest_mimic::Trial;
+use tempfile::TempDir;
+
+use crate::guests::{NOTIFY_MODES, entries, start_on};
+use crate::harness::{Ended, Running, file, write_all};
+use crate::limits::assert_comes_to_rest;
+use crate::needs::{Needs, tool};
+use crate::pty::Pty;
+
+pub fn tests() -> Vec<Trial> {
+    let test = |name, body| crate::harness::test(name, Needs::Kvm, body);
+    let with_mkfs = |name, body| crate::harness::test(name, Needs::KvmAndTool("mkfs.ext4"), body);
+    vec![
+        test("shell_keys_edit_the_line", editing),
+        test("shell_arrow_keys_go_through_the_history", history),
+        test("shell_requests_do_what_they_say", requests),
+        test("shell_shows_the_rings_and_the_registers_as_they_are", views),
+        test(
+            "shell_request_by_hand_is_served_in_each_notify_mode",
+            by_hand,
+        ),
+        test(
+            "shell_malformed_chain_is_refused_and_the_next_is_served",
+            malformed,
+        ),
+        test(
+            "shell_device_that_needs_a_reset_is_brought_back",
+            needs_reset,
+        ),
+        test("shell_exit_gives_the_status_of_vmm", exit),
+        test("shell_is_the_same_however_the_guest_boots", boots),
+        test("shell_ctrl_a_x_leaves", ctrl_a_x),
+        test("shell_piped_commands_are_carried_out_in_order", piped),
+        test("shell_ends_with_its_input", end_of_input),
+        test("shell_10000_pasted_bytes_arrive_without_loss", pasted),
+        crate::harness::test("shell_that_waits_costs_no_cpu_time", Needs::OwnKvm, idle),
+        with_mkfs("shell_files_are_those_that_the_host_wrote", files),
+        with_mkfs("shell_outlives_file_systems_with_random_bytes", corrupted),
+    ]
+}
+
+/// A disk of 1 MiB, each of whose sectors tells its number; and its directory.
+fn disk() -> (TempDir, PathBuf) {
+    let sectors: Vec<u8> = (0..2048_u32)
+        .flat_map(|lba| format!("{:<512}", format!("sector {lba}")).into_bytes())
+        .collect();
+    file("disk.img", &sectors)
+}
+
+/// A person at a terminal.
+struct Session {
+    pty: Pty,
+    vmm: Running,
+}
+
+impl Session {
+    /// Who has the prompt of a shell on `disk`.
+    fn begin(disk: &str) -> Self {
+        let mut pty = Pty::new();
+        let vmm = start_on(None, &[disk.to_owned()], "run=shell")
+            .stdin(pty.terminal())
+            .stdout(pty.terminal())
+            .command(Pty::control)
+            .spawn();
+        pty.expect("disk 0> ");
+        assert!(pty.is_raw());
+        Self { pty, vmm }
+    }
+
+    /// Types these keys, and waits until all of this has been shown, one after the other.
+    #[track_caller]
+    fn keys(&mut self, keys: &str, shown: &[&str]) {
+        self.pty.press(keys.as_bytes());
+        for text in shown {
+            self.pty.expect(text);
+        }
+    }
+
+    /// Enters a command, and waits until all of this has been shown, and the next prompt.
+    #[track_caller]
+    fn enter(&mut self, command: &str, shown: &[&str]) {
+        self.keys(&format!("{command}\r"), shown);
+        self.pty.expect("> ");
+    }
+
+    /// Leaves the shell, which must end in this way.
+    #[track_caller]
+    fn exit(mut self) -> Ended {
+        self.keys("exit\r", &["shell commands=", " ok"]);
+        let ended = self.vmm.wait();
+        assert_eq!(ended.code(), 0, "{}", ended.stderr);
+        ended
+    }
+}
+
+/// Runs a shell on `disks` that is piped these commands, to its end; what it printed.
+#[track_caller]
+fn pipe(disks: &[String], commands: &str) -> (Ended, String) {
+    let mut vmm = start_on(None, disks, "run=shell")
+        .stdin(Stdio::piped())
+        .spawn();
+    let stdin = vmm.stdin.take().unwrap();
+    let writer = write_all(stdin, commands.as_bytes().to_vec());
+    let ended = vmm.wait();
+    writer.join().unwrap();
+    let shown = String::from_utf8(ended.stdout.clone()).unwrap();
+    (ended, shown)
+}
+
+fn path(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+fn editing() {
+    let (_dir, image) = disk();
+    let mut session = Session::begin(&path(&image));
+    for keys in [
+        // Home by its two sequences, and by Ctrl-A, which is typed twice here.
+        "rc 7\x1b[Hc\r",
+        "rc 7\x1bOHc\x1b[F\r",
+        "rc 7\x01\x01c\x05\r",
+        // The arrows, Backspace and Delete.
+        "crrc 7\x1b[D\x1b[D\x1b[D\x7f\r",
+        "crx 7\x1b[D\x1b[D\x1b[D\x1b[3~c\x1b[C\r",
+        // Ctrl-U, Ctrl-K, Ctrl-W, Ctrl-D.
+        "frobnicate\x15crc 7\r",
+        "crc 7 8 9\x1b[D\x1b[D\x1b[D\x1b[D\x0b\r",
+        "crc 8 9\x17\x177\r",
+        "ccrc 7\x01\x01\x04\r",
+        // Ctrl-C begins anew.
+        "frobnicate\x03crc 7\r",
+    ] {
+        session.keys(keys, &["crc lba=7 count=1 crc32=", " ok\r\n", "disk 0> "]);
+    }
+    session.exit();
+}
+
+fn history() {
+    let (_dir, image) = disk();
+    let mut session = Session::begin(&path(&image));
+    session.enter("crc 1", &["crc lba=1 count=1"]);
+    session.enter("crc 2", &["crc lba=2 count=1"]);
+    session.enter("crc 3", &["crc lba=3 count=1"]);
+    session.enter("\x1b[A\x1b[A\x1b[A", &["crc lba=1 count=1"]);
+    // What is shown can be edited, and what was begun comes back below it.
+    session.enter("\x1b[A\x1b[A\x7f9", &["crc lba=9 count=1"]);
+    session.enter("crc 4\x1b[A\x1b[A\x1b[B\x1b[B", &["crc lba=4 count=1"]);
+    session.enter("\x1bOA", &["crc lba=4 count=1"]);
+    session.exit();
+}
+
+fn requests() {
+    let (_dir, image) = disk();
+    let mut session = Session::begin(&path(&image));
+    let sector = format!("{:<512}", "sector 5");
+    let crc = crc32fast::hash(sector.as_bytes());
+    session.enter("help", &["read LBA [COUNT]", "exit [STATUS]"]);
+    session.enter(
+        "disks",
+        &["disk 0  at 0xd0000000, GSI 5, 2048 sectors, open"],
+    );
+    let dumped = "00000a00  73 65 63 74 6f 72 20 35  20 20 20 20 20 20 20 20  |sector 5        |";
+    let verdict = format!("read lba=5 count=1 crc32={crc:08x} ok");
+    session.enter("read 5", &[dumped, &verdict]);
+    session.enter(
+        "crc 0x5",
+        &[&format!("crc lba=5 count=1 crc32={crc:08x} ok")],
+    );
+    session.enter("write 6 hello there", &["write lba=6 count=1 bytes=11 ok"]);
+    session.enter("fill 7 2 0x5a", &["fill lba=7 count=2 byte=0x5a ok"]);
+    session.enter("poll", &["wants no interrupts"]);
+    session.enter(
+        "bench 20",
+        &[
+            "notifications, 0 interrupts",
+            "bench requests=20 bytes=4096 ok",
+        ],
+    );
+    session.enter("irq", &["until the device interrupts"]);
+    session.enter("notify off", &["notify off"]);
+    session.enter("read 6", &["read FAILED: the request is in the queue"]);
+    session.enter("kick", &["513 bytes written, status 0x00 (OK)"]);
+    session.enter("notify on", &["notify on"]);
+    session.enter("read 6", &["|hello there.....|", "read lba=6 count=1"]);
+    session.enter("stats", &["0 failed, 0 in flight", "for interrupts"]);
+    session.enter(
+        "read 2048",
+        &["past the end of the disk: it has 2048 sectors"],
+    );
+    session.enter("fill", &["usage: fill LBA COUNT [BYTE]"]);
+    session.enter("what", &["there is no command \"what\""]);
+    session.enter("disk 3", &["there is no disk 3: disks=1", "no disk"]);
+    session.enter("disk 0", &["disk 0"]);
+    session.exit();
+    let written = fs::read(&image).unwrap();
+    assert!(written[6 * 512..].starts_with(b"hello there\0"));
+    assert!(written[7 * 512..9 * 512] == [0x5a; 1024]);
+    assert!(written[9 * 512..].starts_with(b"sector 9 "));
+}
+
+fn views() {
+    let (_dir, image) = disk();
+    let mut session = Session::begin(&path(&image));
+    session.enter("read 5", &["read lba=5"]);
+    session.enter(
+        "ring",
+        &[
+            "Descriptor Area at 0x",
+            "flags INDIRECT",
+            "len 16     flags NEXT next 1",
+            "len 512    flags NEXT WRITE next 2 (data)",
+            "len 1      flags WRITE",
+            "Driver Area at 0x",
+            "flags 0, idx 1",
+            "Device Area at 0x",
+            "id 0 len 513",
+        ],
+    );
+    session.enter(
+        "features",
+        &[
+            "VIRTIO_BLK_F_FLUSH",
+            "offered, accepted",
+            "VIRTIO_F_VERSION_1",
+        ],
+    );
+    session.enter(
+        "regs",
+        &[
+            "MagicValue          0x74726976 \"virt\"",
+            "QueueReady          0x00000001",
+            "Status              0x0000000f ACKNOWLEDGE DRIVER DRIVER_OK FEATURES_OK",
+        ],
+    );
+    session.exit();
+}
+
+/// Sets up the chain of a read of sector 5, by hand.
+fn chain(session: &mut Session) {
+    session.enter("header in 5", &["type 0, sector 5"]);
+    session.enter("desc 0 header 16 next=1", &["flags NEXT next 1 (header)"]);
+    session.enter(
+        "desc 1 data 512 write next=2",
+        &["flags NEXT WRITE next 2 (data)"],
+    );
+    session.enter("desc 2 status 1 write", &["flags WRITE (status)"]);
+}
+
+fn by_hand() {
+    for notify in NOTIFY_MODES {
+        let (_dir, image) = disk();
+        let mut session = Session::begin(&format!("{},notify={notify}", image.display()));
+        session.enter("hand 16", &["disk 0 by hand"]);
+        chain(&mut session);
+        session.enter("avail 0", &["flags 0, idx 1", "head 0"]);
+        session.enter("kick", &["kick queue=0 ok"]);
+        session.enter(
+            "used",
+            &["id 0 len 513", "status byte 0x00 (OK)", "used entries=1 ok"],
+        );
+        session.enter("dump data 16", &["|sector 5        |"]);
+        session.enter(
+            "crc 5",
+            &["the device is reset, for the driver", "crc lba=5"],
+        );
+        session.exit();
+    }
+}
+
+fn malformed() {
+    let (_dir, image) = disk();
+    let mut session = Session::begin(&path(&image));
+    chain(&mut session);
+    // A loop.
+    session.enter("desc 1 data 512 write next=0", &["next 0 (data)"]);
+    session.enter("avail 0", &["idx 1"]);
+    session.enter("kick", &["ok"]);
+    session.enter(
+        "used",
+        &[
+            "id 0 len 0: nothing was written",
+            "status byte 0xff (not written)",
+        ],
+    );
+    session.enter("desc 1 data 512 write next=2", &["next 2 (data)"]);
+    session.enter("avail 0", &["idx 2"]);
+    session.enter("kick", &["ok"]);
+    session.enter("used", &["id 0 len 513", "status byte 0x00 (OK)"]);
+    session.exit();
+}
+
+fn needs_reset() {
+    let (_dir, image) = disk();
+    let mut session = Session::begin(&path(&image));
+    chain(&mut session);
+    session.enter("avail idx 1000", &["idx 1000"]);
+    session.enter("kick", &["ok"]);
+    session.enter("used", &["DEVICE_NEEDS_RESET: `reset` brings it back"]);
+    session.enter(
+        "regs",
+        &["Status              0x0000004f", "DEVICE_NEEDS_RESET"],
+    );
+    session.enter(
+        "reset",
+        &["status was", "DEVICE_NEEDS_RESET", "status is", "reset ok"],
+    );
+    session.enter("avail 0", &["idx 1"]);
+    session.enter("kick", &["ok"]);
+    session.enter("used", &["id 0 len 513", "status byte 0x00 (OK)"]);
+    session.enter("crc 5", &["crc lba=5 count=1"]);
+    session.exit();
+}
+
+fn exit() {
+    let (_dir, image) = disk();
+    let mut session = Session::begin(&path(&image));
+    let before = session.pty.modes();
+    session.keys("exit 7\r", &["shell commands=0 exit=7"]);
+    assert_eq!(session.vmm.wait().code(), 7);
+    assert_ne!(
+        session.pty.modes(),
+        before,
+        "the terminal is as it was before"
+    );
+    for (commands, status) in [("exit 124\n", 124), ("exit 0\n", 0), ("exit\n", 0)] {
+        assert_eq!(pipe(&[path(&image)], commands).0.code(), status);
+    }
+}
+
+fn boots() {
+    let (_dir, image) = disk();
+    for kernel in entries() {
+        let mut vmm = start_on(kernel.as_deref(), &[path(&image)], "run=shell")
+            .stdin(Stdio::piped())
+            .spawn();
+        let stdin = vmm.stdin.take().unwrap();
+        write_all(stdin, b"crc 0\nexit 9\n".to_vec())
+            .join()
+            .unwrap();
+        let ended = vmm.wait();
+        assert_eq!(ended.code(), 9, "{kernel:?}: {}", ended.stderr);
+        assert_eq!(ended.last_line(), "shell commands=1 exit=9");
+    }
+}
+
+fn ctrl_a_x() {
+    let (_dir, image) = disk();
+    let mut session = Session::begin(&path(&image));
+    session.keys("crc 0", &["crc 0"]);
+    session.keys("\x01x", &[]);
+    let ended = session.vmm.wait();
+    assert_eq!((ended.code(), ended.stderr.as_str()), (0, ""));
+}
+
+fn piped() {
+    let (_dir, image) = disk();
+    let (ended, shown) = pipe(
+        &[path(&image)],
+        "crc 1\n\n  crc   2  \r\nwrong\ncrc 3\nexit 3\n",
+    );
+    assert_eq!(ended.code(), 3);
+    let sum = |lba: u32| crc32fast::hash(format!("{:<512}", format!("sector {lba}")).as_bytes());
+    let line = |lba| format!("crc lba={lba} count=1 crc32={:08x} ok\n", sum(lba));
+    let expected = format!(
+        "shell: `help` lists the commands\n\
+         disk 0> crc 1\n{}disk 0> \ndisk 0>   crc   2  \n{}\
+         disk 0> wrong\nthere is no command \"wrong\"; `help` lists them\n\
+         disk 0> crc 3\n{}disk 0> exit 3\nshell commands=3 exit=3\n",
+        line(1),
+        line(2),
+        line(3)
+    );
+    assert_eq!(shown, expected);
+    assert_eq!(ended.stderr, "");
+}
+
+fn end_of_input() {
+    let (_dir, image) = disk();
+    let disks = [path(&image)];
+    let (ended, shown) = pipe(&disks, "crc 1\n");
+    assert_eq!(ended.code(), 0);
+    assert!(
+        shown.ends_with("disk 0> \nshell commands=1 ok\n"),
+        "{shown}"
+    );
+    let (ended, _) = pipe(&disks, "crc 1\nexit 5");
+    assert_eq!(ended.code(), 5);
+    // Nothing at all.
+    let ended = start_on(None, &disks, "run=shell").spawn().wait();
+    ended.assert_ok("shell commands=0 ok");
+    // A file.
+    let (_dir, script) = file("script", b"crc 1\nexit 4\n");
+    let vmm = start_on(None, &disks, "run=shell").stdin(fs::File::open(script).unwrap());
+    assert_eq!(vmm.spawn().wait().code(), 4);
+}
+
+fn pasted() {
+    let (_dir, image) = disk();
+    let mut session = Session::begin(&path(&image));
+    let line = |lba: u32| format!("crc {lba:<90}");
+    let pasted: String = (0..110).map(|lba| line(lba) + "\r").collect();
+    assert!(pasted.len() > 10_000);
+    let writer = write_all(session.pty.keyboard(), pasted.into_bytes());
+    for lba in 0..110 {
+        session.pty.expect(&format!("{}\r\n", line(lba)));
+        session.pty.expect(&format!("crc lba={lba} count=1"));
+        session.pty.expect("disk 0> ");
+    }
+    writer.join().unwrap();
+    // A line alone that no terminal shows in one.
+    let word: String = ('a'..='z').cycle().take(1000).collect();
+    let writer = write_all(session.pty.keyboard(), format!("{word}\r").into_bytes());
+    session
+        .pty
+        .expect(&format!("{word}\r\nthere is no command \"{word}\""));
+    writer.join().unwrap();
+    session.pty.expect("> ");
+    session.exit();
+}
+
+fn idle() {
+    let (_dir, image) = disk();
+    for notify in NOTIFY_MODES {
+        // A queue that is polled is watched for a while, and then let be.
+        let mut session = Session::begin(&format!("{},notify={notify}", image.display()));
+        assert_comes_to_rest(&session.vmm);
+        session.enter("crc 0", &["crc lba=0"]);
+        assert_comes_to_rest(&session.vmm);
+        session.keys("read", &["read"]);
+        assert_comes_to_rest(&session.vmm);
+        session.enter(" 0", &["read lba=0"]);
+        session.exit();
+    }
+}
+
+/// An image with a file system that has some files, as `mkfs.ext4` makes it with these options.
+fn file_system(options: &[&str]) -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    fs::create_dir_all(root.join("deep/er")).unwrap();
+    fs::write(root.join("hello.txt"), "hello from the host\n").unwrap();
+    fs::write(root.join("deep/er/numbers"), numbers()).unwrap();
+    std::os::unix::fs::symlink("deep/er/numbers", root.join("link")).unwrap();
+    let image = dir.path().join("image");
+    fs::File::create(&image).unwrap().set_len(8 << 20).unwrap();
+    let mut mkfs = tool("mkfs.ext4");
+    mkfs.args(["-q", "-F", "-d"])
+        .arg(&root)
+        .args(options)
+        .arg(&image);
+    assert!(mkfs.status().unwrap().success());
+    (dir, image)
+}
+
+fn numbers() -> String {
+    (0..3000).map(|i| format!("{i}\n")).collect()
+}
+
+fn files() {
+    for options in [&["-b", "1024"][..], &["-b", "4096"]] {
+        let (_dir, image) = file_system(options);
+        let before = fs::read(&image).unwrap();
+        let debugfs = tool("debugfs")
+            .args(["-R", "cat /deep/er/numbers"])
+            .arg(&image)
+            .output()
+            .unwrap();
+        let commands = "ls\nls /deep\ncat hello.txt\ncat /link\ncat none\nls hello.txt\n";
+        let (ended, shown) = pipe(&[path(&image)], commands);
+        assert_eq!(ended.code(), 0, "{}", ended.stderr);
+        for (kind, size, name) in [
+            ("d", 0, "lost+found"),
+            ("-", 20, "hello.txt"),
+            ("l", 15, "link -> deep/er/numbers"),
+            ("d", 0, "deep"),
+        ] {
+            let mut lines = shown
+                .lines()
+                .filter(|line| line.ends_with(&format!("  {name}")));
+            let line = lines
+                .next()
+                .unwrap_or_else(|| panic!("no {name} in\n{shown}"));
+            let size = if size > 0 {
+                format!(" {size} ")
+            } else {
+                String::new()
+            };
+            assert!(
+                line.trim().starts_with(kind) && line.contains(&size),
+                "{line}"
+            );
+        }
+        let told = String::from_utf8(debugfs.stdout).unwrap();
+        assert_eq!(told, numbers());
+        for expected in [
+            "ls path=/ entries=6 ok\n",
+            "ls path=/deep entries=3 ok\n",
+            "> cat hello.txt\nhello from the host\ncat path=/hello.txt bytes=20 ok\n",
+            &format!(
+                "> cat /link\n{told}cat path=/link bytes={} ok\n",
+                told.len()
+            ),
+            "cat FAILED: ",
+            "ls FAILED: ",
+        ] {
+            assert!(shown.contains(expected), "no {expected} in\n{shown}");
+        }
+        assert!(fs::read(&image).unwrap() == before, "the image has changed");
+    }
+}
+
+/// In what holds the superblock, the descriptors, and the inodes and directories.
+fn corrupted() {
+    let mut random = Rng::new(6);
+    let mut below = |most: usize| random.next() as usize % most;
+    let plain = ["-b", "1024", "-O", "^metadata_csum,^64bit"];
+    for options in [&["-b", "1024"][..], &plain] {
+        let (_dir, image) = file_system(options);
+        let sound = fs::read(&image).unwrap();
+        for (start, end) in [(1024, 2048), (2048, 8192), (0, 1 << 20), (0, 8 << 20)] {
+            for _ in 0..2 {
+                let mut bytes = sound.clone();
+                for _ in 0..=below((end - start) / 16) {
+                    bytes[start + below(end - start)] = below(256) as u8;
+                }
+                fs::write(&image, &bytes).unwrap();
+                let (ended, shown) = pipe(&[path(&image)], "ls\ncat link\ncat hello.txt\ncrc 0\n");
+                assert_eq!(ended.code(), 0, "{shown}");
+                assert!(shown.contains("\ncrc lba=0 count=1 crc32="), "{shown}");
+            }
+        }
+        // Nothing but noise, and nothing at all.
+        let mut noise = vec![0; 1 << 20];
+        Rng::new(7).fill(&mut noise);
+        for bytes in [noise, vec![0; 1024], vec![0; 1 << 20]] {
+            fs::write(&image, &bytes).unwrap();
+            let (ended, shown) = pipe(&[path(&image)], "ls\ncat hello.txt\ncrc 0\n");
+            assert_eq!(ended.code(), 0, "{shown}");
+            assert!(
+                shown.contains("ls FAILED: ") && shown.contains("cat FAILED: "),
+                "{shown}"
+            );
+        }
+    }
+}
