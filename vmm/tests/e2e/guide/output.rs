@@ -12,14 +12,17 @@ const LEFT_OUT: &str = "...";
 /// whatever its base, sign and length, the unit of a time or size after it is `U`, and each gap is
 /// one space.
 fn normalised(line: &str) -> String {
-    static RULES: LazyLock<[(Regex, &str); 5]> = LazyLock::new(|| {
+    static RULES: LazyLock<[(Regex, &str); 7]> = LazyLock::new(|| {
         let rule = |pattern, to| (Regex::new(pattern).unwrap(), to);
         [
+            // Figures of two columns that touch.
+            (rule(r"([a-z])([0-9]+\.[0-9])", "$1 $2")),
             // Of digits alone, or hexadecimal with a digit in it: not the number in a name.
             (rule(r"\b(0x[0-9a-fA-F]+|[0-9a-f]*[0-9][0-9a-f]*)\b", "N")),
             // With a unit right behind it.
             (rule(r"\b[0-9]+([A-Za-z]+)\b", "N $1")),
             (rule(r"N([.,]N)+\b", "N")),
+            (rule(r"\bN[-+]N\b", "N N")),
             (rule(r"(^|[\s(])[-+±]N\b", "${1}N")),
             (rule(r"\bN\s+(ns|us|ms|s|B|KiB|MiB|GiB)\b", "N U")),
         ]
