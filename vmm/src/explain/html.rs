@@ -176,8 +176,10 @@ fn chapter(story: &Story, act: &Act) -> Markup {
                         data-say={ (words::side(step.side)) ": " (words::tell(&step.event)) } {
                         (number_and_time(number, total, step.at_ns, step.since_ns))
                         h2 tabindex="-1" { (who(step.side)) " " (words::tell(&step.event)) }
-                        p { (why::step(&step.event)) }
-                        (facts(story, step))
+                        div.told {
+                            div { p { (why::step(&step.event)) } (facts(story, step)) }
+                            (draw::scene(step))
+                        }
                         div.panels.drawing {
                             div.column { (draw::descriptors(story, frame)) (draw::buffers(frame)) }
                             div.column {
