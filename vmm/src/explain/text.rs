@@ -155,8 +155,13 @@ fn negotiation(page: &mut Page, story: &Story) {
         "The negotiation: each access to a register, and each is an exit",
         "at us, since us",
     );
-    let mut before = None;
+    let (mut before, mut function) = (None, None);
     for access in accesses {
+        // Where the guest was is told where it changes; for a guest without symbols, at first.
+        if function != Some(&access.by.symbol) {
+            function = Some(&access.by.symbol);
+            page.line("  by ", 5, &words::place(&access.by));
+        }
         let since = access
             .at_ns
             .zip(before)
