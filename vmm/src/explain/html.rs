@@ -123,7 +123,8 @@ fn start(story: &Story) -> Markup {
                             }
                             dt { "device" }
                             dd { "virtio-mmio at " code { (hex(device.base)) } ", GSI " (device.gsi) ", notified by " (device.notify) }
-                            dt { "queue " (queue.index) } dd { (queue.size) " descriptors" }
+                            dt { "queue " (queue.index) }
+                            dd { @if queue.size == 0 { "not set up by the driver" } @else { (queue.size) " descriptors" } }
                             dt { "features" } dd { (features(story)) }
                             dt { "vmm" } dd { (machine.vmm) }
                         }

@@ -232,7 +232,9 @@ impl Recorder {
     fn resumed(&mut self, access: &story::Access, next: Option<u64>, now: u64) {
         let at = next.map(|rip| self.symbols.code(rip, None));
         let areas = self.areas();
-        if let (Some(open), Some(areas), true) = (&mut self.open, areas, self.taken.is_some()) {
+        if let (Some(open), Some(areas)) = (&mut self.open, areas)
+            && !std::mem::replace(&mut open.resumed, true)
+        {
             open.notified(access.value as u32, access.width, &access.by);
             let event = Event::Resumed { vcpu: VCPU, at };
             open.push_now(Side::Kvm, Some(now), event, (&areas, &self.memory));
