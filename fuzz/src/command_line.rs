@@ -18,6 +18,7 @@ pub fn command_line(data: &[u8]) {
     let words = words.map(OsString::from);
     match cli::parse([OsString::from("vmm")].into_iter().chain(words)) {
         Ok(Command::Run(config)) => assert_sound(&config),
+        Ok(Command::Explain(request)) => assert_sound(&request.config),
         Ok(Command::Bench(_)) | Err(NoRun::Text(_)) => {}
         Err(NoRun::Wrong(reason)) => {
             assert!(

@@ -26,6 +26,8 @@ pub struct OpenAct {
     pub progress: Progress,
     /// Where on the disk it is, in bytes, where it is sound.
     pub position: Option<u64>,
+    /// Whether the exit is over in which the device has served it.
+    pub resumed: bool,
     /// How the guest came into its handler.
     pub entry: Option<Entry>,
     /// Where the guest goes on.
@@ -86,6 +88,7 @@ impl OpenAct {
             parts,
             progress: Progress::Submitted,
             position: None,
+            resumed: false,
             entry: None,
             awake: None,
             interrupted: false,
@@ -243,3 +246,7 @@ pub fn status_name(value: u8) -> Option<String> {
     };
     Some(name.into())
 }
+
+#[cfg(test)]
+#[path = "act_tests.rs"]
+mod tests;

@@ -305,3 +305,7 @@ fn wide_number(area: &[u8], offset: u64) -> u32 {
         .and_then(|rest| rest.first_chunk());
     bytes.copied().map(u32::from_le_bytes).unwrap_or_default()
 }
+
+#[cfg(test)]
+#[path = "areas_tests.rs"]
+mod tests;

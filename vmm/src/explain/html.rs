@@ -5,7 +5,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::bring_up;
 use super::draw::{self, Frame, side, who};
-use super::story::{Act, Code, Event, Side, Step, Story};
+use super::story::{Act, Code, Event, Operation, Side, Step, Story};
 use super::{why, words};
 
 const STYLE: &str = include_str!("explain.css");
@@ -63,9 +63,9 @@ pub fn page(story: &Story) -> serde_json::Result<String> {
 }
 
 fn title(act: &Act) -> &'static str {
-    match words::operation(act.operation) {
-        "read" => "Read",
-        _ => "Write",
+    match act.operation {
+        Operation::Read => "Read",
+        Operation::Write => "Write",
     }
 }
 
@@ -82,7 +82,7 @@ fn start(story: &Story) -> Markup {
             article.step #start {
                 h2 tabindex="-1" { "What happened in this run" }
                 p {
-                    "A guest has read one block from its disk and written one. The guest's "
+                    (requests(&story.acts)) " The guest's "
                     (who(Side::Driver)) " and the VMM's " (who(Side::Device))
                     " share a virtqueue in guest memory, and " (who(Side::Kvm))
                     " stands between the two. Every number on this page is of this run."
@@ -123,7 +123,8 @@ fn start(story: &Story) -> Markup {
                             }
                             dt { "device" }
                             dd { "virtio-mmio at " code { (hex(device.base)) } ", GSI " (device.gsi) ", notified by " (device.notify) }
-                            dt { "queue " (queue.index) } dd { (queue.size) " descriptors" }
+                            dt { "queue " (queue.index) }
+                            dd { @if queue.size == 0 { "not set up by the driver" } @else { (queue.size) " descriptors" } }
                             dt { "features" } dd { (features(story)) }
                             dt { "vmm" } dd { (machine.vmm) }
                         }
@@ -132,6 +133,18 @@ fn start(story: &Story) -> Markup {
                 }
             }
         }
+    }
+}
+
+/// What the guest has asked for.
+fn requests(acts: &[Act]) -> String {
+    let made: Vec<&str> = acts
+        .iter()
+        .map(|act| words::operation(act.operation))
+        .collect();
+    match made.is_empty() {
+        true => "This run ended before the guest asked anything of its disk.".to_owned(),
+        false => format!("A guest has asked its disk for a {}.", made.join(" and a ")),
     }
 }
 
@@ -176,8 +189,10 @@ fn chapter(story: &Story, act: &Act) -> Markup {
                         data-say={ (words::side(step.side)) ": " (words::tell(&step.event)) } {
                         (number_and_time(number, total, step.at_ns, step.since_ns))
                         h2 tabindex="-1" { (who(step.side)) " " (words::tell(&step.event)) }
-                        p { (why::step(&step.event)) }
-                        (facts(story, step))
+                        div.told {
+                            div { p { (why::step(&step.event)) } (facts(story, step)) }
+                            (draw::scene(step))
+                        }
                         div.panels.drawing {
                             div.column { (draw::descriptors(story, frame)) (draw::buffers(frame)) }
                             div.column {

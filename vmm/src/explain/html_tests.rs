@@ -126,3 +126,19 @@ fn a_story_that_has_hardly_begun_has_a_page_too() {
     let page = page(&told).unwrap();
     assert_eq!(page.matches("<article").count(), 1);
 }
+
+#[test]
+fn each_picture_has_one_who_acts_and_arrows_between_different_places() {
+    let page = page(&story(OURS)).unwrap();
+    let pictures = all_between(&page, "<svg", "</svg>");
+    assert_eq!(pictures.len(), 2 * 20);
+    for picture in pictures {
+        assert_eq!(picture.matches("<g class=\"acts\"").count(), 1, "{picture}");
+        let arrows = all_between(picture, " d=\"", "\"");
+        assert_eq!(arrows.iter().collect::<HashSet<_>>().len(), arrows.len());
+    }
+    // From the disk up to the device, and on to the buffers.
+    let read = step(&page, "read-10");
+    assert!(read.contains("d=\"M351 139V125M351 117l-5 8h10z\""));
+    assert!(read.contains("d=\"M287 15H257M249 15l8 -5v10z\""));
+}

@@ -4,6 +4,8 @@
 
 mod queue;
 
+use devices::virtio::block::QUEUE_SIZE;
+use devices::virtio::queue::{QueueLayout, QueueRegisters};
 use spec::board::VIRTIO_MMIO_SIZE;
 use spec::mmio::Register;
 use vm_memory::GuestMemoryMmap;
@@ -206,7 +208,8 @@ impl Recorder {
         let register = self.register(exit.site);
         if self.live.is_none() {
             self.negotiation.add(access, self.begun);
-            self.live = self.negotiation.live_queue();
+            let queue = self.negotiation.live_queue();
+            self.live = queue.filter(|queue| is_accepted(queue, &self.memory));
             return;
         }
         let by = access.by.clone();
@@ -232,7 +235,9 @@ impl Recorder {
     fn resumed(&mut self, access: &story::Access, next: Option<u64>, now: u64) {
         let at = next.map(|rip| self.symbols.code(rip, None));
         let areas = self.areas();
-        if let (Some(open), Some(areas), true) = (&mut self.open, areas, self.taken.is_some()) {
+        if let (Some(open), Some(areas)) = (&mut self.open, areas)
+            && !std::mem::replace(&mut open.resumed, true)
+        {
             open.notified(access.value as u32, access.width, &access.by);
             let event = Event::Resumed { vcpu: VCPU, at };
             open.push_now(Side::Kvm, Some(now), event, (&areas, &self.memory));
@@ -298,7 +303,7 @@ impl Recorder {
     /// The guest has written `byte` to its console.
     fn printed(&mut self, byte: u8) {
         if let Some(testimony) = self.console.push(byte)
-            && let Some(mut open) = self.open.take()
+            && let Some(mut open) = self.open.take_if(|open| open.is_over())
         {
             if let Some(Awake { at, code, areas }) = open.awake.take() {
                 let event = Event::Woken { at: code };
@@ -355,4 +360,15 @@ impl Recorder {
         };
         site.of(access).unwrap_or_default()
     }
+}
+
+/// Whether the device takes this queue: then each of its areas is RAM.
+fn is_accepted(queue: &Queue, memory: &GuestMemoryMmap) -> bool {
+    let registers = QueueRegisters {
+        num: queue.size.into(),
+        desc: queue.descriptor_area,
+        driver: queue.driver_area,
+        device: queue.device_area,
+    };
+    QueueLayout::new(&registers, QUEUE_SIZE, memory).is_ok()
 }

@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// For how long a guest may do nothing that can be seen.
 pub const SILENCE: Duration = Duration::from_secs(30);
 /// For how long a guest that has been told of its last request is waited for to say that it goes on.
-const LAST_WORD: Duration = Duration::from_secs(1);
+const LAST_WORD: Duration = Duration::from_secs(3);
 
 /// What to tell, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -136,10 +136,13 @@ fn machine(page: &mut Page, story: &Story) {
         device.base, device.gsi, device.notify
     );
     fact("device", &text);
-    let text = format!(
-        "{} descriptors; Descriptor Area {:#x}, Driver Area {:#x}, Device Area {:#x}",
-        queue.size, queue.descriptor_area, queue.driver_area, queue.device_area
-    );
+    let text = match queue.size {
+        0 => "not set up by the driver".to_owned(),
+        size => format!(
+            "{size} descriptors; Descriptor Area {:#x}, Driver Area {:#x}, Device Area {:#x}",
+            queue.descriptor_area, queue.driver_area, queue.device_area
+        ),
+    };
     fact(&format!("queue {}", queue.index), &text);
     for note in &story.notes {
         page.line("  note", FACTS, note);
@@ -343,6 +346,9 @@ fn hex(buffer: &Buffer) -> String {
 
 /// Where the time of each request went.
 fn times(page: &mut Page, story: &Story) {
+    if story.acts.is_empty() {
+        return;
+    }
     page.title("Where the time went", "us");
     for act in &story.acts {
         let took = act.steps.iter().filter_map(|step| step.at_ns).max();

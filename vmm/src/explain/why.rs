@@ -41,8 +41,9 @@ pub fn step(event: &Event) -> &'static str {
              worker. The guest still leaves and enters again, but not as far as the VMM."
         }
         Event::Taken { .. } => {
-            "An acquire load of avail.idx, then the ring's entries up to it. What is the device's \
-             is the entries between where it was and this index."
+            "An acquire load of avail.idx, then the ring's entries from where it was up to it. While \
+             it works it asks for no more notifications: by used.flags, or by an avail_event that \
+             is far away."
         }
         Event::Walked { .. } => {
             "The device copies each descriptor once and checks it: the driver could change it at \

@@ -5,7 +5,8 @@ use maud::{Markup, html};
 use super::super::story::{Buffer, Role, Side, Story};
 use super::super::words;
 use super::{
-    DESCRIPTOR_AREA, DEVICE_AREA, DRIVER_AREA, Frame, REGISTERS, ends, more, side, tag, who,
+    DESCRIPTOR_AREA, DEVICE_AREA, DRIVER_AREA, Frame, REGISTERS, ends, more, side, tag, touched,
+    who,
 };
 
 /// How many bytes of a buffer are drawn.
@@ -19,10 +20,13 @@ pub fn buffers(frame: &Frame<'_>) -> Markup {
     if now.buffers.is_empty() {
         return html! {};
     }
+    let touches = [Role::Header, Role::Data, Role::Status];
+    let touch = touches.map(|role| frame.touch(words::role(role)));
+    let touch = touch.into_iter().flatten().next();
     let shown = ends(&now.buffers);
     let left_out = now.buffers.len().saturating_sub(shown.len());
     html! {
-        section.panel.buffers {
+        section class={ "panel buffers " (touched(touch)) } {
             h3 { "Buffers" }
             @for buffer in shown { (bytes(frame, buffer)) }
             (more(left_out))

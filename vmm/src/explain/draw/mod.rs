@@ -4,6 +4,7 @@
 mod descriptors;
 mod memory;
 mod rings;
+mod scene;
 
 use maud::{Markup, html};
 
@@ -12,6 +13,7 @@ use super::words;
 pub use descriptors::descriptors;
 pub use memory::{buffers, memory_map};
 pub use rings::{available, used};
+pub use scene::scene;
 
 /// How many entries of a table, or buffers, are drawn at most; a queue of no more is drawn whole.
 const MOST: usize = 8;
