@@ -27,9 +27,12 @@ pub struct TraceEvent<'a> {
     /// On which track.
     #[serde(flatten)]
     pub track: Track,
-    /// What asynchronous events and flow events belong together.
+    /// Which flow events belong together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<u64>,
+    /// Which asynchronous events of a process do.
+    #[serde(rename = "id2", skip_serializing_if = "Option::is_none")]
+    pub local_id: Option<LocalId>,
     /// For the end of a flow: "e", it ends in the slice around it and not in the next.
     #[serde(rename = "bp", skip_serializing_if = "Option::is_none")]
     pub binding: Option<&'static str>,
@@ -59,6 +62,7 @@ impl<'a> TraceEvent<'a> {
             duration: None,
             track,
             id: None,
+            local_id: None,
             binding: (phase == Phase::FlowEnd).then_some("e"),
             scope: (phase == Phase::Instant).then_some("t"),
             args: None,
@@ -72,11 +76,18 @@ impl<'a> TraceEvent<'a> {
         Self { args, ..self }
     }
 
-    /// The same with an `id`.
+    /// The same with an `id`: for a part of a flow.
     #[must_use]
     pub fn with_id(self, id: u64) -> Self {
         let id = Some(id);
         Self { id, ..self }
+    }
+
+    /// The same with an `id`: for an asynchronous event.
+    #[must_use]
+    pub fn with_local_id(self, id: u64) -> Self {
+        let local_id = Some(LocalId { local: id });
+        Self { local_id, ..self }
     }
 
     /// The same up to `end`; what takes no time takes a nanosecond, so that it can be seen.
@@ -85,6 +96,13 @@ impl<'a> TraceEvent<'a> {
         let duration = Some(end.saturating_sub(self.time).max(1));
         Self { duration, ..self }
     }
+}
+
+/// A number that has its meaning within a process.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct LocalId {
+    #[serde(serialize_with = "text")]
+    local: u64,
 }
 
 /// The kind of an event.
@@ -215,6 +233,10 @@ fn some_microseconds<S: Serializer>(nanos: &Option<u64>, serializer: S) -> Resul
 
 fn some_hex<S: Serializer>(value: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{:#x}", value.unwrap_or_default()))
+}
+
+fn text<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
 }
 
 fn is_false(value: &bool) -> bool {

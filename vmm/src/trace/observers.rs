@@ -146,3 +146,7 @@ impl QueueObserver for QueueTracer {
         self.write(What::Interrupted { used_buffer });
     }
 }
+
+#[cfg(test)]
+#[path = "observers_tests.rs"]
+mod tests;

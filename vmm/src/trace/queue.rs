@@ -200,7 +200,7 @@ impl<'a, 'o> QueueEvents<'a, 'o> {
 
         let begin = self.taken.unwrap_or(submitted.time);
         let args = request_args(&submitted, answered.as_ref());
-        let request = |phase, time| event(phase, "request", time).with_id(id);
+        let request = |phase, time| event(phase, "request", time).with_local_id(id);
         let service = event(Phase::Slice, "service", submitted.time).until(time);
         let last = submitted.time + service.duration.unwrap_or(1) - 1;
         let moment = TraceEvent {

@@ -115,11 +115,19 @@ fn slices(trace: &Value, tid: u32) -> Vec<(&str, f64, f64)> {
         .collect()
 }
 
+/// What joins an event with others.
+fn id(event: &Value) -> u64 {
+    match &event["id2"]["local"] {
+        Value::String(id) => id.parse().unwrap(),
+        _ => event["id"].as_u64().unwrap(),
+    }
+}
+
 /// Where each part of an arrow is: its track, and its time.
 fn arrows(trace: &Value, phase: &str) -> Vec<(u64, u64, f64)> {
     let parts = of(trace, phase).into_iter().map(|part| {
         let number = |field: &str| part[field].as_u64().unwrap();
-        (number("id"), number("tid"), part["ts"].as_f64().unwrap())
+        (id(part), number("tid"), part["ts"].as_f64().unwrap())
     });
     parts.collect()
 }
@@ -190,7 +198,7 @@ fn a_request_is_from_when_it_was_taken_to_when_it_was_used_with_all_that_is_know
     let trace = written(&recording(true, ring(8, drain(DrainCause::Trap, true))));
     let times = |phase| {
         let of = of(&trace, phase).into_iter();
-        let of = of.map(|event| (event["id"].as_u64().unwrap(), event["ts"].as_f64().unwrap()));
+        let of = of.map(|event| (id(event), event["ts"].as_f64().unwrap()));
         of.collect::<Vec<_>>()
     };
     assert_eq!(times("b"), [(1, 2.5), (2, 2.5)]);
@@ -205,7 +213,7 @@ fn a_request_is_from_when_it_was_taken_to_when_it_was_used_with_all_that_is_know
             "ts": 2.5,
             "pid": 2,
             "tid": QUEUES,
-            "id": 1,
+            "id2": {"local": "1"},
             "args": {
                 "type": "IN",
                 "head": 0,
@@ -244,9 +252,7 @@ fn whatever_a_ring_has_lost_each_arrow_and_each_request_has_both_ends() {
         assert_eq!(recording.dropped(), (all.len() - limit) as u64);
         let trace = written(&recording);
         let ids = |phase| {
-            let mut ids: Vec<_> = (of(&trace, phase).iter())
-                .map(|event| event["id"].as_u64().unwrap())
-                .collect();
+            let mut ids: Vec<_> = (of(&trace, phase).iter()).map(|event| id(event)).collect();
             ids.sort_unstable();
             ids
         };

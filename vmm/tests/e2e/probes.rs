@@ -6,7 +6,7 @@ use std::process::Stdio;
 use libtest_mimic::Trial;
 
 use crate::guests::disk;
-use crate::harness::{VMM, file, test};
+use crate::harness::{TIME_LIMIT, VMM, file, test};
 use crate::needs::{Needs, tool};
 
 pub fn tests() -> Vec<Trial> {
@@ -61,8 +61,10 @@ run
 fn one_read() {
     let (_dir, image) = file("disk", &[0x5a; 1 << 20]);
     let (_script_dir, script) = file("script", SCRIPT.as_bytes());
-    let mut gdb = tool("gdb");
-    let output = (gdb.args(["-batch", "-nx", "-x"]).arg(script))
+    // gdb takes the VMM with it when it is ended.
+    let mut gdb = tool("timeout");
+    let limit = TIME_LIMIT.as_secs().to_string();
+    let output = (gdb.args([&limit, "gdb", "-batch", "-nx", "-x"]).arg(script))
         .args(["--args", VMM, "--no-sandbox"])
         .args(["--cmdline", "run=read lba=8 count=8"])
         .args(["--disk", &disk(&image, "")])

@@ -49,11 +49,18 @@ pub struct Event {
     dur: Option<f64>,
     pub pid: u64,
     pub tid: u64,
-    pub id: Option<u64>,
+    id: Option<u64>,
+    id2: Option<LocalId>,
     bp: Option<String>,
     s: Option<String>,
     #[serde(default)]
     pub args: Value,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LocalId {
+    local: String,
 }
 
 impl Event {
@@ -73,6 +80,11 @@ impl Event {
             && (self.begin()..=self.end()).contains(&other.begin())
     }
 
+    fn local_id(&self) -> Option<u64> {
+        let id = self.id2.as_ref()?;
+        Some(id.local.parse().unwrap())
+    }
+
     /// An argument that is a text.
     #[track_caller]
     pub fn text(&self, arg: &str) -> &str {
@@ -83,14 +95,17 @@ impl Event {
     #[track_caller]
     fn assert_sound(&self) {
         let slice = self.ph == "X";
-        let has_id = ["b", "n", "e", "s", "t", "f"].contains(&self.ph.as_str());
+        let (flow, asynchronous) = (["s", "t", "f"], ["b", "n", "e"]);
+        let is = |phases: [&str; 3]| phases.contains(&self.ph.as_str());
+        let has_id = is(flow) || is(asynchronous);
         assert!(
             slice || has_id || ["M", "i"].contains(&self.ph.as_str()),
             "{self:?}"
         );
         assert_eq!(self.dur.is_some(), slice, "{self:?}");
         assert!(self.dur.is_none_or(|dur| dur > 0.0), "{self:?}");
-        assert_eq!(self.id.is_some(), has_id, "{self:?}");
+        assert_eq!(self.id.is_some(), is(flow), "{self:?}");
+        assert_eq!(self.id2.is_some(), is(asynchronous), "{self:?}");
         assert_eq!(
             self.bp.as_deref(),
             (self.ph == "f").then_some("e"),
@@ -216,7 +231,8 @@ impl Trace {
         let mut all: BTreeMap<u64, [Vec<u64>; 3]> = BTreeMap::new();
         for event in &self.events {
             if let Some(phase) = phases.iter().position(|phase| *phase == event.ph) {
-                all.entry(event.id.unwrap()).or_default()[phase].push(event.begin());
+                let id = event.id.or(event.local_id()).unwrap();
+                all.entry(id).or_default()[phase].push(event.begin());
             }
         }
         all
