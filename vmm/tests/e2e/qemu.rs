@@ -2,7 +2,9 @@
 //! virtio-blk over virtio-mmio, and TCG. KVM has no part in this.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
+use std::process::Stdio;
 
 use elf::ElfBytes;
 use elf::endian::LittleEndian;
@@ -22,6 +24,7 @@ pub fn tests() -> Vec<Trial> {
         test("qemu_guest_verifies_with_many_requests_in_flight", verify),
         test("qemu_guest_selftest", selftest),
         test("qemu_guest_describes_the_disk", info),
+        test("qemu_guest_shell_takes_what_is_typed", shell),
         test(
             "qemu_guest_handles_interrupts_on_a_stack_of_their_own",
             interrupt_stack,
@@ -40,6 +43,11 @@ fn run(image: &Path, cmdline: &str) -> Ended {
 /// Runs the guest on `image`, with more arguments for QEMU. Its status is 2n + 1 where the guest
 /// wrote n to the exit port.
 fn boot(image: &Path, cmdline: &str, arguments: &[&str]) -> Ended {
+    start(image, cmdline, arguments).spawn().wait()
+}
+
+/// The same, to be started.
+fn start(image: &Path, cmdline: &str, arguments: &[&str]) -> Vmm {
     let drive = format!("id=disk,if=none,format=raw,file={}", image.display());
     let mut qemu = tool(QEMU);
     // With ACPI, QEMU tells of its devices by that alone, and not on the command line.
@@ -52,7 +60,28 @@ fn boot(image: &Path, cmdline: &str, arguments: &[&str]) -> Ended {
         .args(["-device", "virtio-blk-device,drive=disk,serial=qemu-disk"])
         .args(["-kernel", GUEST_ELF, "-append", cmdline])
         .args(arguments);
-    Vmm::from_command(qemu).spawn().wait()
+    Vmm::from_command(qemu)
+}
+
+fn shell() {
+    let (_dir, path) = file("disk.img", &[0x11; 64 * 512]);
+    let mut qemu = start(&path, "run=shell", &[]).stdin(Stdio::piped()).spawn();
+    let mut stdin = qemu.stdin.take().unwrap();
+    // What comes earlier, the guest clears out of the UART.
+    qemu.expect("disk 0> ");
+    let crc = crc32fast::hash(&[0x11; 512]);
+    for (command, shown) in [
+        ("crc 3", format!("crc lba=3 count=1 crc32={crc:08x} ok\n")),
+        ("avail 1000", "head 1000\n".into()),
+        ("driver", "disk 0> ".into()),
+    ] {
+        stdin.write_all(format!("{command}\r").as_bytes()).unwrap();
+        qemu.expect(&shown);
+    }
+    stdin.write_all(b"exit 7\r").unwrap();
+    let ended = qemu.wait();
+    assert_eq!(ended.code(), 15);
+    assert_eq!(ended.last_line(), "shell commands=3 exit=7");
 }
 
 #[track_caller]
