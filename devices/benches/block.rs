@@ -17,6 +17,7 @@ use devices::virtio::block::QUEUE_SIZE;
 use devices::virtio::block::backend::MemoryBackend;
 use devices::virtio::block::disk::Disk;
 use devices::virtio::block::request::{Buffers, Geometry, Request};
+use devices::virtio::block::stats::{QueueRecorder, SharedQueueStats};
 use devices::virtio::block::worker::QueueWorker;
 use devices::virtio::queue::{QueueLayout, QueueRegisters, SplitQueue};
 use devices::virtio::{Drain, Interrupt, InterruptState};
@@ -272,6 +273,16 @@ fn process_queue(criterion: &mut Criterion) {
                 driver.check();
             }
         }
+        let mut driver = Driver::new(Requests {
+            depth,
+            request_type: request_type::IN,
+            indirect: false,
+        });
+        let recorder = QueueRecorder::new(SharedQueueStats::default());
+        driver.worker.observe(Box::new(recorder));
+        let name = format!("read direct with statistics, depth {depth}");
+        per_item(&mut group, &name, depth, || driver.drain());
+        driver.check();
     }
 }
 

@@ -1,6 +1,7 @@
 //! What an exit costs in user space, from the return of KVM_RUN to the next: `Bus`, which finds
-//! the device, and `handle_exit`, which asks it, both on the buses of a machine with four disks. Time is
-//! that of the thread, which other work of the machine does not count in.
+//! the device, and `handle_exit`, which asks it, both on the buses of a machine with four disks; and
+//! what observers add to that, and to a request. Time is that of the thread, which other work of the
+//! machine does not count in.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -12,17 +13,28 @@ use std::time::Duration;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use devices::virtio::block::backend::MemoryBackend;
+use devices::virtio::block::disk::Answer;
+use devices::virtio::block::observe::QueueObserver;
+use devices::virtio::block::request::{ParseError, Refusal};
+use devices::virtio::block::stats::{DrainCause, QueueRecorder, SharedQueueStats};
 use devices::virtio::block::{Block, BlockOptions, NotifyMode};
-use devices::virtio::{Interrupt, MmioTransport};
+use devices::virtio::queue::Batch;
+use devices::virtio::{Drain, Interrupt, MmioTransport};
 use devices::{BusDevice, Response};
 use kvm_ioctls::{Kvm, VcpuExit};
 use rustix::time::{ClockId, clock_gettime};
 use spec::board;
-use spec::mmio::Register;
+use spec::mmio::{InterruptStatus, Register};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
+use vmm::config::{StatsReport, TraceConfig};
 use vmm::exit::{Buses, handle_exit};
 use vmm::kvm_run::KvmRunPage;
 use vmm::layout;
+use vmm::observe::{ExitObserver, HandledExit, MachineObserver};
+use vmm::stats::Statistics;
+use vmm::stats::address::AddressMap;
+use vmm::stats::exits::ExitSite;
+use vmm::trace::Tracer;
 
 const DISKS: usize = 4;
 
@@ -131,11 +143,71 @@ fn exit(criterion: &mut Criterion) {
     });
 }
 
+/// What is added to an exit, and to a request that is alone in its drain, where there is someone
+/// who watches.
+fn observers(criterion: &mut Criterion) {
+    let Ok(kvm) = Kvm::new() else {
+        println!("observers of exits are not measured: this machine offers no KVM");
+        return;
+    };
+    let vcpu = kvm.create_vm().unwrap().create_vcpu(0).unwrap();
+    let exit = VcpuExit::MmioWrite(acknowledge(), &[0; 4]);
+    let site = ExitSite::of(&Ok(exit));
+    let mut tracer = Tracer::new(&TraceConfig {
+        path: "never-opened".into(),
+        limit: 100_000,
+    });
+    let map = Arc::new(AddressMap::default());
+    let mut statistics = Statistics::new(StatsReport::Nobody, map, Vec::new());
+
+    let mut group = criterion.benchmark_group("exit observer");
+    let observers: [(_, Box<dyn ExitObserver>); 2] = [
+        ("statistics", Box::new(statistics.add_vcpu(&vcpu))),
+        ("trace", tracer.vcpu(0)),
+    ];
+    for (name, mut observer) in observers {
+        time(&mut group, name, || {
+            observer.begins(black_box(site));
+            observer.ends(&HandledExit {
+                site,
+                len: 4,
+                value: 0,
+                vcpu: &vcpu,
+            });
+        });
+    }
+    group.finish();
+
+    let mut group = criterion.benchmark_group("queue observer");
+    let observers: [(_, Box<dyn QueueObserver>); 2] = [
+        (
+            "statistics",
+            Box::new(QueueRecorder::new(SharedQueueStats::default())),
+        ),
+        ("trace", tracer.queue(0, "disk")()),
+    ];
+    let request = Err(ParseError {
+        reason: Refusal::NoStatus,
+        status: None,
+    });
+    let (batch, answer) = (Batch::default(), Answer::default());
+    for (name, mut observer) in observers {
+        time(&mut group, name, || {
+            observer.drain_begins(black_box(DrainCause::Trap), 0);
+            observer.taken(&batch);
+            observer.submitted(0, &[], &request);
+            observer.completed(0, 0, &answer);
+            observer.drain_ends(Drain::Complete, true);
+            observer.interrupted(InterruptStatus::USED_BUFFER);
+        });
+    }
+}
+
 criterion_group! {
     name = exits;
     config = Criterion::default()
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_millis(600));
-    targets = bus, exit
+    targets = bus, exit, observers
 }
 criterion_main!(exits);

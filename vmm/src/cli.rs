@@ -21,6 +21,7 @@ use crate::layout::{MIN_MEMORY, PAGE_SIZE};
 mod bench;
 #[cfg(feature = "explain")]
 mod explain;
+mod trace;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -93,6 +94,9 @@ struct Args {
         default_missing_value = "text"
     )]
     stats: Option<StatsFormat>,
+
+    #[command(flatten)]
+    trace: trace::TraceArgs,
 
     /// Hold no thread to the system calls that it needs, and keep none from the host's files
     #[arg(long)]
@@ -219,6 +223,7 @@ fn config(args: Args) -> Result<VmConfig, ConfigError> {
             StatsFormat::Text => StatsReport::Text,
             StatsFormat::Json => StatsReport::Json,
         }),
+        trace: args.trace.config(),
         sandbox: !args.no_sandbox,
         dump_guest_core: args.dump_guest_core,
         #[cfg(feature = "gdb")]

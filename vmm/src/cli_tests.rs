@@ -16,13 +16,13 @@ fn parse_os(words: impl Iterator<Item = OsString>) -> Result<VmConfig, NoRun> {
     }
 }
 
-fn config(words: &[&str]) -> VmConfig {
+pub(super) fn config(words: &[&str]) -> VmConfig {
     parse_words(words).unwrap()
 }
 
 /// The message for a wrong command line, without the hint at its end.
 #[track_caller]
-fn refusal(words: &[&str]) -> String {
+pub(super) fn refusal(words: &[&str]) -> String {
     match parse_words(words) {
         Err(NoRun::Wrong(line)) => {
             assert!(!line.contains('\n'), "more than one line: {line}");

@@ -31,6 +31,8 @@ pub struct VmConfig {
     pub cmdline: CString,
     /// Whether statistics are kept, and who gets them; `None` is not.
     pub stats: Option<StatsReport>,
+    /// Where a trace of the run goes; `None` is nowhere.
+    pub trace: Option<TraceConfig>,
     /// Whether the threads are held to the system calls that they need, and kept from all files
     /// but those that are open.
     pub sandbox: bool,
@@ -50,6 +52,15 @@ pub enum StatsReport {
     Text,
     /// Stderr, as a JSON object in a line.
     Json,
+}
+
+/// A trace of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceConfig {
+    /// The file that it is written to at the end.
+    pub path: PathBuf,
+    /// How many events of each vCPU and of each queue it has at most: the last ones.
+    pub limit: u32,
 }
 
 /// A disk of a [`VmConfig`].

@@ -15,6 +15,7 @@ use crate::boot::{InitrdError, LoadError};
 use crate::kvm::KvmError;
 use crate::memory::MemoryError;
 use crate::sandbox::SandboxError;
+use crate::trace::TraceError;
 
 /// An error of the VMM.
 #[derive(Debug, Error)]
@@ -73,6 +74,14 @@ pub enum Error {
     /// A device cannot go on.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// There is no trace.
+    #[error("--trace {}: {source}", path.display())]
+    Trace {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: TraceError,
+    },
     /// A debugger cannot be awaited.
     #[cfg(feature = "gdb")]
     #[error("--gdb {address}: {source}")]

@@ -5,6 +5,7 @@ use std::io;
 
 use devices::virtio::Interrupt;
 use kvm_ioctls::VmFd;
+use probe::probe;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
 
 use crate::error::{Error, cannot};
@@ -12,7 +13,10 @@ use crate::kvm::failed_to;
 
 /// An irqfd.
 #[derive(Debug)]
-pub struct IrqFd(EventFd);
+pub struct IrqFd {
+    event: EventFd,
+    gsi: u32,
+}
 
 impl IrqFd {
     /// An irqfd for `gsi` of `vm`.
@@ -23,12 +27,13 @@ impl IrqFd {
         let event = EventFd::new(EFD_CLOEXEC).map_err(cannot("create an eventfd"))?;
         vm.register_irqfd(&event, gsi)
             .map_err(failed_to("connect an eventfd to an interrupt"))?;
-        Ok(Self(event))
+        Ok(Self { event, gsi })
     }
 }
 
 impl Interrupt for IrqFd {
     fn signal(&self) -> io::Result<()> {
-        self.0.write(1)
+        probe!(vmm, interrupt, self.gsi);
+        self.event.write(1)
     }
 }

@@ -34,5 +34,6 @@ pub mod stats;
 pub mod stop;
 pub mod table;
 pub mod terminal;
+pub mod trace;
 pub mod vcpu;
 pub mod vm;

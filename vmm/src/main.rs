@@ -11,6 +11,7 @@ use vmm::config::VmConfig;
 use vmm::error::Error;
 use vmm::logger::{self, say};
 use vmm::stop::StopReason;
+use vmm::trace::Trace;
 use vmm::vm::Vm;
 
 /// The command line is wrong.
@@ -102,9 +103,25 @@ fn run_machine(config: &VmConfig) -> u8 {
     }
     let (sender, reasons) = mpsc::channel();
     stop_on_panic(sender.clone());
-    match Vm::new(config, &sender).and_then(|vm| vm.run((sender, reasons))) {
+    let mut vm = match Vm::new(config, &sender) {
+        Ok(vm) => vm,
+        Err(error) => return fail(&error),
+    };
+    let trace = vm.take_trace();
+    let status = match vm.run((sender, reasons)) {
         Ok(reason) => status(reason),
         Err(error) => fail(&error),
+    };
+    match trace.map(Trace::write) {
+        None | Some(Ok(0)) => status,
+        Some(Ok(dropped)) => {
+            say(&format!(
+                "the trace is without the first {dropped} events, for which there was no room \
+                 (--trace-limit)"
+            ));
+            status
+        }
+        Some(Err(error)) => fail(&error),
     }
 }
 

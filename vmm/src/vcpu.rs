@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::{Builder, JoinHandle};
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
+use probe::probe;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler, unblock_signal};
 
@@ -98,10 +99,17 @@ impl Vcpu {
     /// Runs the guest up to the next exit, and handles that.
     fn step(&mut self) -> Action {
         let mut exit = self.fd.run();
+        let site = ExitSite::of(&exit);
+        probe!(
+            vmm,
+            exit,
+            self.index,
+            site.kind as u8,
+            site.address.unwrap_or(0)
+        );
         if self.observers.is_empty() {
             return handle(&self.buses, &mut exit, &self.page);
         }
-        let site = ExitSite::of(&exit);
         for observer in &mut self.observers {
             observer.begins(site);
         }

@@ -36,6 +36,7 @@ use crate::stats::Statistics;
 use crate::stats::address::AddressMap;
 use crate::stop::{StopEvent, StopReason};
 use crate::terminal::{self, Input};
+use crate::trace::{Trace, Tracer};
 use crate::vcpu::{Vcpu, VcpuThreads};
 
 /// The guest of this workspace, as a flat binary.
@@ -52,6 +53,7 @@ pub struct Vm {
     input_room: Arc<OwnedFd>,
     stop: StopEvent,
     statistics: Option<Arc<Statistics>>,
+    trace: Option<Trace>,
     sandbox: Sandbox,
     #[cfg(feature = "gdb")]
     gdb: Option<Gdb>,
@@ -109,7 +111,7 @@ impl Vm {
         stop: StopEvent,
         output: Box<dyn Write + Send>,
         reasons: &Sender<StopReason>,
-        mut observer: Option<&mut dyn MachineObserver>,
+        observer: Option<&mut dyn MachineObserver>,
         add_devices: impl FnOnce(&VmFd, &mut Buses) -> Result<T, Error>,
     ) -> Result<(Self, T), Error> {
         let cpuid = ask_for_cpuid()?;
@@ -137,6 +139,11 @@ impl Vm {
         let (mut buses, mut map) = (Buses::default(), AddressMap::default());
         let input = serial.input();
         add_ports(&mut buses, &mut map, serial)?;
+        let mut tracer = config.trace.as_ref().map(Tracer::new);
+        let ours = tracer
+            .iter_mut()
+            .map(|tracer| tracer as &mut dyn MachineObserver);
+        let mut observers: Vec<_> = ours.chain(observer).collect();
         let mut queues = Vec::new();
         let mut sandbox = Sandbox::new(config.sandbox)?;
         for (index, (disk, backend)) in config.disks.iter().zip(backends).enumerate() {
@@ -145,14 +152,15 @@ impl Vm {
             if config.stats.is_some() {
                 queues.push((name.clone(), block.record_stats()));
             }
-            if let Some(observer) = &mut observer {
+            for observer in &mut observers {
                 block.observe(observer.queue(index, &name));
             }
             add_virtio(&mut buses, &mut map, &vm, &memory, index, block, &name)?;
         }
         let added = add_devices(&vm, &mut buses)?;
-        let buses = Arc::new(buses);
-        let mut statistics = (config.stats).map(|report| Statistics::new(report, map, queues));
+        let (buses, map) = (Arc::new(buses), Arc::new(map));
+        let mut statistics =
+            (config.stats).map(|report| Statistics::new(report, Arc::clone(&map), queues));
 
         let cpuid = cpuid.join().unwrap_or_else(|panic| resume_unwind(panic))?;
         check_address_bits(&memory, arch::physical_address_bits(&cpuid))?;
@@ -171,7 +179,7 @@ impl Vm {
             if let Some(recorder) = recorder {
                 vcpu.observe(Box::new(recorder));
             }
-            if let Some(observer) = &mut observer {
+            for observer in &mut observers {
                 vcpu.observe(observer.vcpu(index));
             }
             vcpus.push(vcpu);
@@ -187,6 +195,9 @@ impl Vm {
             input_room,
             stop,
             statistics: statistics.map(Arc::new),
+            trace: tracer
+                .map(|tracer| Trace::open(tracer, map, config))
+                .transpose()?,
             sandbox,
             #[cfg(feature = "gdb")]
             gdb,
@@ -207,6 +218,13 @@ impl Vm {
     #[must_use]
     pub fn statistics(&self) -> Option<Arc<Statistics>> {
         self.statistics.clone()
+    }
+
+    /// The trace of the run, where the configuration asks for one: to be written when the machine
+    /// has ended.
+    #[must_use]
+    pub fn take_trace(&mut self) -> Option<Trace> {
+        self.trace.take()
     }
 
     /// Runs the machine to its end, and returns why it ended. The first of `reasons` counts; it

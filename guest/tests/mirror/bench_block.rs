@@ -191,6 +191,24 @@ fn no_request_is_submitted_after_the_time_is_over() {
 }
 
 #[test]
+fn a_guest_whose_time_is_over_before_it_gets_to_a_request_makes_one() {
+    for kind in [Kind::Block, Kind::BlockNotify] {
+        for depth in [1, 8] {
+            let mut ram = Ram::new();
+            let mut host = Host::new(&ram, &disk(), Notify::Trap, false);
+            let command = Command {
+                kind: kind as u64,
+                ticks: 1,
+                ..reads(1000, depth)
+            };
+            let (outcome, _) = outcome_of(&mut ram, &mut host, command);
+            assert_eq!((outcome.status, outcome.iterations), (outcome::DONE, 1));
+            assert_eq!(outcome.latency_count, 1);
+        }
+    }
+}
+
+#[test]
 fn a_request_has_as_many_segments_as_the_device_wants() {
     let mut ram = Ram::new();
     let mut host = Host::new(&ram, &disk(), Notify::Trap, false);

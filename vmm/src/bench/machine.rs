@@ -55,6 +55,7 @@ impl MachineOptions {
             memory: self.memory,
             cmdline,
             stats: self.stats.then_some(StatsReport::Nobody),
+            trace: None,
             sandbox: true,
             dump_guest_core: false,
             #[cfg(feature = "gdb")]

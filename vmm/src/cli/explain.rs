@@ -111,6 +111,7 @@ fn request(args: Explain) -> Result<Request, String> {
             memory: args.memory,
             cmdline,
             stats: None,
+            trace: None,
             sandbox: !args.no_sandbox,
             dump_guest_core: false,
             #[cfg(feature = "gdb")]

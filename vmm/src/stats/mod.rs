@@ -36,13 +36,13 @@ impl Statistics {
     #[must_use]
     pub fn new(
         report: StatsReport,
-        map: AddressMap,
+        map: Arc<AddressMap>,
         disks: Vec<(String, SharedQueueStats)>,
     ) -> Self {
         Self {
             report,
             start: Instant::now(),
-            map: Arc::new(map),
+            map,
             vcpus: Vec::new(),
             disks,
         }

@@ -8,7 +8,7 @@ const SITE: ExitSite = ExitSite {
 
 fn statistics() -> (Statistics, ExitRecorder) {
     let disks = vec![("disk".to_owned(), SharedQueueStats::default())];
-    let mut statistics = Statistics::new(StatsReport::Nobody, AddressMap::default(), disks);
+    let mut statistics = Statistics::new(StatsReport::Nobody, Arc::default(), disks);
     let recorder = ExitRecorder::new(Arc::clone(&statistics.map));
     let vcpu = (recorder.clone(), Err(KvmStatsError::Missing));
     statistics.vcpus.push(vcpu);

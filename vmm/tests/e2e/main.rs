@@ -39,6 +39,8 @@ mod locks;
 mod memory;
 mod needs;
 mod power_loss;
+#[cfg(feature = "gdb")]
+mod probes;
 mod pty;
 mod qemu;
 mod sandbox;
@@ -50,6 +52,7 @@ mod status;
 #[allow(dead_code)] // The unit tests use more of it.
 #[path = "../../src/boot/test_elf.rs"]
 mod test_elf;
+mod trace;
 mod write_log;
 
 use libtest_mimic::Arguments;
@@ -85,6 +88,8 @@ fn main() {
         locks::tests(),
         memory::tests(),
         power_loss::tests(),
+        #[cfg(feature = "gdb")]
+        probes::tests(),
         qemu::tests(),
         sandbox::tests(),
         smp::tests(),
@@ -92,6 +97,7 @@ fn main() {
         #[cfg(feature = "bench")]
         start::tests(),
         status::tests(),
+        trace::tests(),
     ];
     let trials = trials.into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit();

@@ -40,6 +40,8 @@ pub enum Needs {
     /// A usable /dev/kvm that can do this for a debugger, and gdb; or what is said of it.
     #[cfg(feature = "gdb")]
     Debugger(fn(vmm::gdb::Abilities) -> bool, &'static str),
+    /// A usable /dev/kvm, but not the lab's, and Perfetto's trace processor.
+    Perfetto,
     /// A Linux guest, made of these files too, and a usable /dev/kvm that can run it.
     Linux(&'static [&'static str]),
     /// The same, and this program.
@@ -82,6 +84,10 @@ impl Needs {
             Self::Debugger(can, otherwise) => Self::KvmAndTool("gdb")
                 .missing()
                 .or_else(|| (!can(abilities())).then(|| otherwise.into())),
+            Self::Perfetto => Self::OwnKvm
+                .missing()
+                .or_else(|| missing_tool("node"))
+                .or_else(crate::trace::perfetto::missing),
             Self::Linux(files) => Self::Kvm.missing().or_else(|| crate::linux::missing(files)),
             Self::LinuxAndTool(files, name) => {
                 Self::Linux(files).missing().or_else(|| missing_tool(name))

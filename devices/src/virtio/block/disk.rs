@@ -103,6 +103,11 @@ impl Disk {
         }
     }
 
+    /// What GET_ID answers.
+    pub(super) fn id(&self) -> [u8; ID_SIZE] {
+        self.id
+    }
+
     /// The request in `buffers`.
     ///
     /// # Errors

@@ -1,14 +1,14 @@
 //! How a queue is watched as it is served: a step of it is told to whoever has asked for that, in
 //! the order in which the worker takes them. It keeps nothing, and changes nothing.
 
-use std::fmt;
-
+use probe::probe;
+use spec::block::{ID_SIZE, REQUEST_QUEUE, SECTOR_SIZE};
 use spec::mmio::InterruptStatus;
 use spec::queue::Descriptor;
 
 use super::disk::Answer;
 use super::request::{ParseError, Request};
-use super::stats::DrainCause;
+use super::stats::{DrainCause, RequestKind};
 use crate::virtio::Drain;
 use crate::virtio::chain::ChainError;
 use crate::virtio::queue::Batch;
@@ -73,25 +73,92 @@ pub trait QueueObserver: Send {
 /// Makes an observer at each activation of the device.
 pub type MakeObserver = Box<dyn FnMut() -> Box<dyn QueueObserver> + Send>;
 
-/// Who watches a queue.
-#[derive(Default)]
-pub(super) struct Observers(Vec<Box<dyn QueueObserver>>);
-
-impl Observers {
-    pub(super) fn add(&mut self, observer: Box<dyn QueueObserver>) {
-        self.0.push(observer);
-    }
-
-    /// Has each of them told by `tell`.
-    pub(super) fn tell(&mut self, mut tell: impl FnMut(&mut dyn QueueObserver)) {
-        for observer in &mut self.0 {
-            tell(&mut **observer);
-        }
-    }
+/// Who watches a queue. Beside them each step is a static probe (USDT), for who traces the process
+/// from outside: a `nop` in the code, and a note in the binary that says where it is and where its
+/// arguments are. The first two arguments of each are the identity of the disk, 20 bytes padded with
+/// NUL, and the queue; other numbers that are not there are -1.
+pub(super) struct Observers {
+    disk: [u8; ID_SIZE],
+    observers: Vec<Box<dyn QueueObserver>>,
 }
 
-impl fmt::Debug for Observers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} observers", self.0.len())
+impl Observers {
+    /// Nobody watches the queue of the disk that GET_ID calls `disk`.
+    pub(super) fn none(disk: [u8; ID_SIZE]) -> Self {
+        let observers = Vec::new();
+        Self { disk, observers }
+    }
+
+    pub(super) fn add(&mut self, observer: Box<dyn QueueObserver>) {
+        self.observers.push(observer);
+    }
+
+    pub(super) fn drain_begins(&mut self, cause: DrainCause, next_avail: u16) {
+        if cause.is_notification() {
+            probe!(vmm, notify, self.disk.as_ptr(), REQUEST_QUEUE, cause as u8);
+        }
+        self.tell(|observer| observer.drain_begins(cause, next_avail));
+    }
+
+    pub(super) fn taken(&mut self, batch: &Batch) {
+        self.tell(|observer| observer.taken(batch));
+    }
+
+    pub(super) fn submitted(
+        &mut self,
+        head: u16,
+        descriptors: &[Descriptor],
+        request: &Result<Request<'_>, ParseError>,
+    ) {
+        let operation = request.as_ref().ok().map(|request| &request.operation);
+        let position = operation.and_then(|operation| operation.position());
+        self.probe_submit(
+            head,
+            RequestKind::of(request),
+            position.map_or(-1, |position| (position / SECTOR_SIZE).cast_signed()),
+            operation.map_or(-1, |operation| operation.byte_count().cast_signed()),
+        );
+        self.tell(|observer| observer.submitted(head, descriptors, request));
+    }
+
+    pub(super) fn refused(&mut self, head: u16, error: &ChainError) {
+        self.probe_submit(head, RequestKind::Refused, -1, -1);
+        self.tell(|observer| observer.refused(head, error));
+    }
+
+    fn probe_submit(&self, head: u16, kind: RequestKind, sector: i64, bytes: i64) {
+        let (disk, kind) = (self.disk.as_ptr(), kind as u8);
+        probe!(vmm, submit, disk, REQUEST_QUEUE, head, kind, sector, bytes);
+    }
+
+    pub(super) fn answered(&mut self, head: u16, answer: &Answer) {
+        self.tell(|observer| observer.answered(head, answer));
+    }
+
+    pub(super) fn completed(&mut self, head: u16, used: u16, answer: &Answer) {
+        probe!(
+            vmm,
+            complete,
+            self.disk.as_ptr(),
+            REQUEST_QUEUE,
+            head,
+            answer.status.map_or(-1, isize::from),
+            answer.written,
+        );
+        self.tell(|observer| observer.completed(head, used, answer));
+    }
+
+    pub(super) fn drain_ends(&mut self, drain: Drain, interrupts: bool) {
+        self.tell(|observer| observer.drain_ends(drain, interrupts));
+    }
+
+    pub(super) fn interrupted(&mut self, event: InterruptStatus) {
+        self.tell(|observer| observer.interrupted(event));
+    }
+
+    fn tell(&mut self, mut tell: impl FnMut(&mut dyn QueueObserver)) {
+        for observer in &mut self.observers {
+            tell(&mut **observer);
+        }
     }
 }

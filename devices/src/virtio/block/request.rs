@@ -172,6 +172,18 @@ impl<'a> Request<'a> {
 }
 
 impl<'a> Operation<'a> {
+    /// The first byte on the disk that is read, written or cleared, if any is.
+    #[must_use]
+    pub fn position(&self) -> Option<u64> {
+        match self {
+            Self::In { position, .. } | Self::Out { position, .. } => Some(*position),
+            Self::Discard(extents) | Self::WriteZeroes(extents) => {
+                extents.iter().next().map(|extent| extent.position)
+            }
+            Self::Flush | Self::GetId { .. } => None,
+        }
+    }
+
     /// How many bytes of the disk are read, written or cleared.
     #[must_use]
     pub fn byte_count(&self) -> u64 {

@@ -110,6 +110,12 @@ impl DrainCause {
         Self::Continuation,
     ];
 
+    /// Whether the device was told of available buffers, or looked for them itself.
+    #[must_use]
+    pub const fn is_notification(self) -> bool {
+        matches!(self, Self::Trap | Self::EventFd | Self::Poll)
+    }
+
     /// A word for it.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -50,6 +50,7 @@ impl QueueWorker {
         interrupt: Arc<InterruptState>,
     ) -> Self {
         disk.negotiated(features);
+        let observers = Observers::none(disk.id());
         Self {
             disk,
             memory,
@@ -59,7 +60,7 @@ impl QueueWorker {
             batch: Batch::default(),
             descriptors: Vec::new(),
             cause: DrainCause::Activation,
-            observers: Observers::default(),
+            observers,
         }
     }
 
@@ -71,8 +72,7 @@ impl QueueWorker {
     /// The next drain begins for `cause`, unless it would have begun without it: for a notification
     /// by trap, if nobody tells.
     pub(super) fn woken(&mut self, cause: DrainCause) {
-        let unasked = [DrainCause::Activation, DrainCause::Continuation];
-        if !unasked.contains(&self.cause) {
+        if self.cause.is_notification() {
             self.cause = cause;
         }
     }
@@ -97,7 +97,7 @@ impl QueueWorker {
             return Ok(Drain::Complete);
         }
         let (cause, next_avail) = (self.cause, self.queue.next_avail());
-        (self.observers).tell(|observer| observer.drain_begins(cause, next_avail));
+        self.observers.drain_begins(cause, next_avail);
         let drained = self.drain();
         if let Err(error) = &drained {
             self.broken = true;
@@ -112,20 +112,16 @@ impl QueueWorker {
             Drain::Complete => DrainCause::Trap,
         };
         let interrupts = self.queue.wants_interrupt();
-        (self.observers).tell(|observer| observer.drain_ends(drained, interrupts));
+        self.observers.drain_ends(drained, interrupts);
         if interrupts {
             self.interrupt.used_buffer()?;
-            self.interrupted(InterruptStatus::USED_BUFFER);
+            self.observers.interrupted(InterruptStatus::USED_BUFFER);
         }
         if self.broken {
             self.interrupt.needs_reset()?;
-            self.interrupted(InterruptStatus::CONFIG_CHANGE);
+            self.observers.interrupted(InterruptStatus::CONFIG_CHANGE);
         }
         Ok(drained)
-    }
-
-    fn interrupted(&mut self, event: InterruptStatus) {
-        (self.observers).tell(|observer| observer.interrupted(event));
     }
 
     /// Whether there is something in the queue.
@@ -152,7 +148,7 @@ impl QueueWorker {
                 if self.queue.take(chains, &mut self.batch)? == 0 {
                     break;
                 }
-                (self.observers).tell(|observer| observer.taken(&self.batch));
+                self.observers.taken(&self.batch);
                 chains = chains.saturating_sub(self.batch.refused);
                 if self.batch.refused > 0 {
                     self.disk.warn(Warned::Head, || {
@@ -170,14 +166,13 @@ impl QueueWorker {
                         descriptors,
                     };
                     let parsed = self.disk.parse(&buffers);
-                    (self.observers)
-                        .tell(|observer| observer.submitted(head, descriptors, &parsed));
+                    self.observers.submitted(head, descriptors, &parsed);
                     let answer = self.disk.answer(memory, &parsed, &mut slices);
-                    (self.observers).tell(|observer| observer.answered(head, &answer));
+                    self.observers.answered(head, &answer);
                     answer
                 }
                 Err(error) => {
-                    (self.observers).tell(|observer| observer.refused(head, &error));
+                    self.observers.refused(head, &error);
                     self.disk.warn(Warned::Chain, || {
                         format!("refused a chain, and may refuse more: {error}")
                     });
@@ -188,7 +183,7 @@ impl QueueWorker {
             moved = moved.saturating_add(answer.moved).saturating_add(flush);
             let used = self.queue.next_used();
             self.queue.add_used(head, answer.written);
-            (self.observers).tell(|observer| observer.completed(head, used, &answer));
+            self.observers.completed(head, used, &answer);
         }
         let spent = chains == 0 || moved >= SHARE;
         Ok(if spent { Drain::More } else { Drain::Complete })

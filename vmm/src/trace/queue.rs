@@ -1,0 +1,304 @@
+//! What was done with a queue as events of the trace: drains on the tracks of the threads that did
+//! them, requests and interrupts on a track of the queue's own, and arrows between them.
+
+use devices::virtio::block::stats::{DrainCause, RequestKind};
+use spec::block::status;
+
+use super::event::{Event, What};
+use super::exits::VcpuExits;
+use super::json::{Args, Phase, TraceEvent, Track};
+use super::ring::Ring;
+
+/// A queue, and where its events go.
+#[derive(Clone, Copy, Debug)]
+pub struct Queue<'a> {
+    /// Its device.
+    pub device: &'a str,
+    /// The interrupt of that.
+    pub gsi: u32,
+    /// The queue's own track.
+    pub track: Track,
+    /// The track of a thread that is no vCPU's.
+    pub worker: Track,
+}
+
+/// A drain that has begun.
+struct Drain {
+    begin: u64,
+    cause: DrainCause,
+    /// The thread's track.
+    track: Track,
+    /// Where arrows begin: in the exit that the drain is part of, if it is of one.
+    source: u64,
+    requests: u64,
+    skipped: u64,
+}
+
+/// A request that has been submitted.
+struct Submitted {
+    time: u64,
+    head: u16,
+    descriptors: u16,
+    sector: Option<u64>,
+    bytes: u64,
+}
+
+/// What became of a request.
+struct Answered {
+    kind: RequestKind,
+    failed: bool,
+    status: Option<u8>,
+    written: u32,
+    used: u16,
+}
+
+/// A request that has been served: its number, and the last moment of that.
+struct Served {
+    id: u64,
+    last: u64,
+}
+
+/// Makes the events of one queue, step by step.
+pub struct QueueEvents<'a, 'o> {
+    queue: Queue<'a>,
+    vcpus: &'o [VcpuExits],
+    out: &'o mut Vec<TraceEvent<'a>>,
+    /// How many requests there were in the queues before, and are in this.
+    requests: u64,
+    drain: Option<Drain>,
+    /// When the entries that are being served were taken.
+    taken: Option<u64>,
+    submitted: Option<Submitted>,
+    /// Whose arrows have not ended.
+    served: Vec<Served>,
+    /// When the driver was about to be interrupted.
+    interrupting: Option<u64>,
+}
+
+impl<'a, 'o> QueueEvents<'a, 'o> {
+    /// Adds the events of `queue`, which are in `ring`, to `out`. Requests are numbered from
+    /// `requests` + 1; returns the last number. What has not ended when the trace does, at `end`,
+    /// ends there.
+    pub fn add(
+        queue: Queue<'a>,
+        ring: &Ring,
+        vcpus: &'o [VcpuExits],
+        (requests, end): (u64, u64),
+        out: &'o mut Vec<TraceEvent<'a>>,
+    ) -> u64 {
+        let mut events = Self {
+            queue,
+            vcpus,
+            out,
+            requests,
+            drain: None,
+            taken: None,
+            submitted: None,
+            served: Vec::new(),
+            interrupting: None,
+        };
+        for event in ring.events() {
+            events.step(event);
+        }
+        events.finish(end);
+        events.requests
+    }
+
+    fn step(&mut self, &Event { time, what }: &Event) {
+        match what {
+            What::Exit { .. } => {}
+            What::DrainBegins { cause, thread } => {
+                // The last one was cut short, where it has not ended.
+                self.end_drain(time, true);
+                let worker = (self.queue.worker, None);
+                let mut vcpus = self.vcpus.iter();
+                let (track, exit) = vcpus
+                    .find_map(|vcpu| vcpu.at(thread, time))
+                    .unwrap_or(worker);
+                let source = exit.unwrap_or(time);
+                self.notified(cause, track, source);
+                self.drain = Some(Drain {
+                    begin: time,
+                    cause,
+                    track,
+                    source,
+                    requests: 0,
+                    skipped: 0,
+                });
+            }
+            What::Taken { refused } => {
+                self.taken = Some(time);
+                if let Some(drain) = &mut self.drain {
+                    drain.skipped += u64::from(refused);
+                }
+            }
+            What::Submitted {
+                head,
+                descriptors,
+                sector,
+                bytes,
+            } => {
+                self.submitted = Some(Submitted {
+                    time,
+                    head,
+                    descriptors,
+                    sector,
+                    bytes,
+                });
+            }
+            What::Completed {
+                kind,
+                failed,
+                status,
+                written,
+                used,
+            } => {
+                let answered = Answered {
+                    kind,
+                    failed,
+                    status,
+                    written,
+                    used,
+                };
+                self.completed(time, Some(answered));
+            }
+            What::DrainEnds { interrupts, .. } => {
+                self.end_drain(time, false);
+                if interrupts {
+                    self.interrupting = Some(time);
+                } else {
+                    self.end_arrows();
+                }
+            }
+            What::Interrupted { used_buffer } => self.interrupted(time, used_buffer),
+        }
+    }
+
+    fn notified(&mut self, cause: DrainCause, track: Track, time: u64) {
+        if cause.is_notification() {
+            let args = Args::Notify {
+                device: self.queue.device,
+                by: cause.name(),
+            };
+            let notify = TraceEvent::new(Phase::Instant, "notify", "notify", track, time);
+            self.out.push(notify.with(args));
+        }
+    }
+
+    /// The request that was submitted ends: answered, or cut short.
+    fn completed(&mut self, time: u64, answered: Option<Answered>) {
+        // Without it, it is not known what the request was.
+        let Some(submitted) = self.submitted.take() else {
+            return;
+        };
+        self.requests += 1;
+        let (id, track) = (self.requests, self.queue.track);
+        let name = answered
+            .as_ref()
+            .map_or("unfinished", |answered| answered.kind.name());
+        let event = |phase, category, time| TraceEvent::new(phase, category, name, track, time);
+
+        let begin = self.taken.unwrap_or(submitted.time);
+        let args = request_args(&submitted, answered.as_ref());
+        let request = |phase, time| event(phase, "request", time).with_local_id(id);
+        let service = event(Phase::Slice, "service", submitted.time).until(time);
+        let last = submitted.time + service.duration.unwrap_or(1) - 1;
+        let moment = TraceEvent {
+            name: "submitted",
+            ..request(Phase::AsyncInstant, submitted.time)
+        };
+        self.out.extend([
+            request(Phase::AsyncBegin, begin).with(args),
+            moment,
+            request(Phase::AsyncEnd, time),
+            service.with(Args::Service { request: id }),
+        ]);
+        if let Some(drain) = &mut self.drain {
+            drain.requests += 1;
+            (self.out).push(arrow(Phase::FlowStart, id, drain.track, drain.source));
+            self.served.push(Served { id, last });
+        }
+    }
+
+    fn end_drain(&mut self, time: u64, unfinished: bool) {
+        if let Some(drain) = self.drain.take() {
+            let args = Args::Drain {
+                device: self.queue.device,
+                cause: drain.cause.name(),
+                requests: drain.requests,
+                skipped_heads: drain.skipped,
+                unfinished,
+            };
+            let slice = TraceEvent::new(Phase::Slice, "drain", "drain", drain.track, drain.begin);
+            self.out.push(slice.until(time).with(args));
+        }
+    }
+
+    /// The arrows to what has been served end there.
+    fn end_arrows(&mut self) {
+        for Served { id, last } in self.served.drain(..) {
+            (self.out).push(arrow(Phase::FlowEnd, id, self.queue.track, last));
+        }
+    }
+
+    /// The driver was interrupted: arrows go on to that.
+    fn interrupted(&mut self, time: u64, used_buffer: bool) {
+        let track = self.queue.track;
+        // One for another reason is sent at once.
+        let begin = self.interrupting.take().unwrap_or(time);
+        let event = if used_buffer {
+            "used buffer"
+        } else {
+            "configuration change"
+        };
+        let args = Args::Interrupt {
+            event,
+            gsi: self.queue.gsi,
+        };
+        let slice = TraceEvent::new(Phase::Slice, "interrupt", "interrupt", track, begin);
+        self.out.push(slice.until(time).with(args));
+        for Served { id, last } in self.served.drain(..) {
+            self.out.extend([
+                arrow(Phase::FlowStep, id, track, last),
+                arrow(Phase::FlowEnd, id, track, begin),
+            ]);
+        }
+    }
+
+    /// Ends what has not ended.
+    fn finish(&mut self, end: u64) {
+        self.completed(end, None);
+        self.end_drain(end, true);
+        self.end_arrows();
+    }
+}
+
+fn request_args<'a>(submitted: &Submitted, answered: Option<&Answered>) -> Args<'a> {
+    Args::Request {
+        kind: answered.map_or("unfinished", |answered| answered.kind.name()),
+        head: submitted.head,
+        descriptors: submitted.descriptors,
+        sector: submitted.sector,
+        bytes: submitted.bytes,
+        status: answered
+            .and_then(|answered| answered.status)
+            .map(status_name),
+        used_len: answered.map_or(0, |answered| answered.written),
+        used_idx: answered.map_or(0, |answered| answered.used),
+        failed: answered.is_some_and(|answered| answered.failed),
+        unfinished: answered.is_none(),
+    }
+}
+
+/// A part of the arrow of request `id`.
+fn arrow(phase: Phase, id: u64, track: Track, time: u64) -> TraceEvent<'static> {
+    TraceEvent::new(phase, "flow", "request", track, time).with_id(id)
+}
+
+fn status_name(byte: u8) -> &'static str {
+    match byte {
+        status::OK => "OK",
+        status::IOERR => "IOERR",
+        _ => "UNSUPP",
+    }
+}
