@@ -277,7 +277,7 @@ impl Vm {
             Input::Background => None,
         };
         let (input, room) = (self.input.clone(), Arc::clone(&self.input_room));
-        let (stop, disks) = (self.stop.clone(), Disks::new(&self.buses, self.disks));
+        let (stop, disks) = (self.stop.clone(), self.disks());
         let (mut running, mut sandbox) = self.hold(&sender)?;
         let ticket = sandbox.ticket(ThreadKind::Listener);
         let signals = SignalThread::spawn(held, sender.clone(), printed.clone(), disks, ticket)?;
@@ -304,6 +304,12 @@ impl Vm {
         }
         drop(signals);
         Ok(reason)
+    }
+
+    /// The disks, for whoever learns that their images have another size.
+    #[must_use]
+    pub fn disks(&self) -> Disks {
+        Disks::new(&self.buses, self.disks)
     }
 
     /// Takes the machine apart, devices aside: for who runs its vCPUs in a loop of his own. RAM must

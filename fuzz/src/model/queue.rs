@@ -143,7 +143,7 @@ impl Queue {
                     && !flags.contains(DescFlags::NEXT)
                     && len > 0
                     && len % 16 == 0
-                    && len / 16 <= self.size.into()
+                    && len / 16 <= u32::from(self.size)
                     && Ram::holds_in_one_region(addr, len.into());
                 if !sound {
                     return None;

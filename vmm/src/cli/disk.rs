@@ -19,7 +19,7 @@ pub(super) struct DiskArg {
     path: PathBuf,
     readonly: bool,
     id: Option<String>,
-    notify: Notify,
+    pub(super) notify: Notify,
     writeback: bool,
     block_size: u32,
     limits: Limits,

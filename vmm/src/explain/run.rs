@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
+use devices::virtio::block::throttle::Limits;
 use thiserror::Error;
 
 use super::disk::BuiltInDisk;
@@ -17,7 +18,7 @@ use super::symbols::Symbols;
 use super::tell::{self, Subject};
 use super::text;
 use super::watch::Watcher;
-use crate::config::{DiskConfig, VmConfig};
+use crate::config::{DiskConfig, Notify, Registers, VmConfig};
 use crate::error::cannot;
 use crate::layout;
 use crate::output::{self, WriteError};
@@ -142,9 +143,11 @@ fn follow(
             path: disk.path(),
             readonly: false,
             id: "built-in".into(),
-            notify: crate::config::Notify::Trap,
+            notify: Notify::Trap,
             writeback: true,
             block_size: 512,
+            limits: Limits::default(),
+            registers: Registers::Trap,
         }));
     let symbols = match &config.kernel {
         None => Symbols::built_in(),
@@ -163,7 +166,7 @@ fn follow(
 
     let mut sandbox = Sandbox::new(config.sandbox).map_err(crate::error::Error::from)?;
     let ticket = sandbox.ticket(ThreadKind::Listener);
-    let signals = SignalThread::spawn(held, sender.clone(), None, ticket)?;
+    let signals = SignalThread::spawn(held, sender.clone(), None, vm.disks(), ticket)?;
     sandbox.close().map_err(crate::error::Error::from)?;
     let running = vm.start(sender)?;
     let reason = wait(&watcher, reasons);
