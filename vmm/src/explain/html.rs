@@ -251,7 +251,7 @@ fn facts(story: &Story, step: &Step) -> Markup {
         let offset = address.checked_sub(story.device.base)?;
         let register = spec::mmio::Register::at(offset)?;
         Some(format!(
-            "{register:?}: the window at {:#x} and {offset:#05x}",
+            "{register:?}: {offset:#05x} into the window at {:#x}",
             story.device.base
         ))
     };

@@ -213,9 +213,9 @@ pub fn places(event: &Event) -> Vec<(&'static str, &Code)> {
     match event {
         Event::Notify { by, .. } => vec![("by", by)],
         Event::Register { access } => vec![("by", &access.by)],
-        Event::Resumed { at: Some(at), .. } | Event::Waiting { at } | Event::Woken { at } => {
-            vec![("at", at)]
-        }
+        Event::Resumed { at: Some(at), .. } => vec![("at", at)],
+        Event::Waiting { at } => vec![("by", at)],
+        Event::Woken { at } => vec![("with", at)],
         Event::HandlerEntered {
             handler,
             interrupted,
