@@ -465,8 +465,8 @@ fn a_device_that_needs_a_reset_is_shown_and_brought_back() {
 
 /// An image with a file system of these options and some files, if this machine can make one.
 fn file_system(options: &[&str]) -> Option<Vec<u8>> {
-    let dir = std::env::temp_dir().join(format!("mirror-{}-{options:?}", std::process::id()));
-    let (root, image) = (dir.join("root"), dir.join("image"));
+    let dir = tempfile::tempdir().unwrap();
+    let (root, image) = (dir.path().join("root"), dir.path().join("image"));
     std::fs::create_dir_all(root.join("deep/er")).unwrap();
     let write = |path: &str, bytes: &[u8]| std::fs::write(root.join(path), bytes).unwrap();
     write("hello", b"hello from the host\n");
@@ -502,7 +502,6 @@ fn file_system(options: &[&str]) -> Option<Vec<u8>> {
         assert!(command.status().unwrap().success());
         std::fs::read(&image).unwrap()
     });
-    std::fs::remove_dir_all(dir).unwrap();
     if made.is_none() {
         eprintln!("not run: there is no mkfs.ext4");
     }
