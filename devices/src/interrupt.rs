@@ -9,4 +9,8 @@ pub trait Interrupt: Send + Sync {
     /// # Errors
     /// The edge could not be raised.
     fn signal(&self) -> io::Result<()>;
+
+    /// Has all acknowledgements applied that the driver has written before this is called, where
+    /// the machine lets them wait.
+    fn settle(&self) {}
 }

@@ -398,6 +398,28 @@ proptest! {
     }
 
     #[test]
+    fn memory_in_place_of_the_registers_reads_as_they_do_whatever_is_written(
+        live in any::<bool>(),
+        accesses in prop::collection::vec(any_access(), 1..60),
+    ) {
+        let mut driver = Driver::new(Mode::Trap);
+        if live {
+            driver.initialize(INDIRECT | EVENT_IDX);
+        }
+        for access in accesses {
+            if let Access::Write(offset, data) = access {
+                let response = driver.transport.write(offset, &data);
+                prop_assert!(matches!(response, Response::Done | Response::Again));
+            }
+            for offset in (0..0x180).step_by(4) {
+                let mut memory = [0xee; 4];
+                driver.page.read(offset, &mut memory);
+                prop_assert_eq!(&memory[..], read_at(&mut driver, offset, 4), "{:#x}", offset);
+            }
+        }
+    }
+
+    #[test]
     fn queue_ready_is_1_exactly_where_the_registers_describe_a_queue(
         num in prop_oneof![3 => (0..9_u32).prop_map(|shift| 1 << shift), 1 => any::<u32>()],
         areas in prop::array::uniform3(prop_oneof![

@@ -63,6 +63,7 @@ impl Harness {
             backend,
             edges,
             kick,
+            ..
         } = Parts::new(mode, read_only, memory.clone());
         let bytes = backend.bytes().clone();
         Self {

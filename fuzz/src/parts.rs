@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use devices::virtio::block::backend::MemoryBackend;
 use devices::virtio::block::{Block, BlockOptions, FailureHandler, NotifyMode, StartHook};
-use devices::virtio::{Interrupt, MmioTransport};
+use devices::virtio::{Interrupt, MmioTransport, RegisterPage};
 use log::{LevelFilter, Log, Metadata, Record};
 use spec::block::ID_SIZE;
 use vm_memory::GuestMemoryMmap;
@@ -72,6 +72,8 @@ pub enum Mode {
 /// A device and its surroundings.
 pub struct Parts {
     pub transport: MmioTransport,
+    /// What a guest could read in place of the registers.
+    pub page: Arc<RegisterPage>,
     pub backend: MemoryBackend,
     pub edges: Arc<Edges>,
     /// What notifies a device that has a thread.
@@ -110,8 +112,15 @@ impl Parts {
         let backend = MemoryBackend::new(CONTENT.clone());
         let block = Block::new(Box::new(backend.clone()), options).unwrap();
         let edges = Arc::new(Edges::default());
+        let page = Arc::new(RegisterPage::default());
         Self {
-            transport: MmioTransport::new(memory, Box::new(block), edges.clone()),
+            transport: MmioTransport::on_page(
+                memory,
+                Box::new(block),
+                edges.clone(),
+                Arc::clone(&page),
+            ),
+            page,
             backend,
             edges,
             kick: (mode != Mode::Trap).then_some(event),

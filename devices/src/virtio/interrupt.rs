@@ -3,29 +3,30 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use spec::mmio::InterruptStatus;
+use spec::mmio::{DeviceStatus, InterruptStatus};
 
+use super::page::RegisterPage;
 use crate::error::DeviceError;
 use crate::interrupt::Interrupt;
 
 /// What a device has to tell its driver.
 pub struct InterruptState {
-    status: AtomicU32,
-    needs_reset: AtomicBool,
+    page: Arc<RegisterPage>,
     interrupt: Arc<dyn Interrupt>,
 }
 
 impl InterruptState {
-    /// A device that has nothing to tell.
+    /// A device that has nothing to tell, and tells it in a page of its own.
     #[must_use]
     pub fn new(interrupt: Arc<dyn Interrupt>) -> Self {
-        Self {
-            status: AtomicU32::new(0),
-            needs_reset: AtomicBool::new(false),
-            interrupt,
-        }
+        Self::on_page(Arc::default(), interrupt)
+    }
+
+    /// A device that tells in `page` what it has to.
+    #[must_use]
+    pub fn on_page(page: Arc<RegisterPage>, interrupt: Arc<dyn Interrupt>) -> Self {
+        Self { page, interrupt }
     }
 
     /// Sends a used buffer notification.
@@ -36,11 +37,13 @@ impl InterruptState {
         self.notify(InterruptStatus::USED_BUFFER)
     }
 
-    /// Sends a configuration change notification.
+    /// Shows the driver another configuration space, as [`RegisterPage::show_config`] does, and sends
+    /// a configuration change notification.
     ///
     /// # Errors
-    /// The interrupt could not be raised.
-    pub fn config_changed(&self) -> Result<(), DeviceError> {
+    /// It could not be shown, or the interrupt could not be raised.
+    pub fn config_changed(&self, read: impl FnOnce(&mut [u8]) -> u32) -> Result<(), DeviceError> {
+        self.page.show_config(read).map_err(DeviceError::Window)?;
         self.notify(InterruptStatus::CONFIG_CHANGE)
     }
 
@@ -50,46 +53,29 @@ impl InterruptState {
     /// # Errors
     /// The interrupt could not be raised.
     pub fn needs_reset(&self) -> Result<(), DeviceError> {
-        self.needs_reset.store(true, Ordering::SeqCst);
-        self.config_changed()
+        self.page.add_status(DeviceStatus::DEVICE_NEEDS_RESET);
+        self.notify(InterruptStatus::CONFIG_CHANGE)
     }
 
-    /// The bit is set before the edge, and every event has its own edge, whether the driver has
-    /// acknowledged the last one or not: the handler that an edge starts finds the bit.
+    /// Tells of what the driver can see already. The bit is set before the edge, and every event has
+    /// its own edge, whether the driver has acknowledged the last one or not: the handler that an
+    /// edge starts finds the bit.
+    ///
+    /// The machine may still have acknowledgements from before, which are for earlier events: they
+    /// come first, or one would take this bit away. One that it gets from here on is of a handler
+    /// that looks after it has acknowledged, and so sees what this tells of.
     fn notify(&self, event: InterruptStatus) -> Result<(), DeviceError> {
-        self.status.fetch_or(event.bits(), Ordering::SeqCst);
+        self.interrupt.settle();
+        self.page.add_pending(event);
         self.interrupt.signal().map_err(DeviceError::Interrupt)
-    }
-
-    /// The events that the driver has not acknowledged.
-    #[must_use]
-    pub fn pending(&self) -> InterruptStatus {
-        InterruptStatus::from_bits_truncate(self.status.load(Ordering::SeqCst))
-    }
-
-    /// The driver has handled `events`; those that are not pending are ignored.
-    pub fn acknowledge(&self, events: InterruptStatus) {
-        self.status.fetch_and(!events.bits(), Ordering::SeqCst);
-    }
-
-    /// Whether DEVICE_NEEDS_RESET is set.
-    #[must_use]
-    pub fn is_reset_needed(&self) -> bool {
-        self.needs_reset.load(Ordering::SeqCst)
-    }
-
-    /// Forgets everything. Only when nothing serves the queues any more.
-    pub fn reset(&self) {
-        self.status.store(0, Ordering::SeqCst);
-        self.needs_reset.store(false, Ordering::SeqCst);
     }
 }
 
 impl fmt::Debug for InterruptState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("InterruptState")
-            .field("pending", &self.pending())
-            .field("needs_reset", &self.is_reset_needed())
+            .field("pending", &self.page.pending())
+            .field("status", &self.page.status())
             .finish_non_exhaustive()
     }
 }

@@ -1,23 +1,23 @@
 //! virtio over MMIO (section 4.2): the register file, and the device status as the driver moves it
 //! on. It knows no kind of device: what a device does, it does itself.
 
+mod shown;
+
 use std::fmt;
 use std::sync::Arc;
 
-use log::warn;
+use log::{error, warn};
 use spec::Features;
-use spec::mmio::{CONFIG_OFFSET, DeviceStatus, InterruptStatus, MAGIC, Register, VERSION};
+use spec::mmio::{CONFIG_OFFSET, DeviceStatus, Register};
 use vm_memory::GuestMemoryMmap;
 
 use super::queue::{QueueLayout, QueueRegisters};
 use super::status::{Step, step};
-use super::{Activation, Drain, Interrupt, InterruptState, VirtioDevice};
+use super::{Activation, Drain, Interrupt, InterruptState, RegisterPage, VirtioDevice};
 use crate::bus::{BusDevice, Response};
 use crate::error::DeviceError;
 use crate::warn_once::WarnOnce;
 
-/// What VendorID reads: "vmm" and a NUL in ASCII, little endian.
-const VENDOR: u32 = u32::from_le_bytes(*b"vmm\0");
 /// Width of every register, in bytes.
 const WIDTH: usize = 4;
 
@@ -43,6 +43,7 @@ struct Queue {
 pub struct MmioTransport {
     memory: GuestMemoryMmap,
     device: Box<dyn VirtioDevice>,
+    page: Arc<RegisterPage>,
     interrupt: Arc<InterruptState>,
     status: DeviceStatus,
     device_features_sel: u32,
@@ -61,10 +62,22 @@ impl MmioTransport {
         device: Box<dyn VirtioDevice>,
         interrupt: Arc<dyn Interrupt>,
     ) -> Self {
+        Self::on_page(memory, device, interrupt, Arc::default())
+    }
+
+    /// The same, with `page` for what the registers read as: it is nobody else's, and new.
+    #[must_use]
+    pub fn on_page(
+        memory: GuestMemoryMmap,
+        device: Box<dyn VirtioDevice>,
+        interrupt: Arc<dyn Interrupt>,
+        page: Arc<RegisterPage>,
+    ) -> Self {
         let queues = device.queue_max_sizes().iter();
-        Self {
+        let transport = Self {
             memory,
-            interrupt: Arc::new(InterruptState::new(interrupt)),
+            interrupt: Arc::new(InterruptState::on_page(Arc::clone(&page), interrupt)),
+            page,
             status: DeviceStatus::empty(),
             device_features_sel: 0,
             driver_features_sel: 0,
@@ -73,57 +86,28 @@ impl MmioTransport {
             queues: queues.map(|_| Queue::default()).collect(),
             warned: WarnOnce::default(),
             device,
+        };
+        transport.show_constants();
+        transport.show_selected();
+        if let Err(error) = transport.show_config() {
+            // Of a page that no guest reads yet.
+            error!("virtio device: {error}");
         }
-    }
-
-    fn read_register(&mut self, register: Register) -> u32 {
-        match register {
-            Register::MagicValue => MAGIC,
-            Register::Version => VERSION,
-            Register::DeviceID => self.device.device_type(),
-            Register::VendorID => VENDOR,
-            Register::DeviceFeatures => self.device.features().word(self.device_features_sel),
-            Register::QueueNumMax => self.queue_num_max().into(),
-            Register::QueueReady => {
-                let queue = self.queues.get(usize::from(self.queue_sel));
-                queue.is_some_and(|queue| queue.ready.is_some()).into()
-            }
-            Register::InterruptStatus => self.interrupt.pending().bits(),
-            Register::Status => self.status().bits(),
-            // No device has shared memory: length and base of a region that does not exist.
-            Register::SHMLenLow
-            | Register::SHMLenHigh
-            | Register::SHMBaseLow
-            | Register::SHMBaseHigh => u32::MAX,
-            Register::ConfigGeneration => self.device.config_generation(),
-            // VIRTIO_F_RING_RESET is not offered.
-            Register::QueueReset => 0,
-            Register::DeviceFeaturesSel
-            | Register::DriverFeatures
-            | Register::DriverFeaturesSel
-            | Register::QueueSel
-            | Register::QueueNum
-            | Register::QueueNotify
-            | Register::InterruptACK
-            | Register::QueueDescLow
-            | Register::QueueDescHigh
-            | Register::QueueDriverLow
-            | Register::QueueDriverHigh
-            | Register::QueueDeviceLow
-            | Register::QueueDeviceHigh
-            | Register::SHMSel => {
-                self.warn(Warned::Direction, || format!("reads {register:?}"));
-                0
-            }
-        }
+        transport
     }
 
     fn write_register(&mut self, register: Register, value: u32) -> Response {
         match register {
-            Register::DeviceFeaturesSel => self.device_features_sel = value,
+            Register::DeviceFeaturesSel => {
+                self.device_features_sel = value;
+                self.show_selected();
+            }
             Register::DriverFeaturesSel => self.driver_features_sel = value,
             Register::DriverFeatures => self.write_driver_features(value),
-            Register::QueueSel => self.queue_sel = queue_index(value),
+            Register::QueueSel => {
+                self.queue_sel = queue_index(value);
+                self.show_selected();
+            }
             Register::QueueNum => self.configure(register, |q| q.num = value),
             Register::QueueDescLow => self.configure(register, |q| set_low(&mut q.desc, value)),
             Register::QueueDescHigh => self.configure(register, |q| set_high(&mut q.desc, value)),
@@ -135,12 +119,13 @@ impl MmioTransport {
             Register::QueueDeviceHigh => {
                 self.configure(register, |q| set_high(&mut q.device, value));
             }
-            Register::QueueReady => return self.write_queue_ready(value),
-            Register::QueueNotify => return self.notify(queue_index(value)),
-            Register::InterruptACK => {
-                let events = InterruptStatus::from_bits_truncate(value);
-                self.interrupt.acknowledge(events);
+            Register::QueueReady => {
+                let response = self.write_queue_ready(value);
+                self.show_selected();
+                return response;
             }
+            Register::QueueNotify => return self.notify(queue_index(value)),
+            Register::InterruptACK => self.page.acknowledge(value),
             Register::Status => return self.write_status(value),
             // There is no shared memory to select, and no queue can be reset by itself.
             Register::SHMSel | Register::QueueReset => {}
@@ -162,23 +147,19 @@ impl MmioTransport {
         Response::Done
     }
 
-    fn status(&self) -> DeviceStatus {
-        let mut status = self.status;
-        let needs_reset = self.interrupt.is_reset_needed();
-        status.set(DeviceStatus::DEVICE_NEEDS_RESET, needs_reset);
-        status
-    }
-
     fn write_status(&mut self, value: u32) -> Response {
         match step(self.status, value) {
             Step::Reset => return self.reset(),
-            Step::Accept(status) => self.status = status,
+            Step::Accept(status) => self.set_status(status),
             Step::CheckFeatures(status) => {
                 let features = self.driver_features;
                 let offered = self.device.features();
                 if offered.contains(features) && features.contains(Features::VIRTIO_F_VERSION_1) {
-                    self.status = status;
                     self.device.negotiated(features);
+                    if let Err(error) = self.show_config() {
+                        return Response::Failed(error);
+                    }
+                    self.set_status(status);
                 } else {
                     self.warn(Warned::Features, || {
                         format!("wants the features {features:?} of {offered:?}")
@@ -186,7 +167,7 @@ impl MmioTransport {
                 }
             }
             Step::Activate(status) => {
-                self.status = status;
+                self.set_status(status);
                 return self.activate();
             }
             Step::Resume => return self.notify_all(),
@@ -220,17 +201,20 @@ impl MmioTransport {
     }
 
     fn reset(&mut self) -> Response {
-        if let Err(error) = self.device.reset() {
+        if let Err(error) = self.device.reset().and_then(|()| self.show_config()) {
             return Response::Failed(error);
         }
-        // Only now can nothing set a bit any more.
-        self.interrupt.reset();
         self.status = DeviceStatus::empty();
         self.device_features_sel = 0;
         self.driver_features_sel = 0;
         self.driver_features = Features::empty();
         self.queue_sel = 0;
         self.queues.fill_with(Queue::default);
+        self.show_selected();
+        // Only now can nothing set a bit any more. The status comes last: once it reads 0 the device
+        // is as new.
+        self.page.set(Register::InterruptStatus, 0);
+        self.page.set(Register::Status, 0);
         Response::Done
     }
 
@@ -338,8 +322,8 @@ impl MmioTransport {
 
 impl BusDevice for MmioTransport {
     fn read(&mut self, offset: u64, data: &mut [u8]) {
-        if let Some(offset) = offset.checked_sub(CONFIG_OFFSET) {
-            return self.device.read_config(offset, data);
+        if offset >= CONFIG_OFFSET {
+            return self.page.read(offset, data);
         }
         let width = data.len();
         match (
@@ -359,7 +343,7 @@ impl BusDevice for MmioTransport {
     fn write(&mut self, offset: u64, data: &[u8]) -> Response {
         if let Some(offset) = offset.checked_sub(CONFIG_OFFSET) {
             self.device.write_config(offset, data);
-            return Response::Done;
+            return response(self.show_config().map(|()| Drain::Complete));
         }
         match (Register::at(offset), <[u8; WIDTH]>::try_from(data)) {
             (Some(register), Ok(data)) => self.write_register(register, u32::from_le_bytes(data)),
@@ -374,14 +358,15 @@ impl BusDevice for MmioTransport {
     }
 
     fn refresh(&mut self) -> Result<(), DeviceError> {
-        self.device.refresh()
+        self.device.refresh()?;
+        self.show_config()
     }
 }
 
 impl fmt::Debug for MmioTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MmioTransport")
-            .field("status", &self.status())
+            .field("page", &self.page)
             .field("driver_features", &self.driver_features)
             .field("queues", &self.queues)
             .finish_non_exhaustive()

@@ -5,6 +5,7 @@ pub mod block;
 pub mod chain;
 pub mod interrupt;
 pub mod mmio;
+pub mod page;
 pub mod queue;
 pub mod ram;
 pub mod status;
@@ -17,6 +18,7 @@ use vm_memory::GuestMemoryMmap;
 
 pub use interrupt::InterruptState;
 pub use mmio::MmioTransport;
+pub use page::{PageMapping, RegisterPage};
 
 pub use crate::interrupt::Interrupt;
 
@@ -34,19 +36,15 @@ pub trait VirtioDevice: Send {
     /// The largest size of each queue, in descriptors; as many as there are queues.
     fn queue_max_sizes(&self) -> &[u16];
 
-    /// Fills `data` with the configuration space from `offset`; with 0 past its end.
-    fn read_config(&self, offset: u64, data: &mut [u8]);
+    /// Fills `space`, which is all 0, with the configuration space, and returns its generation at the
+    /// same moment: another one after each change that is not the driver's (section 2.5.4). The rest
+    /// of `space` is left as it is.
+    fn read_config(&self, space: &mut [u8]) -> u32;
 
     /// The driver writes `data` to the configuration space at `offset`. Most devices have nothing
     /// there that a driver may write.
     fn write_config(&mut self, offset: u64, data: &[u8]) {
         let _ = (offset, data);
-    }
-
-    /// The generation of the configuration space: another one after each change of it that is not
-    /// the driver's, at the same moment (section 2.5.4). It never changes where that does not.
-    fn config_generation(&self) -> u32 {
-        0
     }
 
     /// Looks again at what the device stands for on the host, which may have changed: tells the

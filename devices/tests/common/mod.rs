@@ -20,10 +20,10 @@ use std::sync::atomic::{Ordering, fence};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use devices::virtio::MmioTransport;
 use devices::virtio::block::backend::MemoryBackend;
 use devices::virtio::block::stats::SharedQueueStats;
 use devices::virtio::block::{Block, BlockBackend, BlockOptions};
+use devices::virtio::{MmioTransport, RegisterPage};
 use devices::{BusDevice, DeviceError, Response};
 use spec::Features;
 use spec::block::{RequestHeader, request_type, status};
@@ -72,6 +72,8 @@ pub struct Used {
 pub struct Driver {
     pub memory: GuestMemoryMmap,
     pub transport: MmioTransport,
+    /// What a guest could read in place of the registers.
+    pub page: Arc<RegisterPage>,
     pub edges: Arc<Edges>,
     /// What has stopped the device's thread.
     pub failures: Receiver<DeviceError>,
@@ -151,10 +153,17 @@ impl Driver {
         let stats = block.record_stats();
         let memory = memory();
         let edges = Arc::new(Edges::default());
-        let transport = MmioTransport::new(memory.clone(), Box::new(block), edges.clone());
+        let page = Arc::new(RegisterPage::default());
+        let transport = MmioTransport::on_page(
+            memory.clone(),
+            Box::new(block),
+            edges.clone(),
+            Arc::clone(&page),
+        );
         Self {
             memory,
             transport,
+            page,
             edges,
             failures,
             disk,

@@ -71,6 +71,12 @@ impl Model {
             .collect()
     }
 
+    /// The byte at `offset` of memory that a guest has in place of the registers.
+    pub fn byte(&self, offset: u64) -> u8 {
+        let register = offset & !3;
+        self.read(register, 4)[(offset - register) as usize]
+    }
+
     fn register(&self, offset: u64) -> u32 {
         match offset {
             0x00 => u32::from_le_bytes(*b"virt"),

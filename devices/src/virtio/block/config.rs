@@ -27,6 +27,18 @@ impl SharedConfig {
         Self(Arc::new(Mutex::new(ConfigSpace::new(backend, features))))
     }
 
+    /// Fills `space` with as much as there is, while the cache is in write-back mode or not, and
+    /// returns the generation of that.
+    pub(super) fn read(&self, writeback: bool, space: &mut [u8]) -> u32 {
+        let current = self.lock();
+        let mut bytes = current.bytes;
+        put(&mut bytes, config::WRITEBACK, &[writeback.into()]);
+        for (to, from) in space.iter_mut().zip(bytes) {
+            *to = from;
+        }
+        current.generation
+    }
+
     /// The configuration space, as it is for as long as the caller has this.
     pub(super) fn lock(&self) -> MutexGuard<'_, ConfigSpace> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -36,6 +48,7 @@ impl SharedConfig {
 /// The configuration space. Fields of features that are not offered are 0.
 pub(super) struct ConfigSpace {
     bytes: [u8; config::SIZE],
+    /// ConfigGeneration: another after each change but those that the driver makes.
     generation: u32,
     /// Size of the disk, in sectors.
     capacity: u64,
@@ -83,11 +96,6 @@ impl ConfigSpace {
         self.block
     }
 
-    /// ConfigGeneration: another after each change but those that the driver makes.
-    pub(super) fn generation(&self) -> u32 {
-        self.generation
-    }
-
     /// Tells of a disk of `capacity` sectors from now on.
     pub(super) fn change_capacity(&mut self, capacity: u64) {
         self.put_capacity(capacity);
@@ -109,19 +117,6 @@ impl ConfigSpace {
         self.put(config::BLK_SIZE, &logical.to_le_bytes());
         self.put(config::PHYSICAL_BLOCK_EXP, &[exponent]);
         self.put(config::MIN_IO_SIZE, &logical_per_physical.to_le_bytes());
-    }
-
-    /// Fills `data` with what is there from `offset` on, with 0 past the end, while the cache is in
-    /// write-back mode or not.
-    pub(super) fn read(&self, writeback: bool, offset: u64, data: &mut [u8]) {
-        data.fill(0);
-        let mut bytes = self.bytes;
-        put(&mut bytes, config::WRITEBACK, &[writeback.into()]);
-        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-        let from = bytes.get(offset..).unwrap_or_default();
-        for (to, from) in data.iter_mut().zip(from) {
-            *to = *from;
-        }
     }
 
     fn put_capacity(&mut self, capacity: u64) {

@@ -158,6 +158,13 @@ impl Disk {
         }
     }
 
+    /// What the driver is told of the disk, as [`VirtioDevice::read_config`] has it.
+    ///
+    /// [`VirtioDevice::read_config`]: crate::virtio::VirtioDevice::read_config
+    pub(super) fn read_config(&self, space: &mut [u8]) -> u32 {
+        self.config.read(self.writeback.get(), space)
+    }
+
     /// Whether what is written is on stable storage before it completes (section 5.2.6.2).
     fn is_write_through(&self) -> bool {
         !self.can_flush || !self.writeback.get()

@@ -296,12 +296,8 @@ impl VirtioDevice for Block {
         &[QUEUE_SIZE]
     }
 
-    fn read_config(&self, offset: u64, data: &mut [u8]) {
-        self.config.lock().read(self.writeback.get(), offset, data);
-    }
-
-    fn config_generation(&self) -> u32 {
-        self.config.lock().generation()
+    fn read_config(&self, space: &mut [u8]) -> u32 {
+        self.config.read(self.writeback.get(), space)
     }
 
     fn write_config(&mut self, offset: u64, data: &[u8]) {
@@ -332,7 +328,7 @@ impl VirtioDevice for Block {
         } = activation;
         // The driver may have read what there was before: it could not be told while it did so.
         if std::mem::take(&mut self.is_untold) {
-            interrupt.config_changed()?;
+            interrupt.config_changed(|space| self.read_config(space))?;
         }
         self.interrupt = Some(Arc::clone(&interrupt));
         let queue = queues.get(usize::from(REQUEST_QUEUE)).cloned().flatten();
@@ -378,7 +374,9 @@ impl VirtioDevice for Block {
         match (&mut self.state, &self.server) {
             (State::Idle(disk), _) => match (disk.resize(), &self.interrupt) {
                 (false, _) => Ok(()),
-                (true, Some(interrupt)) => interrupt.config_changed(),
+                (true, Some(interrupt)) => {
+                    interrupt.config_changed(|space| disk.read_config(space))
+                }
                 (true, None) => {
                     self.is_untold = true;
                     Ok(())

@@ -94,7 +94,8 @@ impl QueueWorker {
     pub(super) fn resize(&mut self) -> Result<(), DeviceError> {
         match self.disk.resize() {
             true => {
-                self.interrupt.config_changed()?;
+                let read = |space: &mut [u8]| self.disk.read_config(space);
+                self.interrupt.config_changed(read)?;
                 self.observers.interrupted(InterruptStatus::CONFIG_CHANGE);
                 Ok(())
             }
