@@ -6,7 +6,7 @@ use clap::CommandFactory;
 use devices::virtio::block::throttle::Limits;
 
 use super::*;
-use crate::config::{DiskConfig, Notify};
+use crate::config::{DiskConfig, Notify, Registers};
 
 fn parse_words(words: &[&str]) -> Result<VmConfig, NoRun> {
     parse_os(words.iter().map(Into::into))
@@ -121,6 +121,7 @@ fn every_option_reaches_the_machine() {
         writeback: true,
         block_size: 512,
         limits: Limits::default(),
+        registers: Registers::Trap,
     };
     assert_eq!(
         config.disks,
@@ -130,6 +131,18 @@ fn every_option_reaches_the_machine() {
             disk("c.img", false, "disk2", Notify::Trap),
         ]
     );
+}
+
+#[test]
+fn the_registers_can_be_mapped() {
+    for (options, registers) in [
+        ("", Registers::Trap),
+        (",registers=trap", Registers::Trap),
+        (",registers=mapped", Registers::Mapped),
+    ] {
+        let config = config(&["--disk", &format!("a.img{options}")]);
+        assert_eq!(config.disks[0].registers, registers, "{options}");
+    }
 }
 
 #[test]
@@ -358,11 +371,12 @@ fn wrong_disks_are_refused_with_the_reason() {
         ),
         (
             "a,format=raw",
-            "unknown key 'format': readonly, id, notify, cache, block_size and throttle are known",
+            "unknown key 'format': readonly, id, notify, registers, cache, block_size and throttle are \
+             known",
         ),
         (
             "a,=on",
-            "unknown key '': readonly, id, notify, cache, block_size and throttle are known",
+            "unknown key '': readonly, id, notify, registers, cache, block_size and throttle are known",
         ),
         ("a,readonly=on,readonly=on", "key 'readonly' is given twice"),
         ("a,id=x,notify=trap,id=y", "key 'id' is given twice"),
@@ -374,6 +388,10 @@ fn wrong_disks_are_refused_with_the_reason() {
             "notify is 'trap', 'ioeventfd', 'ioeventfd-datamatch' or 'poll', not 'irq'",
         ),
         ("a,block_size=1024", "block_size is 512 or 4096, not '1024'"),
+        (
+            "a,registers=yes",
+            "registers is 'trap' or 'mapped', not 'yes'",
+        ),
         (
             "a,cache=none",
             "cache is 'writeback' or 'writethrough', not 'none'",

@@ -82,6 +82,8 @@ pub struct DiskConfig {
     pub block_size: u32,
     /// How fast it may be used.
     pub limits: Limits,
+    /// How the guest reaches the registers.
+    pub registers: Registers,
 }
 
 named! {
@@ -100,6 +102,19 @@ named! {
         /// [`POLL_IDLE_LIMIT`] with an empty queue it is as with [`IoEventFd`](Self::IoEventFd), up to
         /// the next event.
         Poll = "poll",
+    }
+}
+
+named! {
+    /// How the guest reaches the registers of a device.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub enum Registers {
+        /// Each access leaves KVM_RUN, but for a notification that KVM turns into an event.
+        #[default]
+        Trap = "trap",
+        /// Reads are of memory, the write to `InterruptACK` waits in a ring, and other writes leave
+        /// KVM_RUN.
+        Mapped = "mapped",
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the machine does when KVM leaves the guest: one function from a `VcpuExit` to an owned
 //! [`Action`], by way of the buses. Touches neither the vCPU nor any thread.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::crash::CrashReason;
 use crate::debug::DebugStop;
 use crate::error::Error;
 use crate::kvm_run::KvmRunPage;
+use crate::mapped::AckRing;
 
 /// How long a vCPU waits for a device before it looks whether the machine is to stop.
 const PATIENCE: Duration = Duration::from_millis(5);
@@ -22,6 +24,8 @@ pub struct Buses {
     pub pio: Bus,
     /// Guest-physical addresses where there is no RAM.
     pub mmio: Bus,
+    /// Writes to InterruptACK that have not left KVM_RUN, where any device lets them wait.
+    pub acks: Option<Arc<AckRing>>,
 }
 
 /// What the vCPU's thread does next.
@@ -43,8 +47,12 @@ pub enum Action {
     Fail(Error),
 }
 
-/// Handles `exit`, which then has what the guest is answered with. `page` is that of the vCPU.
+/// Handles `exit`, after what the guest has written before without one; it then has what the guest is
+/// answered with. `page` is that of the vCPU.
 pub fn handle_exit(buses: &Buses, exit: &mut VcpuExit<'_>, page: &KvmRunPage) -> Action {
+    if let Some(acks) = &buses.acks {
+        acks.apply();
+    }
     let stopping = || page.is_stop_requested();
     match exit {
         VcpuExit::MmioRead(address, data) => {

@@ -7,6 +7,7 @@ use thiserror::Error;
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, MemoryRegionAddress};
 
 use crate::layout;
+use crate::mapped::MappedWindow;
 
 /// What KVM must be able to do, by the names of its documentation.
 const REQUIRED: &[(Cap, &str)] = &[
@@ -46,6 +47,9 @@ pub enum KvmError {
     /// KVM is too old.
     #[error("the host's KVM lacks {0}")]
     Capability(&'static str),
+    /// KVM is too old for a device's registers to be memory.
+    #[error("--disk: the host's KVM lacks {0}, without which there is no registers=mapped")]
+    Registers(&'static str),
     /// KVM allows fewer vCPUs.
     #[error("--cpus: {cpus} vCPUs are more than the {max} that {limit} allows")]
     TooManyCpus {
@@ -129,14 +133,18 @@ fn create(kvm: &Kvm) -> Result<VmFd, kvm_ioctls::Error> {
     kvm.create_vm()
 }
 
-/// A VM whose RAM is `memory`, which must outlive it, with PICs, IOAPIC and, for each vCPU that
-/// is made, a local APIC.
+/// A VM whose RAM is `memory`, which must outlive it, and that reads `windows` as memory, with PICs,
+/// IOAPIC and, for each vCPU that is made, a local APIC.
 ///
 /// # Errors
 /// Where KVM refuses.
-pub fn create_vm(kvm: &Kvm, memory: &GuestMemoryMmap) -> Result<VmFd, KvmError> {
+pub fn create_vm(
+    kvm: &Kvm,
+    memory: &GuestMemoryMmap,
+    windows: &[MappedWindow],
+) -> Result<VmFd, KvmError> {
     let vm = create(kvm).map_err(failed_to("create a VM"))?;
-    // RAM comes before the interrupt controllers: once they are on its bus, KVM waits for a grace
+    // Memory comes before the interrupt controllers: once they are on its bus, KVM waits for a grace
     // period of RCU whenever the memory slots change, for some milliseconds.
     for (slot, region) in memory.iter().enumerate() {
         let host_address = region
@@ -153,6 +161,9 @@ pub fn create_vm(kvm: &Kvm, memory: &GuestMemoryMmap) -> Result<VmFd, KvmError> 
         // caller keeps `memory` for as long as the VM. All access to it in this process is
         // volatile, as vm-memory does it, so the guest may write it at any time.
         unsafe { vm.set_user_memory_region(region) }.map_err(failed_to("give the VM its RAM"))?;
+    }
+    for window in windows {
+        window.show(&vm)?;
     }
     vm.set_identity_map_address(layout::KVM_IDENTITY_MAP)
         .map_err(failed_to("take the address of its identity map"))?;

@@ -21,6 +21,7 @@ pub mod kvm_run;
 pub mod kvm_stats;
 pub mod layout;
 pub mod logger;
+pub mod mapped;
 pub mod memory;
 mod named;
 pub mod observe;

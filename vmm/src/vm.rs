@@ -5,6 +5,7 @@ mod attach;
 mod disks;
 
 use std::io::Write;
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -14,10 +15,10 @@ use std::thread::{Builder, JoinHandle};
 use devices::serial::SerialInput;
 use devices::virtio::block::backend::FileBackend;
 use kvm_bindings::CpuId;
-use kvm_ioctls::VmFd;
-use vm_memory::GuestMemoryMmap;
+use kvm_ioctls::{VcpuFd, VmFd};
+use vm_memory::{GuestMemoryBackend, GuestMemoryMmap};
 
-use attach::{add_ports, add_virtio, block_device, serial};
+use attach::{add_ports, add_virtio, block_device, serial, transport};
 pub use disks::Disks;
 
 use crate::acpi;
@@ -30,12 +31,13 @@ use crate::exit::Buses;
 #[cfg(feature = "gdb")]
 use crate::gdb::{Gdb, GdbThread};
 use crate::kvm::{self, KvmError, failed_to};
+use crate::mapped::{self, AckRing, MappedWindow};
 use crate::memory;
 use crate::observe::MachineObserver;
 use crate::sandbox::{Sandbox, ThreadKind};
 use crate::signals::{HeldSignals, SignalThread};
-use crate::stats::Statistics;
 use crate::stats::address::AddressMap;
+use crate::stats::{AckCounter, Statistics};
 use crate::stop::{StopEvent, StopReason};
 use crate::terminal::{self, Input};
 use crate::trace::{Trace, Tracer};
@@ -62,7 +64,8 @@ pub struct Vm {
     #[cfg(feature = "gdb")]
     gdb: Option<Gdb>,
     // Below what may still use it, as fields are dropped in this order: RAM after the VM.
-    vm: VmFd,
+    vm: Arc<VmFd>,
+    windows: Vec<MappedWindow>,
     memory: GuestMemoryMmap,
 }
 
@@ -138,9 +141,20 @@ impl Vm {
         let mut gdb = (config.gdb.as_ref())
             .map(|options| Gdb::new(options, &kvm))
             .transpose()?;
-        let vm = kvm::create_vm(&kvm, &memory)?;
+        let windows = mapped::windows(config, &kvm, memory.num_regions())?;
+        let vm = Arc::new(kvm::create_vm(&kvm, &memory, &windows)?);
+        let create_vcpu = |index: u8| vm.create_vcpu(index.into());
+        let fds: Vec<VcpuFd> = (0..cpus)
+            .map(create_vcpu)
+            .collect::<Result<_, _>>()
+            .map_err(failed_to("create a vCPU"))?;
         let (serial, input_room) = serial(&vm, output)?;
         let (mut buses, mut map) = (Buses::default(), AddressMap::default());
+        if let Some(vcpu) = fds.first().filter(|_| !windows.is_empty()) {
+            let acks = AckRing::map(vcpu, &windows);
+            let acks = acks.map_err(cannot("map the ring of writes that wait"))?;
+            buses.acks = Some(Arc::new(acks));
+        }
         let input = serial.input();
         add_ports(&mut buses, &mut map, serial)?;
         let mut tracer = config.trace.as_ref().map(Tracer::new);
@@ -148,31 +162,38 @@ impl Vm {
             .iter_mut()
             .map(|tracer| tracer as &mut dyn MachineObserver);
         let mut observers: Vec<_> = ours.chain(observer).collect();
-        let mut queues = Vec::new();
+        let (mut queues, mut acks) = (Vec::new(), Vec::new());
         let mut sandbox = Sandbox::new(config.sandbox)?;
         for (index, (disk, backend)) in config.disks.iter().zip(backends).enumerate() {
             let mut block = block_device(&vm, index, disk, backend, reasons, &mut sandbox)?;
             let name = format!("virtio-blk {index} ({})", disk.id);
+            let window = windows.iter().find(|window| window.index == index);
+            if let (Some(window), Some(ring)) = (window, &buses.acks) {
+                acks.push(AckCounter {
+                    disk: name.clone(),
+                    ring: Arc::clone(ring),
+                    base: window.base,
+                });
+            }
             if config.stats.is_some() {
                 queues.push((name.clone(), block.record_stats()));
             }
             for observer in &mut observers {
                 block.observe(observer.queue(index, &name));
             }
-            add_virtio(&mut buses, &mut map, &vm, &memory, index, block, &name)?;
+            let ring = buses.acks.as_ref();
+            let transport = transport(&vm, &memory, index, block, window, ring)?;
+            add_virtio(&mut buses, &mut map, index, transport, &name)?;
         }
         let added = add_devices(&vm, &mut buses)?;
         let (buses, map) = (Arc::new(buses), Arc::new(map));
-        let mut statistics =
-            (config.stats).map(|report| Statistics::new(report, Arc::clone(&map), queues));
+        let mut statistics = (config.stats)
+            .map(|report| Statistics::new(report, Arc::clone(&map), queues).count_acks(acks));
 
         let cpuid = cpuid.join().unwrap_or_else(|panic| resume_unwind(panic))?;
         check_address_bits(&memory, arch::physical_address_bits(&cpuid))?;
         let mut vcpus = Vec::new();
-        for index in 0..cpus {
-            let vcpu = vm
-                .create_vcpu(index.into())
-                .map_err(failed_to("create a vCPU"))?;
+        for (index, vcpu) in (0..).zip(fds) {
             arch::set_up(&vcpu, &cpuid, index, cpus)?;
             if index == 0 {
                 arch::set_registers(&vcpu, &state)?;
@@ -207,6 +228,7 @@ impl Vm {
             #[cfg(feature = "gdb")]
             gdb,
             vm,
+            windows,
             memory,
         };
         Ok((machine, added))
@@ -287,7 +309,9 @@ impl Vm {
     /// Takes the machine apart, devices aside: for who runs its vCPUs in a loop of his own. RAM must
     /// outlive the rest.
     #[must_use]
-    pub fn into_parts(self) -> (Vec<Vcpu>, VmFd, GuestMemoryMmap) {
+    pub fn into_parts(self) -> (Vec<Vcpu>, Arc<VmFd>, GuestMemoryMmap) {
+        // Those who run the vCPUs may do so for as long as they like, and the guest reads there.
+        mem::forget(self.windows);
         (self.vcpus, self.vm, self.memory)
     }
 
@@ -319,6 +343,7 @@ impl Vm {
             gdb,
             _buses: self.buses,
             _vm: self.vm,
+            _windows: self.windows,
             _memory: self.memory,
         };
         Ok((running, self.sandbox))
@@ -335,7 +360,8 @@ pub struct RunningVm {
     #[cfg(feature = "gdb")]
     gdb: Option<GdbThread>,
     _buses: Arc<Buses>,
-    _vm: VmFd,
+    _vm: Arc<VmFd>,
+    _windows: Vec<MappedWindow>,
     _memory: GuestMemoryMmap,
 }
 

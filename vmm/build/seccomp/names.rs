@@ -22,6 +22,7 @@ const VALUES: &[(&str, u32)] = &[
     ("KVM_SET_GUEST_DEBUG", 0x4048_ae9b),
     ("KVM_SET_REGS", 0x4090_ae82),
     ("KVM_SET_SREGS", 0x4138_ae84),
+    ("KVM_SET_USER_MEMORY_REGION", 0x4020_ae46),
     ("KVM_SET_XSAVE", 0x5000_aea5),
     ("KVM_TRANSLATE", 0xc018_ae85),
     ("MADV_DONTNEED", libc::MADV_DONTNEED as u32),

@@ -32,7 +32,7 @@ use super::machine::{Machine, MachineOptions};
 use super::progress::Progress;
 use super::report::{self, Target};
 use super::tsc;
-use crate::config::Notify;
+use crate::config::{DiskConfig, Notify};
 
 /// How many rounds are timed. One more, the first, is for warming up, and for counting.
 const ROUNDS: u32 = 5;
@@ -105,7 +105,7 @@ pub fn measure(plan: &Plan, progress: &mut dyn Progress) -> Result<Measured, Ben
     let block = report::Block {
         disk: disk.name.clone(),
         size: disk.sectors * SECTOR_SIZE,
-        notes: notes::of(&cells, span.as_ref()),
+        notes: notes::of(plan.registers, &cells, span.as_ref()),
         cells: cells.into_iter().map(|cell| cell.report(&floors)).collect(),
     };
     let targets = targets::of(&block.cells, span.as_ref());
@@ -128,7 +128,10 @@ impl Machines {
             options: MachineOptions {
                 memory: (MEMORY + data.unwrap_or_default()).next_multiple_of(1 << 20),
                 disks: notify
-                    .map(|notify| disk.config(notify))
+                    .map(|notify| DiskConfig {
+                        registers: plan.registers,
+                        ..disk.config(notify)
+                    })
                     .into_iter()
                     .collect(),
                 stats: counting,

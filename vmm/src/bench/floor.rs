@@ -37,7 +37,7 @@ pub struct Floor {
     pub control: HostEnd,
     _vcpus: VcpuThreads,
     // RAM after the VM.
-    _vm: VmFd,
+    _vm: Arc<VmFd>,
     _memory: GuestMemoryMmap,
     tsc_khz: Option<u32>,
 }

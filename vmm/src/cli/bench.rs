@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use super::{NoRun, one_line, parse_size, to_no_run};
 use crate::bench::block::options::{Amount, BlockOptions, Rw, Wait};
 use crate::bench::{Measurement, Outputs, Request};
-use crate::config::Notify;
+use crate::config::{Notify, Registers};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -107,6 +107,12 @@ struct Blk {
     #[arg(long, value_name = "MODE[,...]", value_delimiter = ',')]
     #[arg(value_parser = names(Notify::ALL.map(Notify::name), Notify::from_name))]
     notify: Vec<Notify>,
+
+    /// How the guest reaches the device's registers: each access exits, or reads are of memory and
+    /// acknowledgements of interrupts wait
+    #[arg(long, value_name = "KIND", default_value = Registers::ALL[0].name())]
+    #[arg(value_parser = names(Registers::ALL.map(Registers::name), Registers::from_name))]
+    registers: Registers,
 
     /// How the guest waits for completions [default: irq, and where the device polls also poll]
     #[arg(long, value_name = "WAY")]
@@ -224,6 +230,7 @@ impl Blk {
                 depths: self.depth,
                 rw: self.rw,
                 notify: self.notify,
+                registers: self.registers,
                 wait: self.wait,
                 amount,
             }),

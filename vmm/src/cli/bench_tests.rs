@@ -68,6 +68,8 @@ fn every_option_of_blk_reaches_the_measurement() {
         "randwrite",
         "--notify",
         "ioeventfd,trap",
+        "--registers",
+        "mapped",
         "--wait",
         "poll",
         "--seconds",
@@ -82,6 +84,7 @@ fn every_option_of_blk_reaches_the_measurement() {
             depths: vec![1, 2],
             rw: Rw::RandWrite,
             notify: vec![Notify::IoEventFd, Notify::Trap],
+            registers: Registers::Mapped,
             wait: Some(Wait::Poll),
             amount: Amount::Seconds(0.5),
         })

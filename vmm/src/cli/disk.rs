@@ -11,7 +11,7 @@ use spec::block::ID_SIZE;
 use thiserror::Error;
 
 use super::parse_size;
-use crate::config::{DiskConfig, Notify};
+use crate::config::{DiskConfig, Notify, Registers};
 
 /// One `--disk`.
 #[derive(Clone, Debug)]
@@ -23,6 +23,7 @@ pub(super) struct DiskArg {
     writeback: bool,
     block_size: u32,
     limits: Limits,
+    registers: Registers,
 }
 
 impl DiskArg {
@@ -36,6 +37,7 @@ impl DiskArg {
             writeback: self.writeback,
             block_size: self.block_size,
             limits: self.limits,
+            registers: self.registers,
         }
     }
 }
@@ -46,7 +48,9 @@ pub(super) enum DiskError {
     NoPath,
     #[error("'{0}' is no KEY=VALUE (a path cannot hold a comma)")]
     NoValue(String),
-    #[error("unknown key '{0}': readonly, id, notify, cache, block_size and throttle are known")]
+    #[error(
+        "unknown key '{0}': readonly, id, notify, registers, cache, block_size and throttle are known"
+    )]
     UnknownKey(String),
     #[error("key '{0}' is given twice")]
     Twice(String),
@@ -54,6 +58,8 @@ pub(super) enum DiskError {
     ReadOnly(String),
     #[error("notify is 'trap', 'ioeventfd', 'ioeventfd-datamatch' or 'poll', not '{0}'")]
     Notify(String),
+    #[error("registers is 'trap' or 'mapped', not '{0}'")]
+    Registers(String),
     #[error("cache is 'writeback' or 'writethrough', not '{0}'")]
     Cache(String),
     #[error("block_size is 512 or 4096, not '{0}'")]
@@ -79,7 +85,8 @@ pub(super) fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
         return Err(DiskError::NoPath);
     }
     let (mut readonly, mut id, mut notify) = (None, None, None);
-    let (mut writeback, mut block_size, mut limits) = (None, None, None);
+    let (mut writeback, mut block_size) = (None, None);
+    let (mut registers, mut limits) = (None, None);
     for part in parts {
         let part = String::from_utf8_lossy(part);
         let Some((key, value)) = part.split_once('=') else {
@@ -89,6 +96,7 @@ pub(super) fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
             "readonly" => readonly.replace(parse_switch(value)?).is_some(),
             "id" => id.replace(parse_id(value)?).is_some(),
             "notify" => notify.replace(parse_notify(value)?).is_some(),
+            "registers" => registers.replace(parse_registers(value)?).is_some(),
             "cache" => writeback.replace(parse_cache(value)?).is_some(),
             "block_size" => block_size.replace(parse_block_size(value)?).is_some(),
             "throttle" => limits.replace(parse_limits(value)?).is_some(),
@@ -106,6 +114,7 @@ pub(super) fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
         writeback: writeback.unwrap_or(true),
         block_size: block_size.unwrap_or(512),
         limits: limits.unwrap_or_default(),
+        registers: registers.unwrap_or_default(),
     })
 }
 
@@ -119,6 +128,10 @@ fn parse_switch(value: &str) -> Result<bool, DiskError> {
 
 fn parse_notify(value: &str) -> Result<Notify, DiskError> {
     Notify::from_name(value).ok_or_else(|| DiskError::Notify(value.into()))
+}
+
+fn parse_registers(value: &str) -> Result<Registers, DiskError> {
+    Registers::from_name(value).ok_or_else(|| DiskError::Registers(value.into()))
 }
 
 fn parse_cache(value: &str) -> Result<bool, DiskError> {

@@ -82,7 +82,7 @@ fn tells(
     memory
         .write_slice(code, GuestAddress(FLAT_LOAD_ADDR))
         .map_err(Error::BootData)?;
-    let vm = kvm::create_vm(kvm, &memory)?;
+    let vm = kvm::create_vm(kvm, &memory, &[])?;
     let mut vcpu = vm.create_vcpu(0).map_err(failed_to("create a vCPU"))?;
     arch::set_up(&vcpu, cpuid, 0, 1)?;
     arch::set_registers(&vcpu, &state)?;

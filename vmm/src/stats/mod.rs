@@ -16,6 +16,7 @@ use kvm_ioctls::VcpuFd;
 
 use crate::config::StatsReport;
 use crate::kvm_stats::{KvmStats, KvmStatsError};
+use crate::mapped::AckRing;
 use address::AddressMap;
 use exits::{ExitRecorder, VcpuStats};
 use report::Report;
@@ -28,6 +29,7 @@ pub struct Statistics {
     map: Arc<AddressMap>,
     vcpus: Vec<(ExitRecorder, Result<KvmStats, KvmStatsError>)>,
     disks: Vec<(String, SharedQueueStats)>,
+    acks: Vec<AckCounter>,
 }
 
 impl Statistics {
@@ -45,7 +47,14 @@ impl Statistics {
             map,
             vcpus: Vec::new(),
             disks,
+            acks: Vec::new(),
         }
+    }
+
+    /// Has the acknowledgements of these disks counted.
+    #[must_use]
+    pub fn count_acks(self, acks: Vec<AckCounter>) -> Self {
+        Self { acks, ..self }
     }
 
     /// Adds the next vCPU, and returns who is to count its exits.
@@ -74,6 +83,9 @@ impl Statistics {
             disks: (self.disks.iter())
                 .map(|(name, stats)| (name.clone(), stats.snapshot()))
                 .collect(),
+            acks: (self.acks.iter())
+                .map(|acks| (acks.disk.clone(), acks.ring.applied(acks.base)))
+                .collect(),
         }
     }
 
@@ -97,6 +109,17 @@ impl Statistics {
     }
 }
 
+/// Where the acknowledgements of a disk are counted that do not exit.
+#[derive(Debug)]
+pub struct AckCounter {
+    /// Name of the disk.
+    pub disk: String,
+    /// Where they wait.
+    pub ring: Arc<AckRing>,
+    /// Guest-physical address of the disk's window.
+    pub base: u64,
+}
+
 /// What has been counted up to some moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -106,6 +129,8 @@ pub struct Snapshot {
     pub vcpus: Vec<VcpuSnapshot>,
     /// The request queue of each disk, in the order of the disks, with the disk's name.
     pub disks: Vec<(String, QueueStats)>,
+    /// How many acknowledgements did not exit, of each disk whose registers are mapped.
+    pub acks: BTreeMap<String, u64>,
 }
 
 /// What has been counted of a vCPU up to some moment.

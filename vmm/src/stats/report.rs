@@ -88,6 +88,14 @@ pub struct QueueReport {
     pub interrupts_sent: u64,
     /// How many were not, because the driver did not want them.
     pub interrupts_suppressed: u64,
+    /// Exits to user space at the device's registers.
+    pub register_exits: u64,
+    /// The same for each request.
+    pub register_exits_per_request: f64,
+    /// Where the registers are mapped: how many acknowledgements did not exit. Nor did any read, of
+    /// which nobody can know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mapped_acks: Option<u64>,
     /// How many entries of the available ring were no head of a chain.
     pub skipped_heads: u64,
 }
@@ -131,13 +139,15 @@ impl Report {
         let row = |(site, times)| ExitRow::new(site, times, all, map);
         let mut exits: Vec<ExitRow> = exits.rows().map(row).collect();
         exits.sort_by_key(|row| std::cmp::Reverse(row.count));
+        let queue = |(name, stats): &(String, QueueStats)| {
+            let mapped_acks = snapshot.acks.get(name).copied();
+            QueueReport::new(name, stats, &exits, mapped_acks)
+        };
         Self {
             seconds: snapshot.time.as_secs_f64(),
-            exits,
             vcpus: snapshot.vcpus.iter().map(VcpuReport::new).collect(),
-            queues: (snapshot.disks.iter())
-                .map(|(name, stats)| QueueReport::new(name, stats))
-                .collect(),
+            queues: snapshot.disks.iter().map(queue).collect(),
+            exits,
         }
     }
 
@@ -200,7 +210,9 @@ impl VcpuReport {
 }
 
 impl QueueReport {
-    fn new(device: &str, stats: &QueueStats) -> Self {
+    fn new(device: &str, stats: &QueueStats, exits: &[ExitRow], mapped_acks: Option<u64>) -> Self {
+        let at_device = |row: &&ExitRow| row.device.as_deref() == Some(device);
+        let register_exits = exits.iter().filter(at_device).map(|row| row.count).sum();
         let row = |kind| RequestRow::new(kind, stats);
         let requests = RequestKind::ALL.into_iter().map(row);
         let drains = DrainCause::ALL.into_iter();
@@ -219,6 +231,9 @@ impl QueueReport {
             },
             interrupts_sent: stats.interrupts,
             interrupts_suppressed: stats.suppressed,
+            register_exits,
+            register_exits_per_request: register_exits as f64 / stats.request_count().max(1) as f64,
+            mapped_acks,
             skipped_heads: stats.skipped,
         }
     }

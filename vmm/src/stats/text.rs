@@ -111,6 +111,15 @@ fn requests(out: &mut String, queue: &QueueReport) {
         "  interrupts: {} sent, {} suppressed\n",
         queue.interrupts_sent, queue.interrupts_suppressed
     );
+    *out += &format!(
+        "  exits at its registers: {}, {:.2} a request\n",
+        queue.register_exits, queue.register_exits_per_request
+    );
+    if let Some(acks) = queue.mapped_acks {
+        *out += &format!(
+            "  registers mapped: {acks} acknowledgements did not exit, nor did any read\n"
+        );
+    }
     if queue.skipped_heads > 0 {
         *out += &format!("  heads skipped: {}\n", queue.skipped_heads);
     }

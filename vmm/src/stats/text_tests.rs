@@ -77,6 +77,9 @@ fn report() -> Report {
             },
             interrupts_sent: 3,
             interrupts_suppressed: 2,
+            register_exits: 900,
+            register_exits_per_request: 69.23,
+            mapped_acks: None,
             skipped_heads: 0,
         }],
     }
@@ -103,6 +106,7 @@ Requests of virtio-blk 0 (disk0), and how long each took from the available to t
   drains: 5, 1 by activation, 4 by trap; 1 found nothing
   requests per drain: mean 3.2, p50 3, max 4
   interrupts: 3 sent, 2 suppressed
+  exits at its registers: 900, 69.23 a request
 
 Counters of KVM by vCPU, and the exits counted here
   counter              vcpu0  vcpu1
@@ -118,6 +122,9 @@ fn what_is_rare_is_told_where_there_is_any() {
     let mut report = report();
     report.queues[0].skipped_heads = 5;
     assert!(render(&report).contains("\n  heads skipped: 5\n"));
+    report.queues[0].mapped_acks = Some(7);
+    let line = "\n  registers mapped: 7 acknowledgements did not exit, nor did any read\n";
+    assert!(render(&report).contains(line));
 }
 
 #[test]

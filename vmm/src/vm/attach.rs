@@ -25,6 +25,7 @@ use crate::exit::Buses;
 use crate::interrupt::IrqFd;
 use crate::kvm::failed_to;
 use crate::layout;
+use crate::mapped::{AckRing, MappedIrq, MappedWindow};
 use crate::sandbox::{Sandbox, ThreadKind};
 use crate::signals;
 use crate::stats::address::AddressMap;
@@ -88,21 +89,37 @@ pub fn block_device(
     Ok(block.with_block_size(disk.block_size)?)
 }
 
-/// Puts `device` on the bus, with the name `name`, as the virtio device number `index`.
-pub fn add_virtio(
-    buses: &mut Buses,
-    map: &mut AddressMap,
-    vm: &VmFd,
+/// The transport of `device`, the virtio device number `index`: with registers that the guest reads
+/// as memory where there is a `window` for that, and the `acks` of its VM.
+pub fn transport(
+    vm: &Arc<VmFd>,
     memory: &GuestMemoryMmap,
     index: usize,
     device: Block,
+    window: Option<&MappedWindow>,
+    acks: Option<&Arc<AckRing>>,
+) -> Result<MmioTransport, Error> {
+    let line = IrqFd::new(vm, layout::virtio_mmio(index).gsi)?;
+    let (memory, device) = (memory.clone(), Box::new(device));
+    let (Some(window), Some(acks)) = (window, acks) else {
+        return Ok(MmioTransport::new(memory, device, Arc::new(line)));
+    };
+    window.connect(vm)?;
+    let (page, acks) = (Arc::clone(&window.page), Arc::clone(acks));
+    let interrupt = Arc::new(MappedIrq { line, acks });
+    Ok(MmioTransport::on_page(memory, device, interrupt, page))
+}
+
+/// Puts `transport` on the bus, with the name `name`, as the virtio device number `index`.
+pub fn add_virtio(
+    buses: &mut Buses,
+    map: &mut AddressMap,
+    index: usize,
+    transport: MmioTransport,
     name: &str,
 ) -> Result<(), Error> {
-    let window = layout::virtio_mmio(index);
-    let interrupt = Arc::new(IrqFd::new(vm, window.gsi)?);
-    let transport = MmioTransport::new(memory.clone(), Box::new(device), interrupt);
     let transport = Arc::new(Mutex::new(transport));
-    let (base, len) = (window.base, board::VIRTIO_MMIO_SIZE);
+    let (base, len) = (layout::virtio_mmio(index).base, board::VIRTIO_MMIO_SIZE);
     map.add_virtio_mmio(base, len, name);
     Ok(buses.mmio.insert(base, len, transport)?)
 }

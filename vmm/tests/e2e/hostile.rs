@@ -26,19 +26,20 @@ pub fn tests() -> Vec<Trial> {
     let test = |name, body| crate::harness::test(name, Needs::Kvm, body);
     let own_kvm = |name, body| crate::harness::test(name, Needs::OwnKvm, body);
     vec![
-        test("hostile_guest_is_survived_in_every_mode", writable),
+        test("hostile_guest_is_survived_in_every_mode", || survives("")),
         own_kvm("hostile_guest_is_survived_by_a_read_only_disk", read_only),
         test("hostile_guest_lists_its_cases_and_refuses_others", choices),
     ]
 }
 
-fn writable() {
+/// Runs all cases on a writable disk with these `options`, in every notify mode.
+pub fn survives(options: &str) {
     let mut expected = image();
     pattern(SEED, 0, &mut expected[..WRITTEN * SECTOR]);
     for notify in NOTIFY_MODES {
         attack(
             notify,
-            "",
+            options,
             &[ONE_CPU, "the disk is not read-only"],
             &expected,
         );

@@ -23,35 +23,35 @@ pub fn tests() -> Vec<Trial> {
     vec![
         two(
             "hostile_smp_descriptors_that_change_meanwhile_lead_nowhere_else",
-            || survives("smp-descriptors", "2", is_known),
+            || survives("smp-descriptors", "2", "", is_known),
         ),
         four(
             "hostile_smp_descriptors_that_3_cpus_change_lead_nowhere_else",
-            || survives("smp-descriptors", "4", is_known),
+            || survives("smp-descriptors", "4", "", is_known),
         ),
         two(
             "hostile_smp_headers_that_change_meanwhile_are_read_once",
-            || survives("smp-headers", "2", is_whole),
+            || survives("smp-headers", "2", "", is_whole),
         ),
         four(
             "hostile_smp_headers_that_3_cpus_change_are_read_once",
-            || survives("smp-headers", "4", is_whole),
+            || survives("smp-headers", "4", "", is_whole),
         ),
         two(
             "hostile_smp_indices_that_change_meanwhile_at_most_need_a_reset",
-            || survives("smp-indices", "2", is_whole),
+            || survives("smp-indices", "2", "", is_whole),
         ),
         four(
             "hostile_smp_indices_that_3_cpus_change_at_most_need_a_reset",
-            || survives("smp-indices", "4", is_whole),
+            || survives("smp-indices", "4", "", is_whole),
         ),
         two(
             "hostile_smp_a_device_that_is_reset_in_use_comes_to_rest_and_back",
-            || survives("smp-reset", "2", is_whole),
+            || survives_resets(""),
         ),
         four(
             "hostile_smp_a_device_that_3_cpus_reset_and_use_comes_to_rest_and_back",
-            || survives("smp-reset", "4", is_whole),
+            || survives("smp-reset", "4", "", is_whole),
         ),
         two(
             "hostile_smp_cases_are_skipped_where_there_is_one_cpu",
@@ -66,13 +66,18 @@ fn image() -> Vec<u8> {
     (0..SECTORS * SECTOR).map(byte).collect()
 }
 
+/// Runs the case of a device that is reset in use by two CPUs, on a disk with these `options`.
+pub fn survives_resets(options: &str) {
+    survives("smp-reset", "2", options, is_whole);
+}
+
 /// Runs a case with so many CPUs in every notify mode. `is_legal` says what a sector may hold.
-fn survives(case: &str, cpus: &str, is_legal: fn(usize, &[u8]) -> bool) {
+fn survives(case: &str, cpus: &str, options: &str, is_legal: fn(usize, &[u8]) -> bool) {
     for notify in NOTIFY_MODES {
         let about = format!("{case}, notify={notify}, --cpus {cpus}");
         let before = image();
         let (_dir, path) = file("disk.img", &before);
-        let disk = format!("{},notify={notify}", path.display());
+        let disk = format!("{},notify={notify}{options}", path.display());
         let cmdline = format!("run=hostile case={case}");
         let ended = start_on(None, &[disk], &cmdline)
             .command(|command| _ = command.args(["--cpus", cpus]))

@@ -33,6 +33,7 @@ mod linux;
 mod linux_clear;
 mod linux_disk;
 mod locks;
+mod mapped;
 mod memory;
 mod needs;
 mod power_loss;
@@ -79,6 +80,7 @@ fn main() {
         linux_clear::tests(),
         linux_disk::tests(),
         locks::tests(),
+        mapped::tests(),
         memory::tests(),
         power_loss::tests(),
         qemu::tests(),

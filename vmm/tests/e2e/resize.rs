@@ -18,7 +18,9 @@ use crate::pty::Pty;
 pub fn tests() -> Vec<Trial> {
     let test = |name, body| crate::harness::test(name, Needs::Kvm, body);
     vec![
-        test("resize_is_seen_by_the_guest_in_every_notify_mode", watch),
+        test("resize_is_seen_by_the_guest_in_every_notify_mode", || {
+            is_seen("");
+        }),
         test("resize_of_several_disks_at_once", several),
         test(
             "resize_to_what_no_disk_can_be_is_refused_in_a_line",
@@ -39,10 +41,11 @@ fn set_sectors(path: &Path, sectors: u64) {
     image.set_len(sectors * SECTOR_SIZE).unwrap();
 }
 
-fn watch() {
+/// Resizes a disk with these `options`, in every notify mode.
+pub fn is_seen(options: &str) {
     for notify in NOTIFY_MODES {
         let (_dir, path) = empty_image(64 * SECTOR_SIZE);
-        let disks = [disk(&path, &format!(",notify={notify}"))];
+        let disks = [disk(&path, &format!(",notify={notify}{options}"))];
         let mut running = start_on(None, &disks, "run=watch count=4").spawn();
         running.expect("watch capacity=64\n");
         // The last of them is one of which neither half is that of the one before.

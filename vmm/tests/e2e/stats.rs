@@ -384,7 +384,7 @@ fn kvm_counters() {
     let code = [0xe6, 0x10, 0xe6, 0x10];
     ram.write_slice(&code, GuestAddress(0x1000)).unwrap();
     let kvm = kvm::open().unwrap();
-    let vm = kvm::create_vm(&kvm, &ram).unwrap();
+    let vm = kvm::create_vm(&kvm, &ram, &[]).unwrap();
     let mut vcpu = vm.create_vcpu(0).unwrap();
     let stats = match KvmStats::open(&vcpu) {
         // Linux before 5.14: then it is said, and that is all.

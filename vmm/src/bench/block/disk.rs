@@ -14,7 +14,7 @@ use spec::rng::Rng;
 use thiserror::Error;
 
 use super::options::Plan;
-use crate::config::{DiskConfig, Notify};
+use crate::config::{DiskConfig, Notify, Registers};
 
 /// How much is written to a scratch file at once, in bytes.
 const PIECE: usize = 1 << 20;
@@ -136,6 +136,7 @@ impl Disk {
             writeback: true,
             block_size: 512,
             limits: Limits::default(),
+            registers: Registers::Trap,
         }
     }
 

@@ -7,13 +7,17 @@ use super::ROUNDS;
 use super::cell::Measurement;
 use super::options::Wait;
 use super::span::NotifySpan;
-use crate::config::Notify;
+use crate::config::{Notify, Registers};
 
 /// How much CPU time it takes for there to be a tick that finds the guest, where any can.
 const TELLING: Duration = Duration::from_secs(1);
 
 /// What somebody must know who reads the figures of `cells`, a sentence each.
-pub(super) fn of(cells: &[Measurement], span: Option<&NotifySpan>) -> Vec<String> {
+pub(super) fn of(
+    registers: Registers,
+    cells: &[Measurement],
+    span: Option<&NotifySpan>,
+) -> Vec<String> {
     let mut notes = vec![
         format!(
             "Rates, latencies and CPU time are of {ROUNDS} rounds through all cells, the floors \
@@ -33,6 +37,13 @@ pub(super) fn of(cells: &[Measurement], span: Option<&NotifySpan>) -> Vec<String
          one every 1 to 10 ms, which misses shares of a few percent."
             .into(),
     ];
+    if registers == Registers::Mapped {
+        notes.push(
+            "The guest reads the device's registers as memory, and its acknowledgements of \
+             interrupts wait in a ring (--registers mapped): neither exits to user space."
+                .into(),
+        );
+    }
     let mut cpu = CpuTime::default();
     for found in cells.iter().flat_map(|cell| &cell.found) {
         cpu += found.cpu;

@@ -9,7 +9,7 @@ use spec::block::SECTOR_SIZE;
 use thiserror::Error;
 
 use super::super::host_io::Limit;
-use crate::config::Notify;
+use crate::config::{Notify, Registers};
 use crate::named::named;
 
 /// The largest request, in bytes.
@@ -115,6 +115,8 @@ pub struct BlockOptions {
     pub rw: Rw,
     /// How notifications reach the device.
     pub notify: Vec<Notify>,
+    /// How the guest reaches the device's registers, in all cells.
+    pub registers: Registers,
     /// How the guest waits. Where nothing is said it is by interrupt; where the device polls, in
     /// either way, one after the other.
     pub wait: Option<Wait>,
@@ -159,6 +161,8 @@ pub struct Plan {
     pub size: Option<u64>,
     /// Which way data go.
     pub rw: Rw,
+    /// How the guest reaches the device's registers.
+    pub registers: Registers,
     /// The cells of the matrix: all of a notify mode in a row.
     pub cells: Vec<Cell>,
     /// How long each is measured.
@@ -285,6 +289,7 @@ impl BlockOptions {
             disk: self.disk.clone(),
             size,
             rw: self.rw,
+            registers: self.registers,
             cells,
             amount: self.amount,
             pin: None,
