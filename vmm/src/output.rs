@@ -88,8 +88,17 @@ fn temporary(target: &Path) -> io::Result<NamedTempFile> {
     tempfile::Builder::new()
         .permissions(fs::Permissions::from_mode(0o666))
         .tempfile_in(directory)
-        // The name of the temporary file, which the error has, means nothing to anybody.
-        .map_err(|error| error.kind().into())
+        .map_err(without_name)
+}
+
+/// The host's own error of those that `tempfile` returns, which have the name of the temporary file
+/// in front: it means nothing to anybody.
+fn without_name(error: io::Error) -> io::Error {
+    let named = error.get_ref().and_then(std::error::Error::source);
+    let number = named
+        .and_then(|source| source.downcast_ref())
+        .and_then(io::Error::raw_os_error);
+    number.map_or(error, io::Error::from_raw_os_error)
 }
 
 /// `value` as JSON for people too: each field in a line of its own, a list of numbers in one line.
