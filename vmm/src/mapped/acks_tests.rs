@@ -1,5 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
+use std::sync::atomic::AtomicU32;
+use std::thread;
+
 use spec::mmio::InterruptStatus;
 
 use super::*;
@@ -106,4 +109,75 @@ fn indices_that_are_none_end_nothing() {
         kvm.acks.apply();
         assert_eq!(kvm.acks.index(FIRST), kvm.acks.index(LAST));
     }
+}
+
+/// Rounds of the tests in which threads meet.
+const ROUNDS: u32 = 20_000;
+
+/// Waits, without sleeping, until all `count` threads have come as often as this one.
+fn meet(arrived: &AtomicU32, count: u32, round: u32) {
+    arrived.fetch_add(1, Ordering::SeqCst);
+    while arrived.load(Ordering::SeqCst) < count * (round + 1) {
+        thread::yield_now();
+    }
+}
+
+/// Whoever has applied what waits finds no bit that was acknowledged before, even where another
+/// thread has been first at the ring: the worker would set its bit in between.
+#[test]
+fn of_two_that_apply_at_once_neither_goes_on_before_all_is_applied() {
+    let kvm = Kvm::new();
+    let (start, end) = (AtomicU32::new(0), AtomicU32::new(0));
+    thread::scope(|scope| {
+        let apply = |round| {
+            meet(&start, 2, round);
+            kvm.acks.apply();
+            let pending = kvm.pending();
+            meet(&end, 2, round);
+            assert_eq!(pending, [0, 0], "round {round}");
+        };
+        scope.spawn(move || (0..ROUNDS).for_each(apply));
+        for round in 0..ROUNDS {
+            kvm.pages.iter().for_each(|page| page.add_pending(BOTH));
+            for _ in 0..4 {
+                assert!(kvm.write(BASES[0] + ACK, 4, 1));
+            }
+            assert!(kvm.write(BASES[0] + ACK, 4, 2));
+            assert!(kvm.write(BASES[1] + ACK, 4, 3));
+            apply(round);
+        }
+    });
+}
+
+/// A worker stores what there is to see and then looks into the ring; a vCPU writes into the ring and
+/// then, in the guest, looks at what there is to see. One of them sees the other.
+#[test]
+fn an_acknowledgement_that_is_not_found_is_of_a_handler_that_sees_what_was_published_before() {
+    let kvm = Kvm::new();
+    let published = AtomicU32::new(0);
+    let seen = AtomicU32::new(0);
+    let (start, end) = (AtomicU32::new(0), AtomicU32::new(0));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..ROUNDS {
+                meet(&start, 2, round);
+                assert!(kvm.write(BASES[0] + ACK, 4, 1));
+                // The entry into the guest.
+                fence(Ordering::SeqCst);
+                seen.store(published.load(Ordering::Relaxed), Ordering::Relaxed);
+                meet(&end, 2, round);
+            }
+        });
+        for round in 0..ROUNDS {
+            let before = kvm.acks.applied(BASES[0]);
+            meet(&start, 2, round);
+            published.store(round + 1, Ordering::Relaxed);
+            kvm.acks.apply();
+            let found = kvm.acks.applied(BASES[0]) > before;
+            meet(&end, 2, round);
+            let seen = seen.load(Ordering::Relaxed);
+            assert!(found || seen == round + 1, "round {round}");
+            kvm.acks.apply();
+        }
+    });
 }
