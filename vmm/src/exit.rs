@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::kvm_run::KvmRunPage;
 use crate::mapped::AckRing;
 
-/// How long a vCPU waits for a device before it looks whether the machine is to stop.
+/// How long a vCPU waits for a device before it looks whether it is to stop.
 const PATIENCE: Duration = Duration::from_millis(5);
 
 /// What the guest can reach by address.
@@ -35,6 +35,9 @@ pub enum Action {
     Continue,
     /// End: another thread asked for it while a device had more to do.
     Stop,
+    /// Enter the guest for the debugger to have the vCPU, and [go on](PendingWrite::go_on) with this
+    /// before the guest does.
+    SetAside(PendingWrite),
     /// Hand the vCPU to the debugger.
     Debug(DebugStop),
     /// End: the guest wrote this to the debug-exit port.
@@ -53,13 +56,15 @@ pub fn handle_exit(buses: &Buses, exit: &mut VcpuExit<'_>, page: &KvmRunPage) ->
     if let Some(acks) = &buses.acks {
         acks.apply();
     }
-    let stopping = || page.is_stop_requested();
+    let stopping = || page.is_stop_requested().then_some(Action::Stop);
     match exit {
         VcpuExit::MmioRead(address, data) => {
             buses.mmio.read(*address, data);
             Action::Continue
         }
-        VcpuExit::MmioWrite(address, data) => write(&buses.mmio, *address, data, &stopping),
+        VcpuExit::MmioWrite(address, data) => {
+            PendingWrite::new(*address, data).go_on(&buses.mmio, page)
+        }
         VcpuExit::IoIn(port, data) => read_port(&buses.pio, *port, data, page.io_size()),
         VcpuExit::IoOut(port, data) => {
             write_port(&buses.pio, *port, data, page.io_size(), &stopping)
@@ -73,6 +78,39 @@ pub fn handle_exit(buses: &Buses, exit: &mut VcpuExit<'_>, page: &KvmRunPage) ->
             "KVM_EXIT_MEMORY_FAULT at {gpa:#x}, {size:#x} bytes, flags {flags:#x}"
         ))),
         other => Action::Fail(Error::UnexpectedExit(format!("{other:?}"))),
+    }
+}
+
+/// A write to a device that has more to do for it than the vCPU can wait for now.
+#[derive(Clone, Copy, Debug)]
+pub struct PendingWrite {
+    address: u64,
+    data: [u8; 8],
+    len: usize,
+}
+
+impl PendingWrite {
+    /// KVM hands over 8 bytes at most.
+    fn new(address: u64, written: &[u8]) -> Self {
+        let mut data = [0; 8];
+        let len = written.len().min(data.len());
+        data.iter_mut()
+            .zip(written)
+            .for_each(|(to, from)| *to = *from);
+        Self { address, data, len }
+    }
+
+    /// Makes the write on `bus`, as often as the device asks for it. The debugger may have the vCPU
+    /// with the page `page` in between: else it would wait for as long as the device has work.
+    pub fn go_on(self, bus: &Bus, page: &KvmRunPage) -> Action {
+        let data = self.data.get(..self.len).unwrap_or_default();
+        write(bus, self.address, data, &|| {
+            if page.is_stop_requested() {
+                Some(Action::Stop)
+            } else {
+                page.is_pause_requested().then_some(Action::SetAside(self))
+            }
+        })
     }
 }
 
@@ -91,7 +129,7 @@ fn write_port(
     port: u16,
     data: &[u8],
     size: usize,
-    stopping: &dyn Fn() -> bool,
+    stopping: &dyn Fn() -> Option<Action>,
 ) -> Action {
     for element in data.chunks(size.max(1)) {
         match write(bus, port.into(), element, stopping) {
@@ -102,19 +140,24 @@ fn write_port(
     Action::Continue
 }
 
-/// Writes `data` at `address`, as often as the device asks for it, unless the machine is
-/// `stopping`.
-fn write(bus: &Bus, address: u64, data: &[u8], stopping: &dyn Fn() -> bool) -> Action {
+/// Writes `data` at `address`, as often as the device asks for it, unless there is something that is
+/// `wanted` of the vCPU first.
+fn write(bus: &Bus, address: u64, data: &[u8], wanted: &dyn Fn() -> Option<Action>) -> Action {
     loop {
-        match bus.write(address, data) {
+        let wait = match bus.write(address, data) {
             Response::Done => return Action::Continue,
-            Response::Again | Response::Later(_) if stopping() => return Action::Stop,
-            Response::Again => {}
-            // No lock is held, and nobody unparks a vCPU.
-            Response::Later(wait) => thread::park_timeout(wait.min(PATIENCE)),
+            Response::Again => None,
+            Response::Later(wait) => Some(wait),
             Response::Exit(value) => return Action::Exit(value),
             Response::Reset => return Action::Reset,
             Response::Failed(error) => return Action::Fail(error.into()),
+        };
+        if let Some(action) = wanted() {
+            return action;
+        }
+        if let Some(wait) = wait {
+            // No lock is held, and nobody unparks a vCPU.
+            thread::park_timeout(wait.min(PATIENCE));
         }
     }
 }

@@ -37,8 +37,8 @@ fn bus(responses: impl Into<VecDeque<Response>>) -> (Bus, Arc<Mutex<Recorder>>) 
     (bus, device)
 }
 
-fn never() -> bool {
-    false
+fn never() -> Option<Action> {
+    None
 }
 
 #[test]
@@ -93,14 +93,29 @@ fn a_device_that_may_do_no_more_for_now_gets_the_same_write_again_later() {
 #[test]
 fn nobody_waits_for_a_device_when_the_machine_is_to_stop() {
     let (bus, _device) = bus([Response::Later(Duration::MAX)]);
-    let action = write(&bus, PORT.into(), &[5], &|| true);
+    let action = write(&bus, PORT.into(), &[5], &|| Some(Action::Stop));
     assert!(matches!(action, Action::Stop));
+}
+
+#[test]
+fn a_write_that_is_set_aside_is_the_same_write_when_it_goes_on() {
+    let (bus, device) = bus([Response::Later(Duration::MAX)]);
+    let pending = PendingWrite::new(PORT.into(), &[1, 2, 3, 4]);
+    let set_aside = || Some(Action::SetAside(pending));
+    let data = pending.data.get(..pending.len).unwrap();
+    let Action::SetAside(again) = write(&bus, pending.address, data, &set_aside) else {
+        panic!("waits");
+    };
+    let data = again.data.get(..again.len).unwrap();
+    let action = write(&bus, again.address, data, &never);
+    assert!(matches!(action, Action::Continue));
+    assert_eq!(device.lock().unwrap().writes, [[1, 2, 3, 4], [1, 2, 3, 4]]);
 }
 
 #[test]
 fn a_device_that_never_has_enough_does_not_keep_the_machine_from_stopping() {
     let (bus, device) = bus([Response::Again, Response::Again]);
-    let action = write(&bus, PORT.into(), &[5], &|| true);
+    let action = write(&bus, PORT.into(), &[5], &|| Some(Action::Stop));
     assert!(matches!(action, Action::Stop));
     assert_eq!(device.lock().unwrap().writes.len(), 1);
 }

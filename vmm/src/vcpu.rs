@@ -14,7 +14,7 @@ use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler, unblock_
 use crate::crash::Crash;
 use crate::debug::{DebugPort, DebugStop};
 use crate::error::{Error, cannot};
-use crate::exit::{Action, Buses, handle_exit};
+use crate::exit::{Action, Buses, PendingWrite, handle_exit};
 use crate::kvm::failed_to;
 use crate::kvm_run::KvmRunPage;
 use crate::observe::{self, ExitObserver, HandledExit};
@@ -32,6 +32,8 @@ pub struct Vcpu {
     memory: GuestMemoryMmap,
     observers: Vec<Box<dyn ExitObserver>>,
     debugger: Option<DebugPort>,
+    /// Comes before the guest's next instruction.
+    set_aside: Option<PendingWrite>,
 }
 
 impl Vcpu {
@@ -54,6 +56,7 @@ impl Vcpu {
             memory,
             observers: Vec::new(),
             debugger: None,
+            set_aside: None,
         })
     }
 
@@ -81,6 +84,7 @@ impl Vcpu {
         loop {
             match self.step() {
                 Action::Continue => {}
+                Action::SetAside(write) => self.set_aside = Some(write),
                 Action::Stop => return None,
                 Action::Debug(why) => self.fd = stop(self.debugger.as_ref(), self.fd, why)?,
                 Action::Exit(value) => return Some(StopReason::Exited(value)),
@@ -98,6 +102,10 @@ impl Vcpu {
 
     /// Runs the guest up to the next exit, and handles that.
     fn step(&mut self) -> Action {
+        let page = &self.page;
+        if let Some(write) = self.set_aside.take_if(|_| !page.is_pause_requested()) {
+            return write.go_on(&self.buses.mmio, page);
+        }
         let mut exit = self.fd.run();
         let site = ExitSite::of(&exit);
         probe!(

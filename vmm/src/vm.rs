@@ -3,6 +3,7 @@
 
 mod attach;
 mod disks;
+mod prepare;
 
 use std::io::Write;
 use std::mem;
@@ -10,27 +11,26 @@ use std::os::fd::OwnedFd;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
-use std::thread::{Builder, JoinHandle};
 
 use devices::serial::SerialInput;
 use devices::virtio::block::backend::FileBackend;
-use kvm_bindings::CpuId;
 use kvm_ioctls::{VcpuFd, VmFd};
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap};
 
 use attach::{add_ports, add_virtio, block_device, serial, transport};
 pub use disks::Disks;
+pub(crate) use prepare::BUILT_IN_GUEST;
+use prepare::{ask_for_cpuid, check_address_bits, load_kernel};
 
 use crate::acpi;
 use crate::arch::x86_64 as arch;
-use crate::boot::{self, BootState, Image};
 use crate::config::VmConfig;
 use crate::console::{InputThread, Output, Source};
 use crate::error::{Error, cannot};
 use crate::exit::Buses;
 #[cfg(feature = "gdb")]
 use crate::gdb::{Gdb, GdbThread};
-use crate::kvm::{self, KvmError, failed_to};
+use crate::kvm::{self, failed_to};
 use crate::mapped::{self, AckRing, MappedWindow};
 use crate::memory;
 use crate::observe::MachineObserver;
@@ -42,9 +42,6 @@ use crate::stop::{StopEvent, StopReason};
 use crate::terminal::{self, Input};
 use crate::trace::{Trace, Tracer};
 use crate::vcpu::{Vcpu, VcpuThreads};
-
-/// The guest of this workspace, as a flat binary.
-pub(crate) const BUILT_IN_GUEST: &[u8] = include_bytes!(env!("GUEST_BIN"));
 
 /// A machine that is ready to run.
 #[derive(Debug)]
@@ -376,51 +373,5 @@ impl RunningVm {
     #[must_use]
     pub fn vm(&self) -> &VmFd {
         &self.vm
-    }
-}
-
-/// Starts to ask KVM for the CPUID that it supports, which takes as long as to create the VM where
-/// the host is itself a guest: each CPUID that KVM asks its CPU for is an exit there.
-fn ask_for_cpuid() -> Result<JoinHandle<Result<CpuId, KvmError>>, Error> {
-    Builder::new()
-        .name("cpuid".into())
-        .spawn(|| arch::supported_cpuid(&kvm::open()?))
-        .map_err(cannot("start a thread"))
-}
-
-fn load_kernel(config: &VmConfig, memory: &GuestMemoryMmap) -> Result<BootState, Error> {
-    let kernel = match &config.kernel {
-        None => {
-            let image = Image::Bytes(BUILT_IN_GUEST);
-            boot::load(&image, memory, &config.cmdline).map_err(Error::BuiltInKernel)
-        }
-        Some(path) => Image::open(path)
-            .map_err(Into::into)
-            .and_then(|image| boot::load(&image, memory, &config.cmdline))
-            .map_err(|source| Error::Kernel {
-                path: path.clone(),
-                source,
-            }),
-    }?;
-    let initrd = config.initrd.as_ref().map(|path| {
-        kernel
-            .load_initrd(path, memory)
-            .map_err(|source| Error::Initrd {
-                path: path.clone(),
-                source,
-            })
-    });
-    kernel
-        .tell_of_machine(memory, initrd.transpose()?)
-        .map_err(Error::BootData)
-}
-
-fn check_address_bits(memory: &GuestMemoryMmap, bits: u32) -> Result<(), Error> {
-    use vm_memory::GuestMemoryBackend;
-    let last = memory.last_addr().0;
-    if last.checked_shr(bits).is_none_or(|beyond| beyond == 0) {
-        Ok(())
-    } else {
-        Err(Error::AddressBits { last, bits })
     }
 }

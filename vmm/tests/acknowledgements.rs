@@ -1,7 +1,8 @@
 //! That no interrupt is lost, and none stays pending, where acknowledgements wait in a ring
 //! (`registers=mapped`): all schedules of workers, handlers, exits and resets, step by step. What is
 //! one step here is one access to what they share there: `InterruptState::notify`, `AckRing::apply`,
-//! KVM's side of the ring, and the handler of Linux (`vm_interrupt`).
+//! KVM's side of the ring, and the handler of Linux (`vm_interrupt`). What a worker publishes is seen
+//! by the others at any time after, and at the latest where the worker has a full fence.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -23,6 +24,8 @@ enum Design {
     AppliesBeforePublishing,
     /// The worker applies what waits after it has set the bit.
     AppliesAfterSetting,
+    /// The worker looks into the ring without a fence before.
+    LooksWithoutFence,
     /// Who takes entries out takes them first and then applies them, and keeps nobody waiting.
     TakesBeforeApplying,
 }
@@ -96,7 +99,9 @@ struct Device {
     told: usize,
     worker: WorkerAt,
     worker_applying: Applying,
-    /// How much there is to see of each kind, and how much the handler has seen.
+    /// How much the worker has stored of each kind, how much of that there is to see, and how much
+    /// the handler has seen.
+    stored: [u8; 2],
     published: [u8; 2],
     seen: [u8; 2],
     status: u8,
@@ -191,6 +196,11 @@ impl State {
                 next.devices[at].handler = HandlerAt::ReadStatus;
                 steps.push((format!("interrupt {at}"), next));
             }
+            if self.devices[at].stored != self.devices[at].published {
+                let mut next = self.clone();
+                next.devices[at].published = next.devices[at].stored;
+                steps.push((format!("seen of {at}"), next));
+            }
         }
         if !self.ring.is_empty() || self.exit != Applying::No {
             let exit = self.apply(design, |state, _| &mut state.exit, 0);
@@ -211,7 +221,7 @@ impl State {
             return None;
         }
         let order: &[WorkerAt] = match design {
-            Design::Built | Design::TakesBeforeApplying => &[
+            Design::Built | Design::LooksWithoutFence | Design::TakesBeforeApplying => &[
                 WorkerAt::Publish,
                 WorkerAt::Apply,
                 WorkerAt::SetBit,
@@ -235,9 +245,11 @@ impl State {
         };
         let here = order.iter().position(|step| *step == device.worker);
         let here = here.unwrap_or(0);
+        let is_seen = device.stored == device.published;
         let mut next = self.clone();
         match order[here] {
-            WorkerAt::Publish => next.devices[at].published[kind(event)] += 1,
+            WorkerAt::Publish => next.devices[at].stored[kind(event)] += 1,
+            WorkerAt::Apply if !is_seen && design != Design::LooksWithoutFence => return None,
             WorkerAt::Apply => {
                 next = self.apply(
                     design,
@@ -249,6 +261,8 @@ impl State {
                 }
                 next.devices[at].worker_applying = Applying::No;
             }
+            // Another thread may set a bit at the same time: to do so is a fence, too.
+            WorkerAt::SetBit if !is_seen => return None,
             WorkerAt::SetBit => next.devices[at].status |= event,
             WorkerAt::RaiseEdge => {
                 next.devices[at].edge = true;
@@ -324,7 +338,7 @@ impl State {
         device.driver = match device.driver {
             DriverAt::Resets => {
                 (device.life, device.told) = (device.life + 1, 0);
-                (device.published, device.seen) = ([0; 2], [0; 2]);
+                (device.stored, device.published, device.seen) = ([0; 2], [0; 2], [0; 2]);
                 device.status = 0;
                 DriverAt::Revives
             }
@@ -454,6 +468,7 @@ fn each_part_of_the_order_is_needed() {
         Design::WorkerAppliesNothing,
         Design::AppliesBeforePublishing,
         Design::AppliesAfterSetting,
+        Design::LooksWithoutFence,
         Design::TakesBeforeApplying,
     ] {
         let scenario = Scenario {

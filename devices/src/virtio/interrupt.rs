@@ -79,3 +79,7 @@ impl fmt::Debug for InterruptState {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+#[path = "interrupt_tests.rs"]
+mod tests;

@@ -23,7 +23,7 @@ pub(super) struct DiskArg {
     writeback: bool,
     block_size: u32,
     limits: Limits,
-    registers: Registers,
+    pub(super) registers: Registers,
 }
 
 impl DiskArg {

@@ -82,10 +82,13 @@ pub fn step(event: &Event) -> &'static str {
         }
         Event::Register { access } => match access.register.as_deref() {
             Some("InterruptStatus") => {
-                "The handler asks why the device interrupts. This access exits to the VMM as well."
+                "The handler asks why the device interrupts. This access exits to the VMM as well; \
+                 with registers=mapped it is a load from memory, and does not."
             }
             Some("InterruptACK") => {
-                "The handler tells the device that it has noticed. One more exit to the VMM."
+                "The handler tells the device that it has noticed. One more exit to the VMM; with \
+                 registers=mapped the write waits in a ring of KVM's until the device next interrupts \
+                 or the guest next exits."
             }
             _ => "Another exit to the VMM.",
         },

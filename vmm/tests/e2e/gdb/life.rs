@@ -1,10 +1,14 @@
 //! Running, stopping and ending under gdb, with one vCPU and with several; and what becomes of the
 //! machine when gdb leaves it.
 
+use std::fs;
+
 use libtest_mimic::Trial;
 
 use super::{Debugged, assert_tells, output};
+use crate::guests::{disk, start_on};
 use crate::harness::{Vmm, wait_until};
+use crate::linux_disk::empty_image;
 use crate::needs::Needs;
 use crate::pty::Pty;
 use crate::{kernels, smp};
@@ -19,6 +23,7 @@ pub fn tests() -> Vec<Trial> {
         own_kvm("gdb_is_told_the_exit_status", exit_status),
         gdb("gdb_sees_a_crash_before_the_machine_ends", crash),
         own_kvm("gdb_detaches_and_comes_again", attach_again),
+        own_kvm("gdb_waits_for_no_disk_that_a_vcpu_serves", slow_disk),
         own_kvm("gdb_kills_the_machine", kill),
         own_kvm("gdb_holds_up_no_signal", signal_while_stopped),
         own_kvm("gdb_holds_up_no_ctrl_a_x", ctrl_a_x_while_stopped),
@@ -104,6 +109,31 @@ fn attach_again() {
     guest.vmm.expect("R");
     guest.tell(&["kill"]);
     assert_eq!(guest.wait().code(), 0);
+}
+
+/// By trap, a vCPU waits for what its disk may do in hours, or soon.
+fn slow_disk() {
+    for limit in ["bps:1", "iops:10"] {
+        let (_dir, path) = empty_image(1 << 20);
+        let disk = disk(&path, &format!(",notify=trap,throttle={limit}"));
+        let cmdline = "run=fill count=2048 byte=0x5a";
+        let mut guest = Debugged::start(start_on(None, &[disk], cmdline), &[]);
+        wait_until("the guest has written", || {
+            fs::read(&path).unwrap()[..512] == [0x5a; 512]
+        });
+        if limit == "bps:1" {
+            guest.tell(&["kill"]);
+            assert_eq!(guest.wait().code(), 0);
+        } else {
+            // What the guest has notified of is done when it goes on.
+            for _ in 0..2 {
+                let text = guest.tell(&["info threads", "detach"]);
+                assert_tells(&text, &["(vcpu0, ", "detached"]);
+            }
+            guest.vmm.expect("fill lba=0 count=2048 byte=0x5a ok");
+            assert_eq!(guest.wait().code(), 0);
+        }
+    }
 }
 
 fn kill() {
