@@ -22,6 +22,7 @@ use output::agree;
 
 /// How many chapters the guide has at most.
 const MOST_CHAPTERS: usize = 10;
+const QEMU: &str = "qemu-system-x86_64";
 /// What separates the output of one command from that of the next: no text has it.
 const SEPARATOR: char = '\u{1e}';
 /// How long the commands of a block may take, in seconds.
@@ -40,6 +41,10 @@ pub fn tests() -> Vec<Trial> {
         test(
             "guide_summary_has_every_page_and_at_most_ten_chapters",
             summary,
+        ),
+        test(
+            "guide_chapters_have_a_command_links_and_an_exercise",
+            chapters,
         ),
         test("guide_links_lead_to_what_they_name", links),
         test("guide_diagrams_are_xml_and_told_in_words", diagrams),
@@ -79,11 +84,13 @@ fn reason_not_to_run(block: &Block) -> Option<String> {
             .as_deref()
             .map(|comment| comment.trim().to_owned())
     } else if block.is("needs-gdb") {
-        no_debugger()
-    } else if block.is("own-kvm") {
-        Needs::OwnKvm.missing()
+        Needs::OwnKvm.missing().or_else(no_debugger)
+    } else if block.is("needs-qemu") {
+        Needs::OwnKvm
+            .missing()
+            .or_else(|| Needs::Tool(QEMU).missing())
     } else {
-        Needs::Kvm.missing()
+        Needs::OwnKvm.missing()
     }
 }
 
@@ -217,22 +224,17 @@ fn parsing() {
     assert!(image.image && (&*image.target, &*image.text) == ("p.svg", "words"));
 }
 
+/// The chapters in the order in which they are read.
+fn order() -> Vec<String> {
+    let summary = fs::read_to_string(Path::new(SOURCES).join("SUMMARY.md")).unwrap();
+    let links = Page::parse(&summary).links;
+    links.into_iter().map(|link| link.target).collect()
+}
+
 /// Whoever reads on a forge sees the files, whoever reads the book what the summary names.
 fn summary() {
-    let summary = fs::read_to_string(Path::new(SOURCES).join("SUMMARY.md")).unwrap();
-    let chapters = summary
-        .lines()
-        .filter(|line| line.starts_with("- ["))
-        .count();
-    assert!(
-        (1..=MOST_CHAPTERS).contains(&chapters),
-        "{chapters} chapters"
-    );
-    let named = Page::parse(&summary)
-        .links
-        .into_iter()
-        .map(|link| link.target);
-    let mut named: Vec<String> = named.collect();
+    let mut named = order();
+    assert!((1..=MOST_CHAPTERS).contains(&named.len()), "{named:?}");
     named.sort();
     let files = pages().into_iter().map(|page| page.path);
     let files: Vec<String> = files
@@ -240,6 +242,26 @@ fn summary() {
         .filter(|name| name != "SUMMARY.md")
         .collect();
     assert_eq!(named, files);
+}
+
+fn chapters() {
+    for page in pages() {
+        if page.path.ends_with("SUMMARY.md") {
+            continue;
+        }
+        let path = page.path.display();
+        let shows = |block: &Block| block.is("console") && !block.is("not-run");
+        assert!(page.blocks.iter().any(shows), "{path}: no command");
+        assert!(
+            page.links.iter().any(|link| link.target.contains(".rs")),
+            "{path}: no link to a source"
+        );
+        let is_exercise = |heading: &String| heading == "Try" || heading.starts_with("Exercise");
+        assert!(
+            page.headings.iter().any(is_exercise),
+            "{path}: nothing to try"
+        );
+    }
 }
 
 fn links() {
@@ -260,6 +282,12 @@ fn check_link(page: &Page, link: &Link) -> Result<(), &'static str> {
         return Ok(());
     }
     let (target, heading) = link.target.split_once('#').unwrap_or((&link.target, ""));
+    if let Ok(number) = link.text.parse::<usize>() {
+        let chapter = order().into_iter().nth(number.wrapping_sub(1));
+        if chapter.as_deref() != Some(target) {
+            return Err("is another chapter");
+        }
+    }
     let path = match target {
         "" => page.path.clone(),
         target => page.resolve(target),
@@ -358,7 +386,7 @@ fn all_are_run() {
                 "{path}: {}",
                 block.text
             );
-            let known = ["console", "needs-gdb", "own-kvm", "not-run", "varies"];
+            let known = ["console", "needs-gdb", "needs-qemu", "not-run", "varies"];
             if block.is("console") {
                 let strange = block
                     .info
