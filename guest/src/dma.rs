@@ -65,16 +65,16 @@ impl<'m> Arena<'m> {
         }
     }
 
-    /// Makes an arena of its own of the last `len` bytes, or of none where that would be more than
-    /// half of what is left.
+    /// Makes an arena of its own of the first `len` bytes that are left, or of none where that would
+    /// be more than half of them. What is left ends where it did.
     pub fn split_off(&mut self, len: usize) -> Self {
-        let end = self.end;
-        if len <= (end - self.next) / 2 {
-            self.end -= len;
+        let next = self.next;
+        if len <= (self.end - next) / 2 {
+            self.next += len;
         }
         Self {
-            next: self.end,
-            end,
+            next,
+            end: self.next,
             memory: PhantomData,
         }
     }
