@@ -1,14 +1,11 @@
-//! `run=shell` by what is typed, against the device: every command, what is wrong with one, and what
-//! the device makes of a queue that is worked by hand.
+//! `run=shell` by what is typed, against the device: every command, and what is wrong with one.
+
+mod by_hand;
+mod files;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
-use std::process::Command;
 
 use devices::virtio::block::backend::MemoryBackend;
-use guest::rng::pattern;
-use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
 
 use crate::bench::Control;
 use crate::host::{Host, Notify, Ram, Screen, run_at};
@@ -131,6 +128,14 @@ fn a_command_that_cannot_be_carried_out_is_told_by_its_reason_and_the_next_one_i
         (
             "exit 125",
             "exit FAILED: 125 is not a number from 0 to 124\nusage: exit [STATUS]\n",
+        ),
+        (
+            "notify off now",
+            "notify FAILED: there are too few words, or too many\nusage: notify [on|off]\n",
+        ),
+        (
+            "kick 1",
+            "kick FAILED: 1 is not a number from 0 to 0\nusage: kick [QUEUE]\n",
         ),
         ("hand 3", "hand FAILED: 3 is none of 1 2 4 8 16"),
         (
@@ -353,240 +358,4 @@ fn how_the_driver_waits_can_be_changed_between_requests() {
             ],
         );
     }
-}
-
-/// The chain of a read of sector `lba`, by hand.
-fn chain(lba: u64) -> String {
-    format!(
-        "header in {lba}\ndesc 0 header 16 next=1\ndesc 1 data 512 write next=2\n\
-         desc 2 status 1 write\n"
-    )
-}
-
-#[test]
-fn a_request_by_hand_is_served_and_its_data_can_be_seen() {
-    for notify in NOTIFY {
-        let lines = format!("{}avail 0\nkick\nused\ndump data 16\n", chain(7));
-        let mut sector = [0; 512];
-        pattern(99, 7, &mut sector);
-        let first: Vec<String> = sector[..8].iter().map(|b| format!("{b:02x}")).collect();
-        let shown = shown(&disk(), notify, &lines);
-        assert_shows(
-            &shown,
-            &[
-                "(the device is reset, for a queue of 8 descriptors by hand)\nheader at 0x",
-                "type 0, sector 7\n",
-                "flags NEXT WRITE next 2 (data)\n",
-                "  flags 0, idx 1, used_event 0\n  entry 0     [0]  head 0\n",
-                "kick queue=0 ok",
-                "  entry 0  id 0 len 513\n",
-                "status byte 0x00 (OK)\n",
-                "USED_BUFFER\nused entries=1 ok\n",
-                &first.join(" "),
-            ],
-        );
-    }
-}
-
-#[test]
-fn a_request_by_hand_can_have_a_table_an_offset_and_bytes_of_its_own() {
-    let disk = disk();
-    let lines = "header out 9\nput data+512 0x68 105\ndesc t0 header 16 next\n\
-                 desc t1 data+512 512 next=5\ndesc t5 status 1 write\ndesc 4 table 96 indirect\n\
-                 avail 4\nkick\nused\nring\n";
-    let shown = shown(&disk, Notify::Trap, lines);
-    assert_shows(
-        &shown,
-        &[
-            "put bytes=2 at 0x",
-            "(data+512)\n",
-            "entry 0  id 4 len 1\n",
-            "status byte 0x00 (OK)\n",
-            "flags INDIRECT (table)\n      0   addr",
-            "      5   addr",
-        ],
-    );
-    assert_eq!(disk.bytes()[9 * 512..][..3], *b"hi\0");
-}
-
-#[test]
-fn a_chain_that_is_wrong_is_refused_and_the_next_request_is_served() {
-    let refused = [
-        "id 0 len 0: nothing was written\n",
-        "status byte 0xff (not written)\n",
-    ];
-    let failed = ["id 0 len 1\n", "status byte 0x01 (IOERR)\n"];
-    for (wrong, [used, status]) in [
-        ("desc 0 header 16 next=0\n", refused),
-        ("desc 0 header 16 next=77\n", refused),
-        ("desc 0 header 16 next=1 flags=4\n", refused),
-        ("desc 1 table 7 indirect\n", refused),
-        ("desc 1 0 512 write next=2\n", failed),
-        ("desc 1 0xfffffffffffff000 512 write next=2\n", failed),
-    ] {
-        let good = chain(0);
-        let lines = format!("{good}{wrong}avail 0\nkick\nused\n{good}avail 0\nkick\nused\ncrc 0\n");
-        let shown = shown(&disk(), Notify::Trap, &lines);
-        assert_shows(
-            &shown,
-            &[
-                used,
-                status,
-                "entry 1  id 0 len 513\n",
-                "status byte 0x00 (OK)\n",
-                "(the device is reset, for the driver)\ncrc lba=0 count=1",
-            ],
-        );
-    }
-}
-
-#[test]
-fn a_device_that_needs_a_reset_is_shown_and_brought_back() {
-    for notify in NOTIFY {
-        let lines = format!(
-            "{}avail idx 100\nkick\nused\nregs\nreset\navail 0\nkick\nused\n",
-            chain(1)
-        );
-        let shown = shown(&disk(), notify, &lines);
-        assert_shows(
-            &shown,
-            &[
-                "DEVICE_NEEDS_RESET: `reset` brings it back\nused entries=0 ok\n",
-                "0x0000004f ",
-                "  status was ACKNOWLEDGE DRIVER DRIVER_OK FEATURES_OK DEVICE_NEEDS_RESET\n",
-                "  status is ACKNOWLEDGE DRIVER DRIVER_OK FEATURES_OK\n",
-                "reset ok: the rings are empty\n",
-                "entry 0  id 0 len 513\n",
-                "status byte 0x00 (OK)\n",
-            ],
-        );
-    }
-}
-
-/// An image with a file system of these options and some files, if this machine can make one.
-fn file_system(options: &[&str]) -> Option<Vec<u8>> {
-    let dir = tempfile::tempdir().unwrap();
-    let (root, image) = (dir.path().join("root"), dir.path().join("image"));
-    std::fs::create_dir_all(root.join("deep/er")).unwrap();
-    let write = |path: &str, bytes: &[u8]| std::fs::write(root.join(path), bytes).unwrap();
-    write("hello", b"hello from the host\n");
-    write("deep/er/numbers", numbers().as_bytes());
-    write("empty", b"");
-    for i in 0..200 {
-        write(&format!("deep/file-{i}"), &[b'x'; 10]);
-    }
-    let long = format!("{}hello", "deep/../".repeat(10));
-    for (link, to) in [
-        ("link", "deep/er/numbers"),
-        ("deep/back", "../hello"),
-        ("root", "/deep/er/./.."),
-        ("long", long.as_str()),
-        ("loop", "deep/../loop"),
-    ] {
-        std::os::unix::fs::symlink(to, root.join(link)).unwrap();
-    }
-    std::fs::File::create(&image)
-        .unwrap()
-        .set_len(8 << 20)
-        .unwrap();
-    let mkfs = ["/sbin/mkfs.ext4", "/usr/sbin/mkfs.ext4"]
-        .iter()
-        .find(|path| Path::new(path).exists());
-    let made = mkfs.map(|mkfs| {
-        let mut command = Command::new(mkfs);
-        command
-            .args(["-q", "-F", "-d"])
-            .arg(&root)
-            .args(options)
-            .arg(&image);
-        assert!(command.status().unwrap().success());
-        std::fs::read(&image).unwrap()
-    });
-    if made.is_none() {
-        eprintln!("not run: there is no mkfs.ext4");
-    }
-    made
-}
-
-fn numbers() -> String {
-    (0..20_000).map(|i| format!("{i}\n")).collect()
-}
-
-/// File systems as they are made, of small and large blocks, old and new.
-const OPTIONS: [&[&str]; 4] = [
-    &["-b", "1024"],
-    &["-b", "4096"],
-    &["-b", "1024", "-O", "^metadata_csum,^64bit,^extents"],
-    &["-b", "1024", "-O", "^has_journal,^dir_index"],
-];
-
-#[test]
-fn files_and_directories_are_what_the_host_wrote() {
-    for options in OPTIONS {
-        let Some(image) = file_system(options) else {
-            return;
-        };
-        let disk = MemoryBackend::new(image);
-        let before = disk.bytes().clone();
-        let lines = "ls\nls deep\ncat hello\ncat /link\ncat empty\ncat none\ncat deep\nls hello\n\
-                     cat root/back\nls root/er\ncat long\ncat ../../hello\ncat loop\n";
-        let shown = shown(&disk, Notify::Trap, lines);
-        assert_shows(
-            &shown,
-            &[
-                "ls path=/ entries=10 ok\n",
-                "ls path=/deep entries=204 ok\n",
-                "> cat hello\nhello from the host\ncat path=/hello bytes=20 ok\n",
-                &format!(
-                    "> cat /link\n{}cat path=/link bytes={} ok\n",
-                    numbers(),
-                    numbers().len()
-                ),
-                "> cat empty\ncat path=/empty bytes=0 ok\n",
-                "cat FAILED: ",
-                "cat FAILED: ",
-                "ls FAILED: ",
-                "> cat root/back\nhello from the host\ncat path=/root/back bytes=20 ok\n",
-                "ls path=/root/er entries=3 ok\n",
-                "> cat long\nhello from the host\n",
-                "> cat ../../hello\nhello from the host\n",
-                "cat FAILED: ",
-            ],
-        );
-        assert!(shown.contains("        20  hello\n"), "{shown}");
-        assert!(shown.contains("  link -> deep/er/numbers\n"), "{shown}");
-        assert!((0..200).all(|i| shown.contains(&format!("  file-{i}\n"))));
-        assert!(*disk.bytes() == before);
-    }
-}
-
-#[test]
-fn a_file_system_with_random_bytes_in_it_ends_no_shell() {
-    let images: Vec<Vec<u8>> = OPTIONS
-        .iter()
-        .filter_map(|options| file_system(options))
-        .collect();
-    if images.is_empty() {
-        return;
-    }
-    // Where metadata is: the first 64 KiB, some of it many times over.
-    let place = prop_oneof![1024_usize..2048, 2048_usize..4096, 0_usize..(256 << 10)];
-    let strategy = (
-        prop::sample::select(images),
-        prop::collection::vec((place, any::<[u8; 4]>()), 1..40),
-    );
-    let mut runner = TestRunner::new(Config::with_cases(150));
-    runner
-        .run(&strategy, |(mut image, changes)| {
-            for (place, bytes) in changes {
-                image[place..place + 4].copy_from_slice(&bytes);
-            }
-            let disk = MemoryBackend::new(image);
-            let lines = "ls\nls deep\ncat hello\ncat link\ncrc 0\n";
-            let (status, shown) = session(&[&disk], Notify::Trap, "", lines);
-            prop_assert_eq!(status, 0);
-            prop_assert!(shown.contains("\ncrc lba=0 count=1"));
-            Ok(())
-        })
-        .unwrap();
 }

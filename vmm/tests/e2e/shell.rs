@@ -540,7 +540,7 @@ fn corrupted() {
         let (ended, shown) = pipe(&[path(&image)], "cat link\nls\ncat hello.txt\n");
         assert_eq!(ended.code(), 0, "{shown}");
         assert!(
-            shown.contains("cat FAILED: ") && shown.contains("ls FAILED: "),
+            shown.contains("\ncat FAILED: ") && shown.contains("\nls FAILED: "),
             "{shown}"
         );
         assert!(shown.contains("cat path=/hello.txt bytes=20 ok"), "{shown}");

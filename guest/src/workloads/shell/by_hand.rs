@@ -3,8 +3,9 @@
 //! is written here goes to the queue and its buffers.
 
 use alloc::string::ToString;
+use core::ops::RangeInclusive;
 
-use spec::block::{RequestHeader, request_type};
+use spec::block::{REQUEST_QUEUE, RequestHeader, request_type};
 use spec::mmio::{DeviceStatus, Register};
 use spec::queue::{DESC_SIZE, DescFlags, Descriptor};
 
@@ -17,6 +18,9 @@ use crate::hexdump::Hexdump;
 /// How many moments a device has that has been notified: about a second.
 const NOTIFIED: u32 = 50_000;
 
+/// What a field of 16 bits may be.
+const FIELD: RangeInclusive<u64> = 0..=u16::MAX as u64;
+
 /// The disk whose queue is worked by hand: commands that need it are carried out only with it.
 fn by_hand<'a, 'd, 'm>(disk: &'a mut Disk<'d, 'm>) -> Result<&'a mut Hand<'d, 'm>, Wrong> {
     match disk {
@@ -25,12 +29,19 @@ fn by_hand<'a, 'd, 'm>(disk: &'a mut Disk<'d, 'm>) -> Result<&'a mut Hand<'d, 'm
     }
 }
 
+/// What a field of 16 bits is to be: the last word there is.
+fn field(arguments: &mut Arguments<'_>) -> Result<u16, Wrong> {
+    let number = arguments.number(FIELD)?;
+    arguments.end()?;
+    Ok(number as u16)
+}
+
 /// The flags of a descriptor, and the next one: `next`, `next=N`, `write`, `indirect`, `flags=N`.
 fn flags(arguments: &mut Arguments<'_>, index: u16) -> Result<(DescFlags, u16), Wrong> {
     let (mut flags, mut next) = (DescFlags::empty(), 0);
     while let Some(word) = arguments.word() {
         let (name, value) = word.split_once('=').unwrap_or((word, ""));
-        let number = || parse(value, 0..=u64::from(u16::MAX)).map(|number| number as u16);
+        let number = || parse(value, FIELD).map(|number| number as u16);
         match (name, value.is_empty()) {
             ("next", _) => {
                 flags |= DescFlags::NEXT;
@@ -227,20 +238,19 @@ impl Shell<'_, '_, '_> {
     pub fn avail(&mut self, arguments: &mut Arguments<'_>) -> Result<Next, Wrong> {
         let hand = by_hand(&mut self.disk)?;
         let queue = &mut hand.driver.queue;
-        let any = 0..=u64::from(u16::MAX);
         match arguments.word() {
             None => {}
             Some("idx") => {
-                queue.avail_idx = arguments.number(any)? as u16;
+                queue.avail_idx = field(arguments)?;
                 queue.set_avail_idx(queue.avail_idx);
                 hand.kicked = false;
             }
-            Some("flags") => queue.set_avail_flags(arguments.number(any)? as u16),
-            Some("event") => queue.set_used_event(arguments.number(any)? as u16),
+            Some("flags") => queue.set_avail_flags(field(arguments)?),
+            Some("event") => queue.set_used_event(field(arguments)?),
             Some(head) => {
-                let mut heads = alloc::vec![parse(head, any.clone())? as u16];
+                let mut heads = alloc::vec![parse(head, FIELD)? as u16];
                 while let Some(head) = arguments.word() {
-                    heads.push(parse(head, any.clone())? as u16);
+                    heads.push(parse(head, FIELD)? as u16);
                 }
                 // What it is afterwards is what the device has made it.
                 hand.status.fill(NOT_WRITTEN);
@@ -248,14 +258,17 @@ impl Shell<'_, '_, '_> {
                 hand.kicked = false;
             }
         }
-        arguments.end()?;
         show::available(self.console, &hand.driver.queue)?;
         Ok(Next::Prompt)
     }
 
     /// `kick`
     pub fn kick(&mut self, arguments: &mut Arguments<'_>) -> Result<Next, Wrong> {
-        let number = arguments.number_or(0, 0..=u64::from(u32::MAX))? as u32;
+        let most = match self.disk {
+            Disk::ByHand(_) => u32::MAX,
+            _ => REQUEST_QUEUE.into(),
+        };
+        let number = arguments.number_or(0, 0..=most.into())? as u32;
         arguments.end()?;
         let Disk::ByHand(hand) = &mut self.disk else {
             return self.kick_driven();

@@ -252,19 +252,20 @@ impl Shell<'_, '_, '_> {
     /// `notify`
     pub fn notify(&mut self, arguments: &mut Arguments<'_>) -> Result<Next, Wrong> {
         let driven = driven(&mut self.disk)?;
-        match arguments.word() {
-            None => {}
-            Some("on") => driven.notifies = true,
-            Some("off") => driven.notifies = false,
+        let notifies = match arguments.word() {
+            None => driven.notifies,
+            Some("on") => true,
+            Some("off") => false,
             Some(word) => {
                 return Err(Wrong::Choice {
                     word: word.into(),
                     choices: "on off",
                 });
             }
-        }
+        };
         arguments.end()?;
-        let notifies = if driven.notifies { "on" } else { "off" };
+        driven.notifies = notifies;
+        let notifies = if notifies { "on" } else { "off" };
         writeln!(self.console, "notify {notifies}")?;
         Ok(Next::Prompt)
     }

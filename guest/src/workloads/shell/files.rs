@@ -12,7 +12,7 @@ use core::mem;
 use core::ptr::NonNull;
 use core::str;
 
-use ext4_view::{Ext4, Ext4Read, FileType};
+use ext4_view::{Ext4, Ext4Read, File, FileType};
 use spec::block::SECTOR_SIZE;
 use thiserror::Error;
 
@@ -206,6 +206,22 @@ impl Text {
     }
 }
 
+/// Writes the start of a file as `text`; returns how many bytes that is.
+fn show(file: &mut File, text: &mut Text, out: &mut dyn Write) -> Result<u64, Wrong> {
+    let mut piece = alloc::vec![0; PIECE];
+    let mut left = CAT_MAX;
+    while left > 0 {
+        let most = left.min(PIECE as u64) as usize;
+        let read = file.read_bytes(&mut piece[..most])?;
+        if read == 0 {
+            break;
+        }
+        text.write(out, &piece[..read])?;
+        left -= read as u64;
+    }
+    Ok(CAT_MAX - left)
+}
+
 /// The letter that `ls -l` has for a type.
 fn letter(kind: FileType) -> char {
     if kind.is_dir() {
@@ -239,6 +255,9 @@ impl Shell<'_, '_, '_> {
                 let entry = entry?;
                 let metadata = entry.metadata()?;
                 let name = entry.file_name();
+                let target = (metadata.is_symlink())
+                    .then(|| target(&files, &entry.path(), &metadata))
+                    .transpose()?;
                 write!(
                     console,
                     "  {}{:04o} {:>5} {:>5} {:>10}  {}",
@@ -249,8 +268,7 @@ impl Shell<'_, '_, '_> {
                     metadata.len(),
                     Shown(name.as_ref())
                 )?;
-                if metadata.is_symlink() {
-                    let target = target(&files, &entry.path(), &metadata)?;
+                if let Some(target) = target {
                     write!(console, " -> {}", Shown(target.as_ref()))?;
                 }
                 writeln!(console)?;
@@ -275,20 +293,10 @@ impl Shell<'_, '_, '_> {
         };
         let (shown, len) = Loan::with(&mut **driven, |files| {
             let mut file = files.open(&resolve(&files, path)?)?;
-            let mut piece = alloc::vec![0; PIECE];
             let mut text = Text::default();
-            let mut left = CAT_MAX;
-            while left > 0 {
-                let most = left.min(PIECE as u64) as usize;
-                let read = file.read_bytes(&mut piece[..most])?;
-                if read == 0 {
-                    break;
-                }
-                text.write(console, &piece[..read])?;
-                left -= read as u64;
-            }
+            let shown = show(&mut file, &mut text, console);
             text.finish(console)?;
-            Ok((CAT_MAX - left, file.metadata().len()))
+            Ok((shown?, file.metadata().len()))
         })?;
         let path = Rooted(path);
         match shown == len {

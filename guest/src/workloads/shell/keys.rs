@@ -61,6 +61,10 @@ impl Decoder {
                 };
                 None
             }
+            // What has begun was no key: Enter and Ctrl-C are not lost behind it.
+            State::Escape | State::Sequence { .. } if is_control(byte) => {
+                self.ground(byte, after_return)
+            }
             // Alt and a key.
             State::Escape => None,
             State::Sequence { parameter, over } => self.sequence(byte, parameter, over),
@@ -145,13 +149,14 @@ impl Decoder {
                 3 => Some(Key::Delete),
                 _ => None,
             },
-            ESC => {
-                self.state = State::Escape;
-                None
-            }
             _ => None,
         }
     }
+}
+
+/// Whether `byte` is a key by itself, whatever was before it.
+const fn is_control(byte: u8) -> bool {
+    byte < b' ' || byte == DEL
 }
 
 #[cfg(test)]

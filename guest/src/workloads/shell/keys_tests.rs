@@ -45,6 +45,22 @@ fn a_line_feed_ends_a_line_of_its_own_where_no_return_is_before_it() {
 }
 
 #[test]
+fn a_sequence_that_is_broken_off_takes_no_key_with_it() {
+    for begun in ["\x1b", "\x1b[", "\x1bO", "\x1b[1;", "\x1b\x1b", "\x1b[\x1b"] {
+        for (key, sequence) in [
+            (Key::Enter, "\r"),
+            (Key::Control('c'), "\x03"),
+            (Key::Backspace, "\x7f"),
+            (Key::Up, "\x1b[A"),
+        ] {
+            let typed = [begun, sequence, "k"].concat();
+            let expected = [key, Key::Char('k')];
+            assert_eq!(keys(typed.as_bytes()), expected, "{typed:?}");
+        }
+    }
+}
+
+#[test]
 fn what_is_no_key_is_left_out_and_the_next_one_is_not() {
     for nothing in [
         &b"\x1b[5~"[..],

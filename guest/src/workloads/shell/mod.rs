@@ -99,11 +99,11 @@ pub(super) fn run<'e>(
         by_hand: None,
     };
     let clock = machine.probes().clock();
-    let disks = list(*command_line, &mut **machine)?;
     let mut reader = Reader::default();
     writeln!(console, "shell: `help` lists the commands")?;
     let status = loop {
         let mut arena = arena.scope();
+        let disks = list(*command_line, &mut **machine)?;
         let opened = Disk::open(*command_line, &mut **machine, &setting, &mut arena);
         let disk = opened.or_else(|failure| {
             reader.again = None;
@@ -272,6 +272,10 @@ impl Shell<'_, '_, '_> {
         arguments: &mut Arguments<'_>,
     ) -> Result<Next, Wrong> {
         let setting = self.setting;
+        if let Disk::Driven(driven) = &mut self.disk {
+            // The disk may have got another size since the command before.
+            driven.block.read_capacity();
+        }
         let by_hand = match (command.needs, &self.disk) {
             (Needs::Nothing, _)
             | (Needs::Disk, Disk::Driven(_) | Disk::ByHand(_))

@@ -16,20 +16,21 @@ const LINKS_MAX: usize = 40;
 /// symbolic links.
 pub fn resolve(files: &Ext4, path: &str) -> Result<PathBuf, Wrong> {
     let mut resolved = PathBuf::new("/");
-    // The components to come, the next one last.
+    // The components to come, each after a slash, the next one last.
     let mut rest = Vec::new();
     push(&mut rest, path.as_bytes());
     let mut links = 0;
-    while let Some(component) = rest.pop() {
+    while let Some(slash) = rest.iter().rposition(|&byte| byte == b'/') {
+        let component = rest.split_off(slash);
         match component.as_slice() {
-            b"." => continue,
-            b".." => {
+            b"/." => continue,
+            b"/.." => {
                 resolved = parent(&resolved);
                 continue;
             }
             _ => {}
         }
-        let next = PathBuf::try_from([resolved.as_ref(), b"/", &component].concat())
+        let next = PathBuf::try_from([resolved.as_ref(), component.as_slice()].concat())
             .map_err(|_| Ext4Error::MalformedPath)?;
         let metadata = files.symlink_metadata(&next)?;
         if !metadata.is_symlink() {
@@ -58,9 +59,12 @@ pub fn target(files: &Ext4, path: &PathBuf, metadata: &Metadata) -> Result<PathB
 }
 
 /// Puts the components of `path` on top of those to come.
-fn push(rest: &mut Vec<Vec<u8>>, path: &[u8]) {
+fn push(rest: &mut Vec<u8>, path: &[u8]) {
     let components = path.split(|&byte| byte == b'/').rev();
-    rest.extend(components.filter(|c| !c.is_empty()).map(<[u8]>::to_vec));
+    for component in components.filter(|component| !component.is_empty()) {
+        rest.push(b'/');
+        rest.extend_from_slice(component);
+    }
 }
 
 /// The directory that `path` is in.

@@ -5,7 +5,7 @@ use core::fmt::{self, Display, Formatter, Write};
 
 use bitflags::Flags;
 use spec::Features;
-use spec::block::status;
+use spec::block::{config, status};
 use spec::mmio::{DeviceStatus, InterruptStatus, Register};
 use spec::queue::{AVAIL_F_NO_INTERRUPT, DESC_SIZE, DescFlags, Descriptor, USED_F_NO_NOTIFY};
 
@@ -213,8 +213,14 @@ impl Shell<'_, '_, '_> {
     /// `disks`
     pub fn disks(&mut self, arguments: &mut Arguments<'_>) -> Result<Next, Wrong> {
         arguments.end()?;
+        let open = match &mut self.disk {
+            Disk::Driven(driven) => Some(driven.block.info().capacity),
+            Disk::ByHand(hand) => Some(hand.driver.transport.read_config_64(config::CAPACITY)),
+            Disk::Closed => None,
+        };
         for (i, disk) in self.disks.iter().enumerate() {
             let window = disk.window;
+            let open = open.filter(|_| i as u64 == self.setting.disk);
             write!(
                 self.console,
                 "  disk {i}  at {:#x}, GSI {}",
@@ -223,14 +229,15 @@ impl Shell<'_, '_, '_> {
             match disk.found {
                 Err(error) => write!(self.console, ": {error}")?,
                 Ok((offered, capacity)) => {
+                    let capacity = open.unwrap_or(capacity);
                     write!(self.console, ", {capacity} sectors")?;
                     if offered.contains(Features::VIRTIO_BLK_F_RO) {
                         write!(self.console, ", read-only")?;
                     }
                 }
             }
-            let open = i as u64 == self.setting.disk && !matches!(self.disk, Disk::Closed);
-            writeln!(self.console, "{}", if open { ", open" } else { "" })?;
+            let open = if open.is_some() { ", open" } else { "" };
+            writeln!(self.console, "{open}")?;
         }
         writeln!(self.console, "disks={} ok", self.disks.len())?;
         Ok(Next::Prompt)
