@@ -7,11 +7,14 @@ use spec::mmio::Register;
 
 use super::*;
 
+/// What it was for, the pending bits, the status and the generation.
+type Note = (&'static str, u32, u32, u32);
+
 /// Notes what the driver can read when acknowledgements are applied, and when the edge is raised: the
 /// pending bits, the status and the generation.
 struct Noted {
     page: Arc<RegisterPage>,
-    seen: Arc<Mutex<Vec<(&'static str, u32, u32, u32)>>>,
+    seen: Arc<Mutex<Vec<Note>>>,
 }
 
 impl Noted {
