@@ -1,5 +1,6 @@
 //! The static probes (USDT) in the real binary as it runs: that gdb, which knows them by the same
-//! notes as `bpftrace` and `perf`, stops at them and finds the arguments that docs/src/measuring.md promises.
+//! notes as `bpftrace` and `perf`, stops at them and finds the arguments that
+//! `docs/src/measuring.md` promises.
 
 use std::process::Stdio;
 
