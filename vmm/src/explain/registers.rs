@@ -12,6 +12,7 @@ const CONFIG: &[(u64, u64, &str)] = &[
     (config::CAPACITY, 8, "capacity"),
     (config::SIZE_MAX, 4, "size_max"),
     (config::SEG_MAX, 4, "seg_max"),
+    (config::CYLINDERS, 4, "geometry"),
     (config::BLK_SIZE, 4, "blk_size"),
     (config::PHYSICAL_BLOCK_EXP, 1, "topology.physical_block_exp"),
     (config::ALIGNMENT_OFFSET, 1, "topology.alignment_offset"),
