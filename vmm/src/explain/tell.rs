@@ -24,9 +24,9 @@ const MAPPED: &str = "registers=mapped: the guest reads the device's registers a
      interrupt, and one less for each read of the negotiation. Where a waiter goes on is where the \
      guest leaves next.";
 /// How it is known where an interrupt leads.
-const ENTERED: &str = "That KVM injects an interrupt is no exit. The vector is the one that the IOAPIC has for the GSI, \
-     the handler the one that the IDT has for the vector; what was interrupted is on the stack, where \
-     the handler was seen to read InterruptStatus.";
+const ENTERED: &str = "That KVM injects an interrupt is no exit: that it has is taken from the driver's read of \
+     InterruptStatus. The vector is the one that the IOAPIC has for the GSI, the handler the one that \
+     the IDT has for the vector, and what was interrupted is on the handler's stack.";
 
 /// What is told of.
 #[derive(Clone, Copy, Debug)]

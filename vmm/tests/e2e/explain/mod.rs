@@ -178,6 +178,8 @@ const STEPS: [&str; 19] = [
 fn steps() {
     let Told { story, .. } = explain(&[]);
     assert_eq!((story.queue.size, story.acts.len()), (8, 2));
+    let taken_from = |note: &String| note.contains("taken from the driver's read");
+    assert!(story.notes.iter().any(taken_from), "{:?}", story.notes);
     let words = |words: &[&str]| {
         words
             .iter()
