@@ -32,8 +32,8 @@ pub struct OpenAct {
     pub entry: Option<Entry>,
     /// Where the guest goes on.
     pub awake: Option<Awake>,
-    /// Whether the device has interrupted for it.
-    pub interrupted: bool,
+    /// Whether an exit is to come that acknowledges the device's interrupt for it.
+    pub acknowledged: bool,
     begun: u64,
     /// When the last step was that has a time.
     last: u64,
@@ -91,7 +91,7 @@ impl OpenAct {
             resumed: false,
             entry: None,
             awake: None,
-            interrupted: false,
+            acknowledged: false,
             begun,
             last: begun,
         }
@@ -136,7 +136,7 @@ impl OpenAct {
     /// Whether whoever waits for it can go on.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        let last = match self.interrupted {
+        let last = match self.acknowledged {
             true => Progress::Acknowledged,
             false => Progress::Told,
         };

@@ -84,7 +84,7 @@ pub fn chapter(story: &Story) -> Markup {
         section.chapter data-name="Negotiation" {
             div.map {
                 h2.of { "Negotiation" }
-                p.muted { "Every access to a register leaves the guest: " (accesses.len()) " exits." }
+                p.muted { "Every " (words::seen(&story.device)) " to a register leaves the guest: " (accesses.len()) " exits." }
                 ol.lanes.registers {
                     @for (number, access) in (1..).zip(accesses) {
                         li { a href={ "#negotiation-" (number) } {

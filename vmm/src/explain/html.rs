@@ -96,9 +96,9 @@ fn start(story: &Story) -> Markup {
                     dd { "The used ring: the device returns the head, with how many bytes it wrote." }
                 }
                 p.keys {
-                    kbd { "→" } " and " kbd { "←" } " step, " kbd { "Home" } " and " kbd { "End" }
-                    " go to the first and the last; so do " kbd { "j" } ", " kbd { "k" } " and "
-                    kbd { "Space" } "."
+                    kbd { "→" } ", " kbd { "j" } " and " kbd { "Space" } " step forward, "
+                    kbd { "←" } " and " kbd { "k" } " back; " kbd { "Home" } " and " kbd { "End" }
+                    " go to the first and the last step."
                 }
                 @for note in &story.notes { p.note { (note) } }
                 div.panels {
@@ -122,7 +122,7 @@ fn start(story: &Story) -> Markup {
                                 ", id " code { (device.id) }
                             }
                             dt { "device" }
-                            dd { "virtio-mmio at " code { (hex(device.base)) } ", GSI " (device.gsi) ", notified by " (device.notify) }
+                            dd { "virtio-mmio at " code { (hex(device.base)) } ", GSI " (device.gsi) ", notify=" (device.notify) ", registers=" (device.registers) }
                             dt { "queue " (queue.index) }
                             dd { @if queue.size == 0 { "not set up by the driver" } @else { (queue.size) " descriptors" } }
                             dt { "features" } dd { (features(story)) }

@@ -29,6 +29,26 @@ fn step<'t>(page: &'t str, id: &str) -> &'t str {
 }
 
 #[test]
+fn data_that_was_not_looked_at_before_is_not_shown_as_written() {
+    let page = page(&story(OURS)).unwrap();
+    let data = |id| {
+        let step = step(&page, id);
+        let data = step.find("<h4>data").unwrap();
+        let end = data + step[data..].find("<h4>status").unwrap();
+        step[data..end].to_owned()
+    };
+    assert!(!data("read-1").contains("<b>"), "{}", data("read-1"));
+    assert!(data("read-10").contains("<b>"), "{}", data("read-10"));
+}
+
+#[test]
+fn the_page_of_mapped_registers_says_that_writes_alone_are_exits() {
+    let mut story = story(OURS);
+    story.device.registers = "mapped".into();
+    assert!(page(&story).unwrap().contains("Every write to a register"));
+}
+
+#[test]
 fn every_step_is_on_the_page_and_every_link_leads_to_one() {
     let story = story(OURS);
     let page = page(&story).unwrap();

@@ -21,6 +21,7 @@ use super::registers;
 use super::site::Site;
 use super::story::{self, Act, Code, Direction, Event, Queue, Side};
 use super::symbols::Symbols;
+use crate::config::Registers;
 use crate::layout::VirtioMmio;
 use crate::observe::HandledExit;
 use crate::stats::exits::{ExitKind, ExitSite};
@@ -33,6 +34,7 @@ const VCPU: u32 = 0;
 pub struct Recorder {
     clock: Clock,
     window: VirtioMmio,
+    registers: Registers,
     symbols: Symbols,
     memory: GuestMemoryMmap,
     /// What is said in registers, in this life of the device.
@@ -73,12 +75,14 @@ struct Taken {
 }
 
 impl Recorder {
-    /// Of nothing so far, for the device at `window` of a guest with these functions.
+    /// Of nothing so far, for the device at `window`, whose registers are such to the guest, and a
+    /// guest with these functions.
     #[must_use]
-    pub fn new(window: VirtioMmio, symbols: Symbols) -> Self {
+    pub fn new(window: VirtioMmio, registers: Registers, symbols: Symbols) -> Self {
         Self {
             clock: Clock::new(),
             window,
+            registers,
             symbols,
             memory: GuestMemoryMmap::default(),
             negotiation: Negotiation::default(),

@@ -18,6 +18,8 @@ fn registers_and_fields_have_the_names_of_the_specification() {
         (0x104, Some("config.capacity+4")),
         (0x120, Some("config.writeback")),
         (0x110, Some("config.geometry")),
+        (0x113, Some("config.geometry+3")),
+        (0x121, None),
         (0x122, None),
     ] {
         assert_eq!(name(offset).as_deref(), expected, "{offset:#x}");

@@ -25,7 +25,7 @@ use crate::output::{self, WriteError};
 use crate::sandbox::{Sandbox, ThreadKind};
 use crate::signals::{HeldSignals, SignalThread};
 use crate::stop::StopReason;
-use crate::vm::Vm;
+use crate::vm::{Disks, Vm};
 
 /// How often it is looked whether the guest still does something.
 const LOOK: Duration = Duration::from_millis(100);
@@ -158,7 +158,11 @@ fn follow(
         has_symbols: !symbols.is_empty(),
         is_built_in: built_in.is_some(),
     };
-    let recorder = Recorder::new(subject.window, symbols);
+    let registers = config
+        .disks
+        .first()
+        .map_or(Registers::Trap, |disk| disk.registers);
+    let recorder = Recorder::new(subject.window, registers, symbols);
     let mut watcher = Watcher::new(recorder, sender.clone());
     let vm = Vm::observed(&config, Box::new(io::sink()), sender, &mut watcher)?;
     let memory = vm.memory().clone();
@@ -166,7 +170,8 @@ fn follow(
 
     let mut sandbox = Sandbox::new(config.sandbox).map_err(crate::error::Error::from)?;
     let ticket = sandbox.ticket(ThreadKind::Listener);
-    let signals = SignalThread::spawn(held, sender.clone(), None, vm.disks(), ticket)?;
+    // No story is of a disk that gets another size: each signal ends it.
+    let signals = SignalThread::spawn(held, sender.clone(), None, Disks::default(), ticket)?;
     sandbox.close().map_err(crate::error::Error::from)?;
     let running = vm.start(sender)?;
     let reason = wait(&watcher, reasons);

@@ -98,6 +98,7 @@ fn device() -> Device {
         base: VIRTIO_MMIO_BASE,
         gsi: VIRTIO_MMIO_GSI,
         notify: "trap".into(),
+        registers: "trap".into(),
         disk: None,
         id: "explain".into(),
         capacity: 2048,

@@ -15,7 +15,7 @@ pub use snapshot::{
     TableEntry, UsedEntry, UsedRing,
 };
 
-/// Version of the format.
+/// Version of the format: another one where a field goes or has another meaning; more may come.
 pub const FORMAT: u32 = 1;
 
 /// All that one run of `vmm explain` tells.
@@ -74,6 +74,9 @@ pub struct Device {
     pub gsi: u32,
     /// How it learns of notifications: `trap`, `ioeventfd` or `poll`.
     pub notify: String,
+    /// What its registers are to the guest: `trap`, where each access is an exit, or `mapped`, where
+    /// they are read as memory and acknowledgements wait: neither is seen then.
+    pub registers: String,
     /// The disk's file; none for the built-in disk.
     pub disk: Option<String>,
     /// What GET_ID returns.

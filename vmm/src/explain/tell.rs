@@ -5,16 +5,28 @@ use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::path::Path;
 
+use devices::virtio::block::throttle::Limits;
 use spec::block::SECTOR_SIZE;
 use spec::board::{FLAT_LOAD_ADDR, VIRTIO_MMIO_SIZE};
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
 use super::recorder::Recorder;
 use super::registers::features;
-use super::story::{Act, Device, Event, FORMAT, Machine, Operation, Range, Story};
-use crate::config::VmConfig;
+use super::story::{Act, Device, Event, FORMAT, Machine, Operation, Range, Step, Story};
+use crate::config::{Registers, VmConfig};
 use crate::layout::VirtioMmio;
 use crate::vm::BUILT_IN_GUEST;
+
+/// What is different with registers that are memory.
+const MAPPED: &str = "registers=mapped: the guest reads the device's registers as memory, a load without an exit, and \
+     KVM lets its writes to InterruptACK wait in a ring until the VMM looks there. Neither is seen \
+     here: a driver that reads InterruptStatus and acknowledges has two exits less for each \
+     interrupt, and one less for each read of the negotiation. Where a waiter goes on is where the \
+     guest leaves next.";
+/// How it is known where an interrupt leads.
+const ENTERED: &str = "That KVM injects an interrupt is no exit: that it has is taken from the driver's read of \
+     InterruptStatus. The vector is the one that the IOAPIC has for the GSI, the handler the one that \
+     the IDT has for the vector, and what was interrupted is on the handler's stack.";
 
 /// What is told of.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +65,7 @@ pub fn story(
             base: window.base,
             gsi: window.gsi,
             notify: disk.map_or(String::new(), |disk| disk.notify.name().into()),
+            registers: disk.map_or(String::new(), |disk| disk.registers.name().into()),
             disk: disk
                 .filter(|_| !subject.is_built_in)
                 .map(|disk| path(&disk.path)),
@@ -130,7 +143,8 @@ fn capacity(path: &Path) -> u64 {
 fn notes(config: &VmConfig, subject: &Subject, recorder: &Recorder) -> Vec<String> {
     let mut notes = vec![
         "Times are the host's, from one exit to the next and between the device's steps; they stand \
-         still while the VMM looks at the guest for this story. What the driver does between two \
+         still while the VMM looks at the guest for this story, but not while the host does other \
+         things. What the driver does between two \
          exits has no times: it is shown in the order that the driver has to keep to."
             .to_owned(),
     ];
@@ -150,6 +164,22 @@ fn notes(config: &VmConfig, subject: &Subject, recorder: &Recorder) -> Vec<Strin
     let disk = config.disks.first();
     if disk.is_some_and(|disk| disk.readonly) {
         notes.push("The disk is read-only: it is to refuse what would write it.".into());
+    }
+    if disk.is_some_and(|disk| disk.limits != Limits::default()) {
+        let waits = "The disk is throttled: a request that has to wait does so between where the \
+                     device takes its head and where it is parsed.";
+        notes.push(waits.into());
+    }
+    if disk.is_some_and(|disk| disk.registers == Registers::Mapped) {
+        notes.push(MAPPED.into());
+    }
+    let entered = |step: &Step| matches!(step.event, Event::HandlerEntered { .. });
+    if recorder
+        .acts
+        .iter()
+        .any(|act| act.steps.iter().any(entered))
+    {
+        notes.push(ENTERED.into());
     }
     for act in &recorder.acts {
         notes.extend(unseen(act).map(|what| {

@@ -9,7 +9,7 @@ use super::words;
 /// The longest line, in columns.
 const WIDTH: usize = 80;
 /// Where what is told begins, behind the step's number, its side and its times.
-const INDENT: usize = 23;
+const INDENT: usize = 24;
 /// Where a fact begins, behind its name.
 const FACTS: usize = 17;
 /// How many descriptors of a chain are shown.
@@ -132,8 +132,8 @@ fn machine(page: &mut Page, story: &Story) {
     );
     fact("disk", &disk);
     let text = format!(
-        "virtio-mmio at {:#x}, GSI {}, notified by {}",
-        device.base, device.gsi, device.notify
+        "virtio-mmio at {:#x}, GSI {}, notify={}, registers={}",
+        device.base, device.gsi, device.notify, device.registers
     );
     fact("device", &text);
     let text = match queue.size {
@@ -154,8 +154,9 @@ fn negotiation(page: &mut Page, story: &Story) {
     if accesses.is_empty() {
         return;
     }
+    let seen = words::seen(&story.device);
     page.title(
-        "The negotiation: each access to a register, and each is an exit",
+        &format!("The negotiation: each {seen} to a register, and each is an exit"),
         "at us, since us",
     );
     let (mut before, mut function) = (None, None);
@@ -322,7 +323,7 @@ fn descriptor(page: &mut Page, name: &str, descriptor: &Descriptor, buffers: &[B
     let of = buffers.iter().find(|buffer| buffer.address == *addr);
     let role = of.map_or("", |buffer| words::role(buffer.role));
     page.below(&format!(
-        "  {name:<8}{addr:#x} len {len:<5}{flags:<10} {next:<5} {role}"
+        "  {name:<8}{addr:#x} len {len:<4} {flags:<10} {next:<5} {role}"
     ));
 }
 
@@ -338,8 +339,8 @@ fn hex(buffer: &Buffer) -> String {
     let bytes: Vec<u8> = buffer.bytes.iter().take(DATA_SHOWN).copied().collect();
     let text: String = bytes.iter().map(|byte| words::printable(*byte)).collect();
     let numbers: Vec<String> = bytes
-        .chunks(4)
-        .map(|four| four.iter().map(|byte| format!("{byte:02x}")).collect())
+        .chunks(8)
+        .map(|eight| eight.iter().map(|byte| format!("{byte:02x}")).collect())
         .collect();
     format!("{} {text}", numbers.join(" "))
 }

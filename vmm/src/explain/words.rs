@@ -1,7 +1,7 @@
 //! What is said of each step, in a line and in a paragraph: the same words on a terminal and on a
 //! page. Nothing is laid out here.
 
-use super::story::{Access, Code, Descriptor, Direction, Event, Operation, Role, Side};
+use super::story::{Access, Code, Descriptor, Device, Direction, Event, Operation, Role, Side};
 
 /// The name of a side.
 pub fn side(side: Side) -> &'static str {
@@ -274,9 +274,20 @@ pub fn printable(byte: u8) -> char {
     }
 }
 
-/// A time in nanoseconds, as microseconds.
+/// Which accesses to a register of `device` are exits.
+pub fn seen(device: &Device) -> &'static str {
+    match device.registers.as_str() {
+        "mapped" => "write",
+        _ => "access",
+    }
+}
+
+/// A time in nanoseconds, as microseconds: with a tenth of them where that says anything.
 pub fn micros(ns: u64) -> String {
-    format!("{}.{}", ns / 1000, ns % 1000 / 100)
+    match ns / 1000 {
+        us @ 100_000.. => us.to_string(),
+        us => format!("{us}.{}", ns % 1000 / 100),
+    }
 }
 
 /// A place in the guest's program: `function+0x6 (0x1024b6)`.

@@ -29,4 +29,6 @@ fn a_place_without_symbols_is_its_address() {
 fn times_are_in_microseconds_with_one_decimal() {
     assert_eq!(micros(0), "0.0");
     assert_eq!(micros(12_399), "12.3");
+    assert_eq!(micros(99_999_999), "99999.9");
+    assert_eq!(micros(100_000_000), "100000");
 }

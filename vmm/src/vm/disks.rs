@@ -8,8 +8,8 @@ use devices::DeviceError;
 use crate::exit::Buses;
 use crate::layout;
 
-/// The disks of a machine, which may have gone.
-#[derive(Debug)]
+/// The disks of a machine, which may have gone. By default none.
+#[derive(Debug, Default)]
 pub struct Disks {
     buses: Weak<Buses>,
     count: usize,

@@ -41,10 +41,12 @@ fn bytes(frame: &Frame<'_>, buffer: &Buffer) -> Markup {
         .buffers
         .iter()
         .find(|old| old.address == buffer.address);
-    let is_new =
-        |offset: usize, byte: u8| before.is_none_or(|old| old.bytes.get(offset) != Some(&byte));
-    let shown = buffer.bytes.len().min(BYTES);
     let touch = frame.touch(name);
+    // Of a buffer that was not looked at before it is not known that its bytes are new.
+    let is_new = |offset: usize, byte: u8| {
+        before.map_or(touch.is_some(), |old| old.bytes.get(offset) != Some(&byte))
+    };
+    let shown = buffer.bytes.len().min(BYTES);
     let lines = buffer.bytes.chunks(LINE).take(BYTES / LINE);
     html! {
         div.buffer {

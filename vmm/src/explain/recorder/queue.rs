@@ -15,6 +15,7 @@ use super::super::areas::{self, Areas, Parts};
 use super::super::registers;
 use super::super::story::{self, Code, Direction, Event, Side};
 use super::{Recorder, Taken, VCPU};
+use crate::config::Registers;
 
 impl Recorder {
     /// The device begins to look into the queue, from `next_avail` on.
@@ -293,7 +294,8 @@ impl Recorder {
             && open.progress == Progress::Used
         {
             let event = event(&areas);
-            open.interrupted = matches!(event, Event::Interrupt { .. });
+            open.acknowledged =
+                self.registers == Registers::Trap && matches!(event, Event::Interrupt { .. });
             open.push_now(Side::Device, Some(now), event, (&areas, memory));
             open.progress = Progress::Told;
         }

@@ -74,13 +74,19 @@ pub fn cut_short() {
 
 pub fn signal() {
     let (_dir, path) = file("kernel", kernels::READY_AND_HALT);
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        ended_by(signal, &path);
+    }
+}
+
+fn ended_by(signal: i32, path: &Path) {
     let running = Vmm::new(["explain", "--kernel"])
-        .command(|command| _ = command.arg(&path))
+        .command(|command| _ = command.arg(path))
         .spawn();
     wait_for_guest(&running.proc("task"));
-    running.signal(libc::SIGINT);
+    running.signal(signal);
     let ended = running.wait();
-    assert_eq!(ended.code(), 128 + libc::SIGINT, "{ended:?}");
+    assert_eq!(ended.code(), 128 + signal, "{ended:?}");
     let message = ended.stderr.lines().last().unwrap();
     assert_eq!(
         message,

@@ -54,6 +54,15 @@ pub fn tests() -> Vec<Trial> {
         ),
         test("explain_shows_a_driver_that_polls", requests::polling),
         test(
+            "explain_says_where_a_throttled_request_waits",
+            requests::throttled,
+        ),
+        crate::harness::test(
+            "explain_of_mapped_registers_says_what_leaves_no_exit",
+            Needs::Kvm,
+            requests::mapped,
+        ),
+        test(
             "explain_follows_a_guest_that_is_given_as_a_kernel",
             guests::kernel,
         ),
@@ -169,6 +178,8 @@ const STEPS: [&str; 19] = [
 fn steps() {
     let Told { story, .. } = explain(&[]);
     assert_eq!((story.queue.size, story.acts.len()), (8, 2));
+    let taken_from = |note: &String| note.contains("taken from the driver's read");
+    assert!(story.notes.iter().any(taken_from), "{:?}", story.notes);
     let words = |words: &[&str]| {
         words
             .iter()

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use vmm::explain::story::{Event, Role};
+use vmm::explain::story::{Act, Direction, Event, Role, Step};
 
 use super::{STEPS, Told, assert_steps, descriptor, explain, explain_to, kinds, only};
 use crate::guests::disk;
@@ -68,6 +68,49 @@ pub fn read_only() {
     assert_eq!(event!(write, UsedSeen { status, len }), (1, 1));
     assert!(text.contains("VIRTIO_BLK_S_IOERR") && text.contains("read-only"));
     assert!(fs::read(&path).unwrap() == bytes);
+}
+
+/// No read of a register is an exit, nor is an acknowledgement: the story says so, has neither, and
+/// is told to its end all the same.
+pub fn mapped() {
+    let (_dir, path) = file("disk.img", &image());
+    let told = explain(&["--disk", &disk(&path, ",registers=mapped")]);
+    let Told { story, text } = told;
+    assert_eq!(story.device.registers, "mapped");
+    assert!(
+        (story.negotiation.iter()).all(|access| access.direction == Direction::Write),
+        "{:?}",
+        story.negotiation
+    );
+    let unseen = ["handler_entered", "register"];
+    let seen: Vec<&str> = STEPS
+        .into_iter()
+        .filter(|kind| !unseen.contains(kind))
+        .collect();
+    for act in &story.acts {
+        assert_steps(act, &seen);
+    }
+    let note = |words: &str| story.notes.iter().any(|note| note.contains(words));
+    assert!(
+        note("registers=mapped: the guest reads"),
+        "{:?}",
+        story.notes
+    );
+    assert!(!note("the guest does not tell"), "{:?}", story.notes);
+    assert!(text.contains("each write to a register"), "{text}");
+}
+
+/// The second request of a second waits, and a note says where.
+pub fn throttled() {
+    let (_dir, path) = file("disk.img", &image());
+    let Told { story, .. } = explain(&["--disk", &disk(&path, ",throttle=iops:1")]);
+    let note = |note: &String| note.contains("The disk is throttled");
+    assert!(story.notes.iter().any(note), "{:?}", story.notes);
+    let waits = |act: &Act| {
+        let parsed = |step: &&Step| matches!(step.event, Event::Parsed { .. });
+        act.steps.iter().find(parsed).unwrap().since_ns.unwrap() > 100_000_000
+    };
+    assert!(waits(&story.acts[1]), "{:?}", story.acts[1].steps);
 }
 
 pub fn indirect() {
