@@ -23,7 +23,7 @@ pub(super) struct DiskArg {
     writeback: bool,
     block_size: u32,
     limits: Limits,
-    pub(super) registers: Registers,
+    registers: Registers,
 }
 
 impl DiskArg {

@@ -8,7 +8,7 @@ use clap::Parser;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use super::{DiskArg, NoRun, one_line, parse_disk, parse_memory, to_no_run};
-use crate::config::{Notify, Registers, VmConfig, kernel_cmdline};
+use crate::config::{Notify, VmConfig, kernel_cmdline};
 use crate::explain::Request;
 use crate::explain::run::JsonOutput;
 
@@ -87,14 +87,6 @@ fn request(args: Explain) -> Result<Request, String> {
         return Err(
             "--disk: explain follows the vCPU's thread, and that serves the queue with \
                     notify=trap alone"
-                .into(),
-        );
-    }
-    if let Some(disk) = &args.disk
-        && disk.registers != Registers::Trap
-    {
-        return Err(
-            "--disk: explain tells of what exits, and of the guest's reads and acknowledgements              none does with registers=mapped"
                 .into(),
         );
     }

@@ -88,7 +88,6 @@ fn what_makes_no_sense_is_refused_in_a_line() {
         (&["--disk", "a.img", "--disk", "b.img"], "--disk"),
         (&["--disk", "a.img,notify=poll"], "notify=trap"),
         (&["--disk", "a.img,notify=ioeventfd"], "notify=trap"),
-        (&["--disk", "a.img,registers=mapped"], "registers=mapped"),
         (&["--disk", "a.img,frob=1"], "unknown key 'frob'"),
         (&["--cpus", "2"], "'--cpus'"),
         (&["--memory", "1"], "MiB"),
