@@ -1,17 +1,18 @@
 //! `run=shell`: as a person at a terminal has it, and as a script that pipes commands into it.
 
+mod files;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use guest::rng::Rng;
 use libtest_mimic::Trial;
 use tempfile::TempDir;
 
 use crate::guests::{NOTIFY_MODES, entries, start_on};
 use crate::harness::{Ended, Running, file, write_all};
 use crate::limits::assert_comes_to_rest;
-use crate::needs::{Needs, tool};
+use crate::needs::Needs;
 use crate::pty::Pty;
 
 pub fn tests() -> Vec<Trial> {
@@ -35,6 +36,7 @@ pub fn tests() -> Vec<Trial> {
             "shell_device_that_needs_a_reset_is_brought_back",
             needs_reset,
         ),
+        test("shell_has_the_size_that_a_disk_gets_meanwhile", resized),
         test("shell_exit_gives_the_status_of_vmm", exit),
         test("shell_is_the_same_however_the_guest_boots", boots),
         test("shell_ctrl_a_x_leaves", ctrl_a_x),
@@ -42,8 +44,11 @@ pub fn tests() -> Vec<Trial> {
         test("shell_ends_with_its_input", end_of_input),
         on_own_kvm("shell_10000_pasted_bytes_arrive_without_loss", pasted),
         on_own_kvm("shell_that_waits_costs_no_cpu_time", idle),
-        with_mkfs("shell_files_are_those_that_the_host_wrote", files),
-        with_mkfs("shell_outlives_file_systems_with_random_bytes", corrupted),
+        with_mkfs("shell_files_are_those_that_the_host_wrote", files::written),
+        with_mkfs(
+            "shell_outlives_file_systems_with_random_bytes",
+            files::corrupted,
+        ),
     ]
 }
 
@@ -319,6 +324,28 @@ fn needs_reset() {
     session.exit();
 }
 
+fn resized() {
+    for notify in NOTIFY_MODES {
+        let (_dir, image) = disk();
+        let mut session = Session::begin(&format!("{},notify={notify}", image.display()));
+        session.enter("crc 2048", &["it has 2048 sectors"]);
+        let file = fs::OpenOptions::new().write(true).open(&image).unwrap();
+        file.set_len(2 << 20).unwrap();
+        session.vmm.signal(libc::SIGHUP);
+        // Until then it is the guest's to ask.
+        let grown = "4096 sectors, open";
+        let sees = |session: &mut Session| {
+            session.pty.press(b"disks\r");
+            session.pty.expect("disks=1 ok").contains(grown)
+        };
+        assert!((0..1000).any(|_| sees(&mut session)), "{notify}");
+        session.enter("crc 4095", &["crc lba=4095 count=1 crc32="]);
+        session.enter("hand", &[]);
+        session.enter("disks", &[grown]);
+        session.exit();
+    }
+}
+
 fn exit() {
     let (_dir, image) = disk();
     let mut session = Session::begin(&path(&image));
@@ -433,128 +460,5 @@ fn idle() {
         assert_comes_to_rest(&session.vmm);
         session.enter(" 0", &["read lba=0"]);
         session.exit();
-    }
-}
-
-/// An image with a file system that has some files, as `mkfs.ext4` makes it with these options.
-fn file_system(options: &[&str]) -> (TempDir, PathBuf) {
-    let dir = tempfile::tempdir().unwrap();
-    let root = dir.path().join("root");
-    fs::create_dir_all(root.join("deep/er")).unwrap();
-    fs::write(root.join("hello.txt"), "hello from the host\n").unwrap();
-    fs::write(root.join("deep/er/numbers"), numbers()).unwrap();
-    std::os::unix::fs::symlink("deep/er/numbers", root.join("link")).unwrap();
-    let image = dir.path().join("image");
-    fs::File::create(&image).unwrap().set_len(8 << 20).unwrap();
-    let mut mkfs = tool("mkfs.ext4");
-    mkfs.args(["-q", "-F", "-d"])
-        .arg(&root)
-        .args(options)
-        .arg(&image);
-    assert!(mkfs.status().unwrap().success());
-    (dir, image)
-}
-
-fn numbers() -> String {
-    (0..3000).map(|i| format!("{i}\n")).collect()
-}
-
-fn files() {
-    for options in [&["-b", "1024"][..], &["-b", "4096"]] {
-        let (_dir, image) = file_system(options);
-        let before = fs::read(&image).unwrap();
-        let debugfs = tool("debugfs")
-            .args(["-R", "cat /deep/er/numbers"])
-            .arg(&image)
-            .output()
-            .unwrap();
-        let commands = "ls\nls /deep\ncat hello.txt\ncat /link\ncat none\nls hello.txt\n";
-        let (ended, shown) = pipe(&[path(&image)], commands);
-        assert_eq!(ended.code(), 0, "{}", ended.stderr);
-        for (kind, size, name) in [
-            ("d", 0, "lost+found"),
-            ("-", 20, "hello.txt"),
-            ("l", 15, "link -> deep/er/numbers"),
-            ("d", 0, "deep"),
-        ] {
-            let mut lines = shown
-                .lines()
-                .filter(|line| line.ends_with(&format!("  {name}")));
-            let line = lines
-                .next()
-                .unwrap_or_else(|| panic!("no {name} in\n{shown}"));
-            let size = if size > 0 {
-                format!(" {size} ")
-            } else {
-                String::new()
-            };
-            assert!(
-                line.trim().starts_with(kind) && line.contains(&size),
-                "{line}"
-            );
-        }
-        let told = String::from_utf8(debugfs.stdout).unwrap();
-        assert_eq!(told, numbers());
-        for expected in [
-            "ls path=/ entries=6 ok\n",
-            "ls path=/deep entries=3 ok\n",
-            "> cat hello.txt\nhello from the host\ncat path=/hello.txt bytes=20 ok\n",
-            &format!(
-                "> cat /link\n{told}cat path=/link bytes={} ok\n",
-                told.len()
-            ),
-            "cat FAILED: ",
-            "ls FAILED: ",
-        ] {
-            assert!(shown.contains(expected), "no {expected} in\n{shown}");
-        }
-        assert!(fs::read(&image).unwrap() == before, "the image has changed");
-    }
-}
-
-/// In what holds the superblock, the descriptors, and the inodes and directories.
-fn corrupted() {
-    let mut random = Rng::new(6);
-    let mut below = |most: usize| random.next() as usize % most;
-    let plain = ["-b", "1024", "-O", "^metadata_csum,^64bit"];
-    for options in [&["-b", "1024"][..], &plain] {
-        let (_dir, image) = file_system(options);
-        let sound = fs::read(&image).unwrap();
-        for (start, end) in [(1024, 2048), (2048, 8192), (0, 1 << 20), (0, 8 << 20)] {
-            for _ in 0..2 {
-                let mut bytes = sound.clone();
-                for _ in 0..=below((end - start) / 16) {
-                    bytes[start + below(end - start)] = below(256) as u8;
-                }
-                fs::write(&image, &bytes).unwrap();
-                let (ended, shown) = pipe(&[path(&image)], "ls\ncat link\ncat hello.txt\ncrc 0\n");
-                assert_eq!(ended.code(), 0, "{shown}");
-                assert!(shown.contains("\ncrc lba=0 count=1 crc32="), "{shown}");
-            }
-        }
-        // A link that its inode says to be longer than all memory.
-        fs::write(&image, &sound).unwrap();
-        let mut debugfs = tool("debugfs");
-        debugfs.args(["-w", "-R", "set_inode_field /link size 1000000000000"]);
-        assert!(debugfs.arg(&image).output().unwrap().status.success());
-        let (ended, shown) = pipe(&[path(&image)], "cat link\nls\ncat hello.txt\n");
-        assert_eq!(ended.code(), 0, "{shown}");
-        assert!(
-            shown.contains("\ncat FAILED: ") && shown.contains("\nls FAILED: "),
-            "{shown}"
-        );
-        assert!(shown.contains("cat path=/hello.txt bytes=20 ok"), "{shown}");
-        // Nothing but noise, and nothing at all.
-        let mut noise = vec![0; 1 << 20];
-        Rng::new(7).fill(&mut noise);
-        for bytes in [noise, vec![0; 1024], vec![0; 1 << 20]] {
-            fs::write(&image, &bytes).unwrap();
-            let (ended, shown) = pipe(&[path(&image)], "ls\ncat hello.txt\ncrc 0\n");
-            assert_eq!(ended.code(), 0, "{shown}");
-            assert!(
-                shown.contains("ls FAILED: ") && shown.contains("cat FAILED: "),
-                "{shown}"
-            );
-        }
     }
 }
