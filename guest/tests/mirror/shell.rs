@@ -175,7 +175,7 @@ fn a_command_that_cannot_be_carried_out_is_told_by_its_reason_and_the_next_one_i
         // What is on the disk is no superblock, whatever it would mean in one.
         (
             "cat /etc/motd",
-            "cat FAILED: corrupt filesystem: invalid superblock magic",
+            "cat FAILED: there is no ext2, ext3 or ext4 file system on the disk\n",
         ),
     ] {
         let shown = shown(

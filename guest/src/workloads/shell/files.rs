@@ -112,7 +112,7 @@ impl Drop for Loan {
     }
 }
 
-/// Sees that the file system, if there is one, needs no more memory than there is: blocks are
+/// Sees that there is a file system, and that it needs no more memory than there is: blocks are
 /// buffered, and the descriptors of all block groups are kept.
 fn check(source: &mut dyn Source) -> Result<(), Wrong> {
     let mut superblock = [0; SUPERBLOCK_LEN];
@@ -123,8 +123,7 @@ fn check(source: &mut dyn Source) -> Result<(), Wrong> {
         u32::from_le_bytes(bytes)
     };
     if field(0x38) & 0xffff != MAGIC {
-        // There is none, which is the crate's to say.
-        return Ok(());
+        return Err(Wrong::NoFiles);
     }
     let blocks = u64::from(field(0x150)) << 32 | u64::from(field(0x4));
     if field(0x18) > MAX_LOG_BLOCK_SIZE {
