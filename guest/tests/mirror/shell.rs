@@ -172,7 +172,11 @@ fn a_command_that_cannot_be_carried_out_is_told_by_its_reason_and_the_next_one_i
             "disk 1",
             "disk 1 FAILED: there is no disk 1: disks=1\nno disk> ",
         ),
-        ("cat /etc/motd", "cat FAILED: "),
+        // What is on the disk is no superblock, whatever it would mean in one.
+        (
+            "cat /etc/motd",
+            "cat FAILED: there is no ext2, ext3 or ext4 file system on the disk\n",
+        ),
     ] {
         let shown = shown(
             &disk,

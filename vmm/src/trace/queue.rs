@@ -26,12 +26,26 @@ pub struct Queue<'a> {
 struct Drain {
     begin: u64,
     cause: DrainCause,
-    /// The thread's track.
-    track: Track,
-    /// Where arrows begin: in the exit that the drain is part of, if it is of one.
-    source: u64,
+    source: Source,
     requests: u64,
     skipped: u64,
+}
+
+/// Where the arrows of a drain begin.
+#[derive(Clone, Copy)]
+struct Source {
+    /// The track of the thread that drains.
+    track: Track,
+    /// When the exit began that the drain is part of, or the drain, where it is of none.
+    time: u64,
+}
+
+/// Entries of the available ring, all of which are served before the next ones are taken.
+#[derive(Clone, Copy)]
+struct Taken {
+    time: u64,
+    /// Of the drain that took them, if that is known; others may serve what it has no time for.
+    source: Option<Source>,
 }
 
 /// A request that has been submitted.
@@ -66,8 +80,8 @@ pub struct QueueEvents<'a, 'o> {
     /// How many requests there were in the queues before, and are in this.
     requests: u64,
     drain: Option<Drain>,
-    /// When the entries that are being served were taken.
-    taken: Option<u64>,
+    /// The entries that are being served.
+    taken: Option<Taken>,
     submitted: Option<Submitted>,
     /// Whose arrows have not ended.
     served: Vec<Served>,
@@ -115,19 +129,22 @@ impl<'a, 'o> QueueEvents<'a, 'o> {
                 let (track, exit) = vcpus
                     .find_map(|vcpu| vcpu.at(thread, time))
                     .unwrap_or(worker);
-                let source = exit.unwrap_or(time);
-                self.notified(cause, track, source);
+                let source = Source {
+                    track,
+                    time: exit.unwrap_or(time),
+                };
+                self.notified(cause, source);
                 self.drain = Some(Drain {
                     begin: time,
                     cause,
-                    track,
                     source,
                     requests: 0,
                     skipped: 0,
                 });
             }
             What::Taken { refused } => {
-                self.taken = Some(time);
+                let source = self.drain.as_ref().map(|drain| drain.source);
+                self.taken = Some(Taken { time, source });
                 if let Some(drain) = &mut self.drain {
                     drain.skipped += u64::from(refused);
                 }
@@ -174,7 +191,7 @@ impl<'a, 'o> QueueEvents<'a, 'o> {
         }
     }
 
-    fn notified(&mut self, cause: DrainCause, track: Track, time: u64) {
+    fn notified(&mut self, cause: DrainCause, Source { track, time }: Source) {
         if cause.is_notification() {
             let args = Args::Notify {
                 device: self.queue.device,
@@ -198,7 +215,7 @@ impl<'a, 'o> QueueEvents<'a, 'o> {
             .map_or("unfinished", |answered| answered.kind.name());
         let event = |phase, category, time| TraceEvent::new(phase, category, name, track, time);
 
-        let begin = self.taken.unwrap_or(submitted.time);
+        let begin = self.taken.map_or(submitted.time, |taken| taken.time);
         let args = request_args(&submitted, answered.as_ref());
         let request = |phase, time| event(phase, "request", time).with_local_id(id);
         let service = event(Phase::Slice, "service", submitted.time).until(time);
@@ -215,7 +232,9 @@ impl<'a, 'o> QueueEvents<'a, 'o> {
         ]);
         if let Some(drain) = &mut self.drain {
             drain.requests += 1;
-            (self.out).push(arrow(Phase::FlowStart, id, drain.track, drain.source));
+            let source = self.taken.and_then(|taken| taken.source);
+            let Source { track, time } = source.unwrap_or(drain.source);
+            (self.out).push(arrow(Phase::FlowStart, id, track, time));
             self.served.push(Served { id, last });
         }
     }
@@ -229,7 +248,13 @@ impl<'a, 'o> QueueEvents<'a, 'o> {
                 skipped_heads: drain.skipped,
                 unfinished,
             };
-            let slice = TraceEvent::new(Phase::Slice, "drain", "drain", drain.track, drain.begin);
+            let slice = TraceEvent::new(
+                Phase::Slice,
+                "drain",
+                "drain",
+                drain.source.track,
+                drain.begin,
+            );
             self.out.push(slice.until(time).with(args));
         }
     }

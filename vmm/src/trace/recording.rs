@@ -71,7 +71,7 @@ impl Recording {
 
     /// All events, those first that name the tracks, the others in the order of time; of those that
     /// begin together the longer slice first, and arrows after slices.
-    fn events<'a>(&'a self, names: &'a Names<'a>) -> Vec<TraceEvent<'a>> {
+    fn events<'a>(&'a self, names: &'a Names<'a>) -> impl Iterator<Item = TraceEvent<'a>> {
         let (mut events, mut exits) = (Vec::new(), Vec::new());
         for (tid, (_, ring)) in (VCPUS..).zip(&self.vcpus) {
             let track = Track { pid: VMM, tid };
@@ -97,9 +97,7 @@ impl Recording {
             };
             (event.time, rank, Reverse(event.duration))
         });
-        let mut all = self.names(&events);
-        all.append(&mut events);
-        all
+        self.names(&events).into_iter().chain(events)
     }
 
     /// The last moment that is known.

@@ -194,6 +194,38 @@ fn an_arrow_to_a_request_of_which_the_driver_is_not_told_ends_there() {
 }
 
 #[test]
+fn an_arrow_begins_where_the_request_was_taken_even_if_another_drain_has_served_it() {
+    let later = What::DrainEnds {
+        more: true,
+        interrupts: false,
+    };
+    let events = [
+        (2000, drain_begins(DrainCause::EventFd)),
+        (2100, TAKEN),
+        (2200, submitted(0)),
+        (2300, completed(RequestKind::In)),
+        (2400, later),
+        (3000, drain_begins(DrainCause::Continuation)),
+        (3100, submitted(3)),
+        (3200, completed(RequestKind::In)),
+        (3300, TAKEN),
+        (3400, submitted(6)),
+        (3500, completed(RequestKind::In)),
+        (3600, drain_ends(true)),
+        (3700, INTERRUPTED),
+    ];
+    let trace = written(&recording(false, ring(16, events)));
+    let worker = WORKERS.into();
+    assert_eq!(
+        arrows(&trace, "s"),
+        [(1, worker, 2.0), (2, worker, 2.0), (3, worker, 3.0)]
+    );
+    // What was taken when is not known where that is lost.
+    let trace = written(&recording(false, ring(8, events)));
+    assert_eq!(arrows(&trace, "s"), [(1, worker, 3.0), (2, worker, 3.0)]);
+}
+
+#[test]
 fn a_request_is_from_when_it_was_taken_to_when_it_was_used_with_all_that_is_known() {
     let trace = written(&recording(true, ring(8, drain(DrainCause::Trap, true))));
     let times = |phase| {

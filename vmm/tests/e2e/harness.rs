@@ -282,9 +282,9 @@ impl Drop for Running {
     }
 }
 
-/// Reads from `source` until `text` has come, or fails after the time limit.
+/// Reads from `source` until `text` has come, and returns all that has, or fails after the time limit.
 #[track_caller]
-pub fn expect(source: &mut (impl Read + AsFd), text: &str) {
+pub fn expect(source: &mut (impl Read + AsFd), text: &str) -> Vec<u8> {
     let mut seen = Vec::new();
     while !seen.ends_with(text.as_bytes()) {
         let mut byte = [0];
@@ -295,6 +295,7 @@ pub fn expect(source: &mut (impl Read + AsFd), text: &str) {
         );
         seen.push(byte[0]);
     }
+    seen
 }
 
 /// Writes `bytes` from a thread, so that what comes back can be read meanwhile.

@@ -52,10 +52,10 @@ impl Pty {
         }
     }
 
-    /// Waits until this text is shown.
+    /// Waits until this text is shown; returns all that has been up to its end.
     #[track_caller]
-    pub fn expect(&mut self, text: &str) {
-        crate::harness::expect(&mut self.user, text);
+    pub fn expect(&mut self, text: &str) -> String {
+        String::from_utf8(crate::harness::expect(&mut self.user, text)).unwrap()
     }
 
     /// Presses these keys.

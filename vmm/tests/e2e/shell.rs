@@ -1,17 +1,19 @@
 //! `run=shell`: as a person at a terminal has it, and as a script that pipes commands into it.
 
+mod by_hand;
+mod files;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use guest::rng::Rng;
 use libtest_mimic::Trial;
 use tempfile::TempDir;
 
 use crate::guests::{NOTIFY_MODES, entries, start_on};
 use crate::harness::{Ended, Running, file, write_all};
 use crate::limits::assert_comes_to_rest;
-use crate::needs::{Needs, tool};
+use crate::needs::Needs;
 use crate::pty::Pty;
 
 pub fn tests() -> Vec<Trial> {
@@ -25,16 +27,17 @@ pub fn tests() -> Vec<Trial> {
         test("shell_shows_the_rings_and_the_registers_as_they_are", views),
         test(
             "shell_request_by_hand_is_served_in_each_notify_mode",
-            by_hand,
+            by_hand::served,
         ),
         test(
             "shell_malformed_chain_is_refused_and_the_next_is_served",
-            malformed,
+            by_hand::malformed,
         ),
         test(
             "shell_device_that_needs_a_reset_is_brought_back",
-            needs_reset,
+            by_hand::needs_reset,
         ),
+        test("shell_has_the_size_that_a_disk_gets_meanwhile", resized),
         test("shell_exit_gives_the_status_of_vmm", exit),
         test("shell_is_the_same_however_the_guest_boots", boots),
         test("shell_ctrl_a_x_leaves", ctrl_a_x),
@@ -42,8 +45,11 @@ pub fn tests() -> Vec<Trial> {
         test("shell_ends_with_its_input", end_of_input),
         on_own_kvm("shell_10000_pasted_bytes_arrive_without_loss", pasted),
         on_own_kvm("shell_that_waits_costs_no_cpu_time", idle),
-        with_mkfs("shell_files_are_those_that_the_host_wrote", files),
-        with_mkfs("shell_outlives_file_systems_with_random_bytes", corrupted),
+        with_mkfs("shell_files_are_those_that_the_host_wrote", files::written),
+        with_mkfs(
+            "shell_outlives_file_systems_with_random_bytes",
+            files::corrupted,
+        ),
     ]
 }
 
@@ -243,80 +249,26 @@ fn views() {
     session.exit();
 }
 
-/// Sets up the chain of a read of sector 5, by hand.
-fn chain(session: &mut Session) {
-    session.enter("header in 5", &["type 0, sector 5"]);
-    session.enter("desc 0 header 16 next=1", &["flags NEXT next 1 (header)"]);
-    session.enter(
-        "desc 1 data 512 write next=2",
-        &["flags NEXT WRITE next 2 (data)"],
-    );
-    session.enter("desc 2 status 1 write", &["flags WRITE (status)"]);
-}
-
-fn by_hand() {
+fn resized() {
     for notify in NOTIFY_MODES {
         let (_dir, image) = disk();
         let mut session = Session::begin(&format!("{},notify={notify}", image.display()));
-        session.enter("hand 16", &["disk 0 by hand"]);
-        chain(&mut session);
-        session.enter("avail 0", &["flags 0, idx 1", "head 0"]);
-        session.enter("kick", &["kick queue=0 ok"]);
-        session.enter(
-            "used",
-            &["id 0 len 513", "status byte 0x00 (OK)", "used entries=1 ok"],
-        );
-        session.enter("dump data 16", &["|sector 5        |"]);
-        session.enter(
-            "crc 5",
-            &["the device is reset, for the driver", "crc lba=5"],
-        );
+        session.enter("crc 2048", &["it has 2048 sectors"]);
+        let file = fs::OpenOptions::new().write(true).open(&image).unwrap();
+        file.set_len(2 << 20).unwrap();
+        session.vmm.signal(libc::SIGHUP);
+        // Until then it is the guest's to ask.
+        let grown = "4096 sectors, open";
+        let sees = |session: &mut Session| {
+            session.pty.press(b"disks\r");
+            session.pty.expect("disks=1 ok").contains(grown)
+        };
+        assert!((0..1000).any(|_| sees(&mut session)), "{notify}");
+        session.enter("crc 4095", &["crc lba=4095 count=1 crc32="]);
+        session.enter("hand", &[]);
+        session.enter("disks", &[grown]);
         session.exit();
     }
-}
-
-fn malformed() {
-    let (_dir, image) = disk();
-    let mut session = Session::begin(&path(&image));
-    chain(&mut session);
-    // A loop.
-    session.enter("desc 1 data 512 write next=0", &["next 0 (data)"]);
-    session.enter("avail 0", &["idx 1"]);
-    session.enter("kick", &["ok"]);
-    session.enter(
-        "used",
-        &[
-            "id 0 len 0: nothing was written",
-            "status byte 0xff (not written)",
-        ],
-    );
-    session.enter("desc 1 data 512 write next=2", &["next 2 (data)"]);
-    session.enter("avail 0", &["idx 2"]);
-    session.enter("kick", &["ok"]);
-    session.enter("used", &["id 0 len 513", "status byte 0x00 (OK)"]);
-    session.exit();
-}
-
-fn needs_reset() {
-    let (_dir, image) = disk();
-    let mut session = Session::begin(&path(&image));
-    chain(&mut session);
-    session.enter("avail idx 1000", &["idx 1000"]);
-    session.enter("kick", &["ok"]);
-    session.enter("used", &["DEVICE_NEEDS_RESET: `reset` brings it back"]);
-    session.enter(
-        "regs",
-        &["Status              0x0000004f", "DEVICE_NEEDS_RESET"],
-    );
-    session.enter(
-        "reset",
-        &["status was", "DEVICE_NEEDS_RESET", "status is", "reset ok"],
-    );
-    session.enter("avail 0", &["idx 1"]);
-    session.enter("kick", &["ok"]);
-    session.enter("used", &["id 0 len 513", "status byte 0x00 (OK)"]);
-    session.enter("crc 5", &["crc lba=5 count=1"]);
-    session.exit();
 }
 
 fn exit() {
@@ -433,128 +385,5 @@ fn idle() {
         assert_comes_to_rest(&session.vmm);
         session.enter(" 0", &["read lba=0"]);
         session.exit();
-    }
-}
-
-/// An image with a file system that has some files, as `mkfs.ext4` makes it with these options.
-fn file_system(options: &[&str]) -> (TempDir, PathBuf) {
-    let dir = tempfile::tempdir().unwrap();
-    let root = dir.path().join("root");
-    fs::create_dir_all(root.join("deep/er")).unwrap();
-    fs::write(root.join("hello.txt"), "hello from the host\n").unwrap();
-    fs::write(root.join("deep/er/numbers"), numbers()).unwrap();
-    std::os::unix::fs::symlink("deep/er/numbers", root.join("link")).unwrap();
-    let image = dir.path().join("image");
-    fs::File::create(&image).unwrap().set_len(8 << 20).unwrap();
-    let mut mkfs = tool("mkfs.ext4");
-    mkfs.args(["-q", "-F", "-d"])
-        .arg(&root)
-        .args(options)
-        .arg(&image);
-    assert!(mkfs.status().unwrap().success());
-    (dir, image)
-}
-
-fn numbers() -> String {
-    (0..3000).map(|i| format!("{i}\n")).collect()
-}
-
-fn files() {
-    for options in [&["-b", "1024"][..], &["-b", "4096"]] {
-        let (_dir, image) = file_system(options);
-        let before = fs::read(&image).unwrap();
-        let debugfs = tool("debugfs")
-            .args(["-R", "cat /deep/er/numbers"])
-            .arg(&image)
-            .output()
-            .unwrap();
-        let commands = "ls\nls /deep\ncat hello.txt\ncat /link\ncat none\nls hello.txt\n";
-        let (ended, shown) = pipe(&[path(&image)], commands);
-        assert_eq!(ended.code(), 0, "{}", ended.stderr);
-        for (kind, size, name) in [
-            ("d", 0, "lost+found"),
-            ("-", 20, "hello.txt"),
-            ("l", 15, "link -> deep/er/numbers"),
-            ("d", 0, "deep"),
-        ] {
-            let mut lines = shown
-                .lines()
-                .filter(|line| line.ends_with(&format!("  {name}")));
-            let line = lines
-                .next()
-                .unwrap_or_else(|| panic!("no {name} in\n{shown}"));
-            let size = if size > 0 {
-                format!(" {size} ")
-            } else {
-                String::new()
-            };
-            assert!(
-                line.trim().starts_with(kind) && line.contains(&size),
-                "{line}"
-            );
-        }
-        let told = String::from_utf8(debugfs.stdout).unwrap();
-        assert_eq!(told, numbers());
-        for expected in [
-            "ls path=/ entries=6 ok\n",
-            "ls path=/deep entries=3 ok\n",
-            "> cat hello.txt\nhello from the host\ncat path=/hello.txt bytes=20 ok\n",
-            &format!(
-                "> cat /link\n{told}cat path=/link bytes={} ok\n",
-                told.len()
-            ),
-            "cat FAILED: ",
-            "ls FAILED: ",
-        ] {
-            assert!(shown.contains(expected), "no {expected} in\n{shown}");
-        }
-        assert!(fs::read(&image).unwrap() == before, "the image has changed");
-    }
-}
-
-/// In what holds the superblock, the descriptors, and the inodes and directories.
-fn corrupted() {
-    let mut random = Rng::new(6);
-    let mut below = |most: usize| random.next() as usize % most;
-    let plain = ["-b", "1024", "-O", "^metadata_csum,^64bit"];
-    for options in [&["-b", "1024"][..], &plain] {
-        let (_dir, image) = file_system(options);
-        let sound = fs::read(&image).unwrap();
-        for (start, end) in [(1024, 2048), (2048, 8192), (0, 1 << 20), (0, 8 << 20)] {
-            for _ in 0..2 {
-                let mut bytes = sound.clone();
-                for _ in 0..=below((end - start) / 16) {
-                    bytes[start + below(end - start)] = below(256) as u8;
-                }
-                fs::write(&image, &bytes).unwrap();
-                let (ended, shown) = pipe(&[path(&image)], "ls\ncat link\ncat hello.txt\ncrc 0\n");
-                assert_eq!(ended.code(), 0, "{shown}");
-                assert!(shown.contains("\ncrc lba=0 count=1 crc32="), "{shown}");
-            }
-        }
-        // A link that its inode says to be longer than all memory.
-        fs::write(&image, &sound).unwrap();
-        let mut debugfs = tool("debugfs");
-        debugfs.args(["-w", "-R", "set_inode_field /link size 1000000000000"]);
-        assert!(debugfs.arg(&image).output().unwrap().status.success());
-        let (ended, shown) = pipe(&[path(&image)], "cat link\nls\ncat hello.txt\n");
-        assert_eq!(ended.code(), 0, "{shown}");
-        assert!(
-            shown.contains("\ncat FAILED: ") && shown.contains("\nls FAILED: "),
-            "{shown}"
-        );
-        assert!(shown.contains("cat path=/hello.txt bytes=20 ok"), "{shown}");
-        // Nothing but noise, and nothing at all.
-        let mut noise = vec![0; 1 << 20];
-        Rng::new(7).fill(&mut noise);
-        for bytes in [noise, vec![0; 1024], vec![0; 1 << 20]] {
-            fs::write(&image, &bytes).unwrap();
-            let (ended, shown) = pipe(&[path(&image)], "ls\ncat hello.txt\ncrc 0\n");
-            assert_eq!(ended.code(), 0, "{shown}");
-            assert!(
-                shown.contains("ls FAILED: ") && shown.contains("cat FAILED: "),
-                "{shown}"
-            );
-        }
     }
 }

@@ -50,6 +50,9 @@ pub enum Wrong {
     /// The file system, or what is asked of it.
     #[error(transparent)]
     Files(#[from] Ext4Error),
+    /// There is no file system.
+    #[error("there is no ext2, ext3 or ext4 file system on the disk")]
+    NoFiles,
     /// The file system needs more memory than there can be.
     #[error("a file system with {0}")]
     TooLarge(&'static str),

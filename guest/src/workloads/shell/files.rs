@@ -1,6 +1,6 @@
 //! Files of an ext2, ext3 or ext4 file system that fills the disk: what directories and files hold.
 //! How they are laid out is the crate's matter. Whatever is on the disk, no more memory is taken than
-//! there is.
+//! there is, but for a journal that is to be replayed: it takes some 60 bytes a block.
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
@@ -24,6 +24,8 @@ use super::{Arguments, Disk, Next, Shell, Wrong};
 /// Where the superblock is, in bytes from the start of the disk, and how much of it is looked at.
 const SUPERBLOCK: u64 = 1024;
 const SUPERBLOCK_LEN: usize = 1024;
+/// What is in each superblock.
+const MAGIC: u32 = 0xef53;
 /// The largest block: 2^(10 + 6) bytes.
 const MAX_LOG_BLOCK_SIZE: u32 = 6;
 /// The most block groups, a descriptor of each of which is kept.
@@ -110,7 +112,7 @@ impl Drop for Loan {
     }
 }
 
-/// Sees that the file system, if there is one, needs no more memory than there is: blocks are
+/// Sees that there is a file system, and that it needs no more memory than there is: blocks are
 /// buffered, and the descriptors of all block groups are kept.
 fn check(source: &mut dyn Source) -> Result<(), Wrong> {
     let mut superblock = [0; SUPERBLOCK_LEN];
@@ -120,6 +122,9 @@ fn check(source: &mut dyn Source) -> Result<(), Wrong> {
         bytes.copy_from_slice(&superblock[offset..offset + 4]);
         u32::from_le_bytes(bytes)
     };
+    if field(0x38) & 0xffff != MAGIC {
+        return Err(Wrong::NoFiles);
+    }
     let blocks = u64::from(field(0x150)) << 32 | u64::from(field(0x4));
     if field(0x18) > MAX_LOG_BLOCK_SIZE {
         return Err(Wrong::TooLarge("blocks of more than 64 KiB"));
