@@ -32,7 +32,11 @@ pub fn tests() -> Vec<Trial> {
 /// kernel may deliver one so late on a busy host that the guest has found its request done by then.
 fn verify() -> (Debugged, TempDir) {
     let (dir, path) = file("disk.img", &[0; 1 << 16]);
-    let vmm = start_on(None, &[path.display().to_string()], "run=verify count=128 event_idx=off");
+    let vmm = start_on(
+        None,
+        &[path.display().to_string()],
+        "run=verify count=128 event_idx=off",
+    );
     (Debugged::held(vmm), dir)
 }
 
