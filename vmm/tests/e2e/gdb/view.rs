@@ -51,7 +51,6 @@ fn interrupt_handler() {
             "in _start ()",
             "guest::machine::device::interrupt (vector=37)",
             "#1  <signal handler called>",
-            "guest::virtio::block::Block::",
             "guest::workloads::verify::run",
             "guest::start",
         ],
