@@ -11,7 +11,7 @@ use crate::needs::{Needs, tool};
 pub fn tests() -> Vec<Trial> {
     vec![test(
         "a_browser_shows_the_step_that_the_address_names_and_no_other",
-        Needs::KvmAndTool("chromium"),
+        Needs::OwnKvmAndTool("chromium"),
         a_browser_shows_the_step_that_the_address_names_and_no_other,
     )]
 }
