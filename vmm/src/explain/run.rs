@@ -28,7 +28,7 @@ use crate::stop::StopReason;
 use crate::vm::{Disks, Vm};
 
 /// How often it is looked whether the guest still does something.
-const LOOK: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(20);
 /// For how long a guest may do nothing that can be seen.
 pub const SILENCE: Duration = Duration::from_secs(30);
 /// For how long a guest that has been told of its last request is waited for to say that it goes on.
@@ -174,8 +174,11 @@ fn follow(
     let signals = SignalThread::spawn(held, sender.clone(), None, Disks::default(), ticket)?;
     sandbox.close().map_err(crate::error::Error::from)?;
     let running = vm.start(sender)?;
-    let reason = wait(&watcher, reasons);
-    let vector = handler::vector(running.vm(), subject.window.gsi);
+    let mut vector = None;
+    // As long as it can be seen: a guest that switches itself off masks its interrupts first.
+    let reason = wait(&watcher, reasons, || {
+        vector = handler::vector(running.vm(), subject.window.gsi).or(vector);
+    });
     drop(running);
     drop(signals);
 
@@ -196,12 +199,19 @@ fn follow(
     Ok((story, ending))
 }
 
-/// Waits until there is no more to see: `None` where the guest just does nothing any more.
-fn wait(watcher: &Watcher, reasons: &Receiver<StopReason>) -> Option<StopReason> {
+/// Waits until there is no more to see, and has a `look` at the machine now and then, at the end too:
+/// `None` where the guest just does nothing any more.
+fn wait(
+    watcher: &Watcher,
+    reasons: &Receiver<StopReason>,
+    mut look: impl FnMut(),
+) -> Option<StopReason> {
     let (mut exits, mut heard) = (0, Instant::now());
     let mut told = None;
     loop {
-        match reasons.recv_timeout(LOOK) {
+        let reason = reasons.recv_timeout(LOOK);
+        look();
+        match reason {
             Ok(reason) => return Some(reason),
             Err(RecvTimeoutError::Disconnected) => return Some(StopReason::Panicked),
             Err(RecvTimeoutError::Timeout) => {}
