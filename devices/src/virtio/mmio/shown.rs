@@ -50,29 +50,9 @@ impl MmioTransport {
     }
 
     pub(super) fn read_register(&mut self, register: Register) -> u32 {
-        if is_write_only(register) {
+        if !register.is_readable() {
             self.warn(Warned::Direction, || format!("reads {register:?}"));
         }
         self.page.get(register)
     }
-}
-
-fn is_write_only(register: Register) -> bool {
-    matches!(
-        register,
-        Register::DeviceFeaturesSel
-            | Register::DriverFeatures
-            | Register::DriverFeaturesSel
-            | Register::QueueSel
-            | Register::QueueNum
-            | Register::QueueNotify
-            | Register::InterruptACK
-            | Register::QueueDescLow
-            | Register::QueueDescHigh
-            | Register::QueueDriverLow
-            | Register::QueueDriverHigh
-            | Register::QueueDeviceLow
-            | Register::QueueDeviceHigh
-            | Register::SHMSel
-    )
 }
