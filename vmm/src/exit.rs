@@ -109,7 +109,8 @@ fn write(bus: &Bus, address: u64, data: &[u8], stopping: &dyn Fn() -> bool) -> A
         match bus.write(address, data) {
             Response::Done => return Action::Continue,
             Response::Again | Response::Later(_) if stopping() => return Action::Stop,
-            Response::Again => {}
+            // The bus has done what work there was; what is left is asked for in the same way.
+            Response::Again | Response::Work(_) => {}
             // No lock is held, and nobody unparks a vCPU.
             Response::Later(wait) => thread::park_timeout(wait.min(PATIENCE)),
             Response::Exit(value) => return Action::Exit(value),

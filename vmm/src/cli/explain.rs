@@ -40,7 +40,7 @@ struct Explain {
     #[arg(long, value_name = "FILE")]
     initrd: Option<PathBuf>,
 
-    /// Raw disk image, with the keys that it has without 'explain', but for notify [default: one in
+    /// Raw disk image, with the keys that it has without 'explain', but for notify and queues [default: one in
     /// memory]. 'run=explain' writes back what it has read: nothing on the disk changes
     #[arg(
         long,
@@ -90,6 +90,9 @@ fn request(args: Explain) -> Result<Request, String> {
                 .into(),
         );
     }
+    if args.disk.as_ref().is_some_and(|disk| disk.queues != 1) {
+        return Err("--disk: explain tells of one queue, and not of several".into());
+    }
     // The built-in disk is one, too.
     let cmdline =
         kernel_cmdline(&args.cmdline, 1).map_err(|error| format!("--cmdline: {error}"))?;
@@ -106,7 +109,11 @@ fn request(args: Explain) -> Result<Request, String> {
         config: VmConfig {
             kernel: args.kernel,
             initrd: args.initrd,
-            disks: args.disk.map(|disk| disk.into_config(0)).into_iter().collect(),
+            disks: args
+                .disk
+                .map(|disk| disk.into_config(0))
+                .into_iter()
+                .collect(),
             cpus: 1,
             memory: args.memory,
             cmdline,
