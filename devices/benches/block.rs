@@ -156,7 +156,7 @@ impl Driver {
             unsafe { &*index }
         };
         Self {
-            worker: QueueWorker::new(disk, memory.clone(), queue, features, interrupt),
+            worker: QueueWorker::new(disk, memory.clone(), (0, queue), features, interrupt),
             memory,
             requests,
             avail_idx: index(AVAIL + queue::RING_IDX),

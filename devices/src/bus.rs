@@ -38,12 +38,32 @@ pub enum Response {
     /// The same, but nothing can be done before this time has passed. The caller waits for it, or for
     /// as long as it likes.
     Later(Duration),
+    /// There is work that needs no device, for the caller to do: see [`Response::worked`].
+    Work(Arc<dyn Work>),
     /// The guest ends the run with this value.
     Exit(u32),
     /// The guest asks for a reset.
     Reset,
     /// The host side failed in a way that the machine cannot go on from.
     Failed(DeviceError),
+}
+
+impl Response {
+    /// Does the work that is left to the caller, if some is, and returns what there is to do then.
+    /// Whoever has the device lets go of it first, so that others can use it meanwhile.
+    #[must_use]
+    pub fn worked(self) -> Self {
+        match self {
+            Self::Work(work) => work.work(),
+            other => other,
+        }
+    }
+}
+
+/// A bounded share of work that a write leaves to whoever wrote.
+pub trait Work: fmt::Debug + Send + Sync {
+    /// Does it. By then the device may have no need of it any more.
+    fn work(&self) -> Response;
 }
 
 /// Why a device cannot be put on the bus.
@@ -100,9 +120,8 @@ impl Range {
     }
 }
 
-/// Devices by address. Several vCPUs can use a bus at once, but a device one after the other: while
-/// one drains a queue by its write, another that reads a register of that device waits for the
-/// drain to come to its bound.
+/// Devices by address. Several vCPUs can use a bus at once, but a device one after the other; nobody
+/// has a device while it does the [work](Work) that its write has led to.
 #[derive(Default)]
 pub struct Bus {
     /// Sorted by base, none overlapping.
@@ -158,13 +177,14 @@ impl Bus {
 
     /// Writes `data` at `addr`: to no effect where there is no device.
     pub fn write(&self, addr: u64, data: &[u8]) -> Response {
-        match self.find(addr) {
+        let response = match self.find(addr) {
             Some((mut device, offset)) => device.write(offset, data),
             None => {
                 self.unmapped.fetch_add(1, Ordering::Relaxed);
                 Response::Done
             }
-        }
+        };
+        response.worked()
     }
 
     /// Has the device at `addr` look again at what it stands for on the host, when its turn comes.

@@ -176,19 +176,19 @@ fn a_segment_longer_than_the_limit_ends_with_ioerr_and_one_as_long_does_not() {
         fn capacity(&self) -> u64 {
             1 << 40
         }
-        fn read_at(&mut self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
+        fn read_at(&self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
             Ok(())
         }
-        fn write_at(&mut self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
+        fn write_at(&self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
             Ok(())
         }
-        fn flush(&mut self) -> io::Result<()> {
+        fn flush(&self) -> io::Result<()> {
             Ok(())
         }
         fn discard_granularity(&self) -> Option<u32> {
             Some(4096)
         }
-        fn discard(&mut self, _: u64, len: u64) -> io::Result<()> {
+        fn discard(&self, _: u64, len: u64) -> io::Result<()> {
             assert!(len <= u64::from(CLEAR_SECTORS_MAX) * 512);
             Ok(())
         }

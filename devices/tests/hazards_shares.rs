@@ -63,15 +63,15 @@ impl BlockBackend for Counting {
         1 << 20
     }
 
-    fn read_at(&mut self, slices: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
+    fn read_at(&self, slices: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
         self.transfer(slices)
     }
 
-    fn write_at(&mut self, slices: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
+    fn write_at(&self, slices: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
         self.transfer(slices)
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&self) -> io::Result<()> {
         Ok(())
     }
 
@@ -79,12 +79,12 @@ impl BlockBackend for Counting {
         Some(4096)
     }
 
-    fn discard(&mut self, _: u64, len: u64) -> io::Result<()> {
+    fn discard(&self, _: u64, len: u64) -> io::Result<()> {
         self.count(len);
         Ok(())
     }
 
-    fn write_zeroes(&mut self, _: u64, len: u64, _: bool) -> io::Result<()> {
+    fn write_zeroes(&self, _: u64, len: u64, _: bool) -> io::Result<()> {
         self.count(len);
         Ok(())
     }

@@ -109,7 +109,7 @@ fn watched(mode: Mode) -> (Driver, Steps) {
     let (backend, _) = backend::hooked();
     let disk = backend.disk.clone();
     let mut driver = Driver::with_block(mode, false, disk, Box::new(backend), |mut block| {
-        block.observe(Box::new(move || Box::new(Witness(Arc::clone(&written)))));
+        block.observe(0, Box::new(move || Box::new(Witness(Arc::clone(&written)))));
         block
     });
     driver.initialize(PLAIN);

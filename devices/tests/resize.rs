@@ -265,15 +265,15 @@ impl BlockBackend for Sized {
         self.0.load(Ordering::SeqCst)
     }
 
-    fn read_at(&mut self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
+    fn read_at(&self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
         Ok(())
     }
 
-    fn write_at(&mut self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
+    fn write_at(&self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
         Ok(())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -288,7 +288,7 @@ fn sized() -> (MmioTransport, Arc<AtomicU64>) {
     let options = BlockOptions {
         read_only: false,
         id: String::new(),
-        notify: NotifyMode::Trap,
+        notify: vec![NotifyMode::Trap],
     };
     let block = Block::new(Box::new(Sized(Arc::clone(&size))), options).unwrap();
     let edges = Arc::new(Edges::default());
@@ -342,7 +342,7 @@ fn a_driver_never_reads_halves_of_two_capacities_while_a_thread_changes_them() {
     let options = BlockOptions {
         read_only: false,
         id: String::new(),
-        notify,
+        notify: vec![notify],
     };
     let backend = Box::new(Sized(Arc::clone(&disk)));
     let block = Block::new(backend, options).unwrap();

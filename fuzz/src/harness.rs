@@ -103,6 +103,7 @@ impl Harness {
     fn try_write(&mut self, register: Register, value: u32) -> Response {
         self.transport
             .write(register.offset(), &value.to_le_bytes())
+            .worked()
     }
 
     /// Writes a register that leads to no drain.

@@ -107,7 +107,7 @@ impl Parts {
         let options = BlockOptions {
             read_only,
             id: ID.into(),
-            notify,
+            notify: vec![notify],
         };
         let backend = MemoryBackend::new(CONTENT.clone());
         let block = Block::new(Box::new(backend.clone()), options).unwrap();

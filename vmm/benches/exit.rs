@@ -30,7 +30,7 @@ use vmm::config::{StatsReport, TraceConfig};
 use vmm::exit::{Buses, handle_exit};
 use vmm::kvm_run::KvmRunPage;
 use vmm::layout;
-use vmm::observe::{ExitObserver, HandledExit, MachineObserver};
+use vmm::observe::{ExitObserver, HandledExit, MachineObserver, QueueName};
 use vmm::stats::Statistics;
 use vmm::stats::address::AddressMap;
 use vmm::stats::exits::ExitSite;
@@ -75,7 +75,7 @@ fn buses() -> Buses {
         let options = BlockOptions {
             read_only: false,
             id: String::new(),
-            notify: NotifyMode::Trap,
+            notify: vec![NotifyMode::Trap],
         };
         let block = Block::new(Box::new(MemoryBackend::new(vec![0; 512])), options).unwrap();
         let transport = MmioTransport::new(memory.clone(), Box::new(block), Arc::new(Inert));
@@ -179,12 +179,18 @@ fn observers(criterion: &mut Criterion) {
     group.finish();
 
     let mut group = criterion.benchmark_group("queue observer");
+    let queue = QueueName {
+        disk: 0,
+        device: "disk".to_owned(),
+        queue: 0,
+        of: 1,
+    };
     let observers: [(_, Box<dyn QueueObserver>); 2] = [
         (
             "statistics",
             Box::new(QueueRecorder::new(SharedQueueStats::default())),
         ),
-        ("trace", tracer.queue(0, "disk")()),
+        ("trace", tracer.queue(&queue)()),
     ];
     let request = Err(ParseError {
         reason: Refusal::NoStatus,

@@ -120,6 +120,7 @@ fn every_option_reaches_the_machine() {
         readonly,
         id: id.into(),
         notify,
+        queues: 1,
         writeback: true,
         block_size: 512,
         limits: Limits::default(),
@@ -133,6 +134,21 @@ fn every_option_reaches_the_machine() {
             disk("c.img", false, "disk2", Notify::Trap),
         ]
     );
+}
+
+#[test]
+fn a_disk_has_from_1_to_64_queues() {
+    for (options, queues) in [("", 1), (",queues=1", 1), (",queues=64", 64)] {
+        let config = config(&["--disk", &format!("a.img{options}")]);
+        assert_eq!(config.disks[0].queues, queues, "{options}");
+    }
+    for value in ["0", "65", "", "-1", "two", "65537"] {
+        let reason = disk_refusal(&format!("a,queues={value}"));
+        assert_eq!(
+            reason,
+            format!("queues is a number from 1 to 64, not '{value}'")
+        );
+    }
 }
 
 #[test]
@@ -373,12 +389,12 @@ fn wrong_disks_are_refused_with_the_reason() {
         ),
         (
             "a,format=raw",
-            "unknown key 'format': readonly, id, notify, registers, cache, block_size and throttle are \
+            "unknown key 'format': readonly, id, notify, queues, registers, cache, block_size and throttle are \
              known",
         ),
         (
             "a,=on",
-            "unknown key '': readonly, id, notify, registers, cache, block_size and throttle are known",
+            "unknown key '': readonly, id, notify, queues, registers, cache, block_size and throttle are known",
         ),
         ("a,readonly=on,readonly=on", "key 'readonly' is given twice"),
         ("a,id=x,notify=trap,id=y", "key 'id' is given twice"),

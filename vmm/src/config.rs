@@ -75,6 +75,10 @@ pub struct DiskConfig {
     pub id: String,
     /// How available buffer notifications reach the device.
     pub notify: Notify,
+    /// How many request queues it has: 1 to [`QUEUES_MAX`].
+    ///
+    /// [`QUEUES_MAX`]: devices::virtio::block::QUEUES_MAX
+    pub queues: u16,
     /// Whether what the guest writes may stay in the host's cache until the guest flushes; if not,
     /// it is on stable storage when the write completes. A guest may change it.
     pub writeback: bool,
@@ -94,7 +98,7 @@ named! {
         #[default]
         Trap = "trap",
         /// KVM turns the write, whatever its width and value, into an event that wakes the queue's own
-        /// thread.
+        /// thread. Where there are several queues it is a write of four bytes with the index of one.
         IoEventFd = "ioeventfd",
         /// As [`IoEventFd`](Self::IoEventFd), for a write of four bytes with the index of the queue.
         IoEventFdDatamatch = "ioeventfd-datamatch",

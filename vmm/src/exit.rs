@@ -146,7 +146,8 @@ fn write(bus: &Bus, address: u64, data: &[u8], wanted: &dyn Fn() -> Option<Actio
     loop {
         let wait = match bus.write(address, data) {
             Response::Done => return Action::Continue,
-            Response::Again => None,
+            // The bus has done what work there was; what is left is asked for in the same way.
+            Response::Again | Response::Work(_) => None,
             Response::Later(wait) => Some(wait),
             Response::Exit(value) => return Action::Exit(value),
             Response::Reset => return Action::Reset,

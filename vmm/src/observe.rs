@@ -47,10 +47,33 @@ pub trait ExitObserver: fmt::Debug + Send {
     }
 }
 
+/// Which queue it is that is watched, and what reports call it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueName {
+    /// Number of the disk.
+    pub disk: usize,
+    /// Name of the disk.
+    pub device: String,
+    /// Index of the queue.
+    pub queue: u16,
+    /// How many the disk has.
+    pub of: u16,
+}
+
+impl fmt::Display for QueueName {
+    /// The disk, where it has no other queue.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.of {
+            1 => f.write_str(&self.device),
+            _ => write!(f, "{} queue {}", self.device, self.queue),
+        }
+    }
+}
+
 /// Watches a machine: says, while the machine is built, who watches each part of it.
 pub trait MachineObserver {
-    /// Who watches the queue of disk `index`, which is called `name` in reports.
-    fn queue(&mut self, index: usize, name: &str) -> MakeObserver;
+    /// Who watches the queue `name`.
+    fn queue(&mut self, name: &QueueName) -> MakeObserver;
 
     /// Who watches the exits of vCPU `index`.
     fn vcpu(&mut self, index: u8) -> Box<dyn ExitObserver>;

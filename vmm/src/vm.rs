@@ -33,7 +33,7 @@ use crate::gdb::{Gdb, GdbThread};
 use crate::kvm::{self, failed_to};
 use crate::mapped::{self, AckRing, MappedWindow};
 use crate::memory;
-use crate::observe::MachineObserver;
+use crate::observe::{MachineObserver, QueueName};
 use crate::sandbox::{Sandbox, ThreadKind};
 use crate::signals::{HeldSignals, SignalThread};
 use crate::stats::address::AddressMap;
@@ -172,11 +172,19 @@ impl Vm {
                     base: window.base,
                 });
             }
-            if config.stats.is_some() {
-                queues.push((name.clone(), block.record_stats()));
-            }
-            for observer in &mut observers {
-                block.observe(observer.queue(index, &name));
+            for queue in 0..disk.queues {
+                let at = QueueName {
+                    disk: index,
+                    device: name.clone(),
+                    queue,
+                    of: disk.queues,
+                };
+                if config.stats.is_some() {
+                    queues.push((at.clone(), block.record_stats(queue)));
+                }
+                for observer in &mut observers {
+                    block.observe(queue, observer.queue(&at));
+                }
             }
             let ring = buses.acks.as_ref();
             let transport = transport(&vm, &memory, index, block, window, ring)?;

@@ -9,7 +9,7 @@ pub const HEADER_SIZE: usize = 16;
 pub const ID_SIZE: usize = 20;
 /// Size of a segment of a discard or write-zeroes request, in bytes.
 pub const SEGMENT_SIZE: usize = 16;
-/// Index of the request queue.
+/// Index of the first request queue, which is the only one without VIRTIO_BLK_F_MQ.
 pub const REQUEST_QUEUE: u16 = 0;
 
 /// `virtio_blk_req.type`: what a request asks for.
@@ -141,6 +141,8 @@ pub mod config {
     /// u8: 1 while writes are volatile until a flush, 0 while each is stable when it completes
     /// (VIRTIO_BLK_F_CONFIG_WCE). The driver may write it.
     pub const WRITEBACK: u64 = 32;
+    /// u16: how many request queues there are (VIRTIO_BLK_F_MQ).
+    pub const NUM_QUEUES: u64 = 34;
     /// u32: most sectors in a segment of a discard request (VIRTIO_BLK_F_DISCARD).
     pub const MAX_DISCARD_SECTORS: u64 = 36;
     /// u32: most segments in a discard request (VIRTIO_BLK_F_DISCARD).

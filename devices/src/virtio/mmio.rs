@@ -13,7 +13,7 @@ use vm_memory::GuestMemoryMmap;
 
 use super::queue::{QueueLayout, QueueRegisters};
 use super::status::{Step, step};
-use super::{Activation, Drain, Interrupt, InterruptState, RegisterPage, VirtioDevice};
+use super::{Activation, Interrupt, InterruptState, RegisterPage, VirtioDevice};
 use crate::bus::{BusDevice, Response};
 use crate::error::DeviceError;
 use crate::warn_once::WarnOnce;
@@ -269,8 +269,7 @@ impl MmioTransport {
         match value {
             0 => {
                 if queue.ready.take().is_some() {
-                    let stopped = self.device.stop_queue(self.queue_sel);
-                    return response(stopped.map(|()| Drain::Complete));
+                    return self.device.stop_queue(self.queue_sel).into();
                 }
             }
             1 if queue.ready.is_none() && !live => {
@@ -292,18 +291,22 @@ impl MmioTransport {
     fn notify(&mut self, index: u16) -> Response {
         let queue = self.queues.get(usize::from(index));
         if self.is_live() && queue.is_some_and(|queue| queue.ready.is_some()) {
-            response(self.device.notify(index))
+            match self.device.notify(index) {
+                Ok(Some(work)) => Response::Work(work),
+                served => served.map(drop).into(),
+            }
         } else {
             Response::Done
         }
     }
 
-    /// Serves whatever is in the queues, without a notification for it.
+    /// Serves whatever is in the queues, without a notification for it: one after the other, since
+    /// there is one write to be repeated for them all.
     fn notify_all(&mut self) -> Response {
         let queue_count = u16::try_from(self.queues.len()).unwrap_or(u16::MAX);
         let mut answer = Response::Done;
         for index in 0..queue_count {
-            match self.notify(index) {
+            match self.notify(index).worked() {
                 Response::Done => {}
                 more @ (Response::Again | Response::Later(_)) => answer = more,
                 other => return other,
@@ -343,7 +346,7 @@ impl BusDevice for MmioTransport {
     fn write(&mut self, offset: u64, data: &[u8]) -> Response {
         if let Some(offset) = offset.checked_sub(CONFIG_OFFSET) {
             self.device.write_config(offset, data);
-            return response(self.show_config().map(|()| Drain::Complete));
+            return self.show_config().into();
         }
         match (Register::at(offset), <[u8; WIDTH]>::try_from(data)) {
             (Some(register), Ok(data)) => self.write_register(register, u32::from_le_bytes(data)),
@@ -370,15 +373,6 @@ impl fmt::Debug for MmioTransport {
             .field("driver_features", &self.driver_features)
             .field("queues", &self.queues)
             .finish_non_exhaustive()
-    }
-}
-
-fn response(drained: Result<Drain, DeviceError>) -> Response {
-    match drained {
-        Ok(Drain::Complete) => Response::Done,
-        Ok(Drain::More) => Response::Again,
-        Ok(Drain::Later(wait)) => Response::Later(wait),
-        Err(error) => Response::Failed(error),
     }
 }
 

@@ -22,6 +22,7 @@ pub use page::{PageMapping, RegisterPage};
 
 pub use crate::interrupt::Interrupt;
 
+use crate::bus::{Response, Work};
 use crate::error::DeviceError;
 use queue::QueueLayout;
 
@@ -69,12 +70,12 @@ pub trait VirtioDevice: Send {
     /// The host side failed in a way that the machine cannot go on from.
     fn activate(&mut self, activation: Activation) -> Result<(), DeviceError>;
 
-    /// Serves `queue`, where it is live, or sees to it that it is served. The driver notifies when
-    /// there is more after a drain that was complete.
+    /// Sees to it that `queue` is served, where it is live, or returns the work of serving it for whoever
+    /// has notified. The driver notifies when there is more after a drain that was complete.
     ///
     /// # Errors
     /// The host side failed in a way that the machine cannot go on from.
-    fn notify(&mut self, queue: u16) -> Result<Drain, DeviceError>;
+    fn notify(&mut self, queue: u16) -> Result<Option<Arc<dyn Work>>, DeviceError>;
 
     /// Stops using `queue`. When this returns nothing is in flight in it, and neither its rings
     /// nor its buffers are touched until the device is activated again.
@@ -113,4 +114,21 @@ pub enum Drain {
     More,
     /// The same, after this time: the device may do no more before.
     Later(Duration),
+}
+
+impl From<Result<Drain, DeviceError>> for Response {
+    fn from(drained: Result<Drain, DeviceError>) -> Self {
+        match drained {
+            Ok(Drain::Complete) => Self::Done,
+            Ok(Drain::More) => Self::Again,
+            Ok(Drain::Later(wait)) => Self::Later(wait),
+            Err(error) => Self::Failed(error),
+        }
+    }
+}
+
+impl From<Result<(), DeviceError>> for Response {
+    fn from(done: Result<(), DeviceError>) -> Self {
+        done.map_or_else(Self::Failed, |()| Self::Done)
+    }
 }

@@ -28,13 +28,13 @@ pub struct HookedBackend {
 
 impl HookedBackend {
     fn transfer(
-        &mut self,
+        &self,
         slices: &[VolatileSlice<'_>],
-        transfer: impl Fn(&mut MemoryBackend, &[VolatileSlice<'_>]) -> Result<(), TransferError>,
+        transfer: impl Fn(&MemoryBackend, &[VolatileSlice<'_>]) -> Result<(), TransferError>,
     ) -> Result<(), TransferError> {
         let failure = self.hooks.lock().unwrap().fail_transfer;
         let Some((bytes, kind)) = failure else {
-            return transfer(&mut self.disk, slices);
+            return transfer(&self.disk, slices);
         };
         let mut left = bytes;
         let first: Vec<_> = slices
@@ -49,7 +49,7 @@ impl HookedBackend {
             left, 0,
             "a transfer that is shorter than what it was to fail after"
         );
-        transfer(&mut self.disk, &first)?;
+        transfer(&self.disk, &first)?;
         Err(TransferError {
             transferred: bytes as u64,
             source: kind.into(),
@@ -62,15 +62,11 @@ impl BlockBackend for HookedBackend {
         self.disk.capacity()
     }
 
-    fn size(&mut self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         self.disk.size()
     }
 
-    fn read_at(
-        &mut self,
-        slices: &[VolatileSlice<'_>],
-        position: u64,
-    ) -> Result<(), TransferError> {
+    fn read_at(&self, slices: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
         // Taken out, so that the hooks can be reached while it runs.
         let hook = self.hooks.lock().unwrap().before_read.take();
         if let Some(mut hook) = hook {
@@ -80,15 +76,11 @@ impl BlockBackend for HookedBackend {
         self.transfer(slices, |disk, slices| disk.read_at(slices, position))
     }
 
-    fn write_at(
-        &mut self,
-        slices: &[VolatileSlice<'_>],
-        position: u64,
-    ) -> Result<(), TransferError> {
+    fn write_at(&self, slices: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
         self.transfer(slices, |disk, slices| disk.write_at(slices, position))
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&self) -> io::Result<()> {
         let mut hooks = self.hooks.lock().unwrap();
         hooks.flushes += 1;
         match hooks.fail_flush {

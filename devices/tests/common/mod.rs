@@ -147,10 +147,10 @@ impl Driver {
         let options = BlockOptions {
             read_only,
             id: "test disk".to_owned(),
-            notify,
+            notify: vec![notify],
         };
         let mut block = change(Block::new(backend, options).unwrap());
-        let stats = block.record_stats();
+        let stats = block.record_stats(0);
         let memory = memory();
         let edges = Arc::new(Edges::default());
         let page = Arc::new(RegisterPage::default());
@@ -186,6 +186,7 @@ impl Driver {
     pub fn try_write(&mut self, register: Register, value: u32) -> Response {
         self.transport
             .write(register.offset(), &value.to_le_bytes())
+            .worked()
     }
 
     /// Writes a register and goes on until the device has done with it.

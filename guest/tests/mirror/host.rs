@@ -182,7 +182,7 @@ impl Host {
         let options = BlockOptions {
             read_only,
             id: "mirror".to_owned(),
-            notify: match notify {
+            notify: vec![match notify {
                 Notify::Trap => NotifyMode::Trap,
                 Notify::IoEventFd => NotifyMode::IoEventFd {
                     kick,
@@ -195,7 +195,7 @@ impl Host {
                     on_failure,
                     idle_limit: IDLE_LIMIT,
                 },
-            },
+            }],
         };
         let block = Block::new(Box::new(disk.clone()), options).unwrap();
         let device = MmioTransport::new(ram.memory.clone(), Box::new(block), edges.clone());

@@ -92,15 +92,15 @@ impl BlockBackend for OnFile {
         self.0.lock().unwrap().capacity()
     }
 
-    fn read_at(&mut self, to: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
+    fn read_at(&self, to: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
         self.0.lock().unwrap().read_at(to, position)
     }
 
-    fn write_at(&mut self, from: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
+    fn write_at(&self, from: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
         self.0.lock().unwrap().write_at(from, position)
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&self) -> io::Result<()> {
         self.0.lock().unwrap().flush()
     }
 }
@@ -218,17 +218,17 @@ impl BlockBackend for Meddling {
         self.disk.capacity()
     }
 
-    fn read_at(&mut self, to: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
+    fn read_at(&self, to: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
         let result = self.disk.read_at(to, position);
         (self.meddle)(&self.disk, &self.memory, to, position);
         result
     }
 
-    fn write_at(&mut self, from: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
+    fn write_at(&self, from: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
         self.disk.write_at(from, position)
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&self) -> io::Result<()> {
         Ok(())
     }
 }

@@ -26,15 +26,15 @@ impl BlockBackend for Fenced {
         SECTORS as u64
     }
 
-    fn read_at(&mut self, slices: &[VolatileSlice<'_>], at: u64) -> Result<(), TransferError> {
+    fn read_at(&self, slices: &[VolatileSlice<'_>], at: u64) -> Result<(), TransferError> {
         self.0.read_at(slices, at)
     }
 
-    fn write_at(&mut self, slices: &[VolatileSlice<'_>], at: u64) -> Result<(), TransferError> {
+    fn write_at(&self, slices: &[VolatileSlice<'_>], at: u64) -> Result<(), TransferError> {
         self.0.write_at(slices, at)
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&self) -> io::Result<()> {
         self.0.flush()
     }
 }

@@ -39,15 +39,15 @@ impl BlockBackend for Copied {
         self.disk.capacity()
     }
 
-    fn read_at(&mut self, to: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
+    fn read_at(&self, to: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
         self.disk.read_at(to, position)
     }
 
-    fn write_at(&mut self, from: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
+    fn write_at(&self, from: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
         self.disk.write_at(from, position)
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&self) -> io::Result<()> {
         let copy = self.disk.bytes().clone();
         self.copies.lock().unwrap().push(copy);
         Ok(())
@@ -125,20 +125,16 @@ fn journal_ends_with_the_first_failure() {
         fn capacity(&self) -> u64 {
             self.0.capacity()
         }
-        fn read_at(&mut self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
+        fn read_at(&self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
             Ok(())
         }
-        fn write_at(
-            &mut self,
-            _: &[VolatileSlice<'_>],
-            position: u64,
-        ) -> Result<(), TransferError> {
+        fn write_at(&self, _: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
             match position {
                 4096 if !self.1 => Err(io::Error::from(io::ErrorKind::StorageFull).into()),
                 _ => Ok(()),
             }
         }
-        fn flush(&mut self) -> io::Result<()> {
+        fn flush(&self) -> io::Result<()> {
             match self.1 {
                 true => Err(io::ErrorKind::StorageFull.into()),
                 false => Ok(()),

@@ -1,5 +1,7 @@
 //! Every workload, against the device, in every notify mode.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{io, iter};
 
 use devices::virtio::block::BlockBackend;
@@ -180,15 +182,15 @@ impl BlockBackend for Decaying {
         self.0.capacity()
     }
 
-    fn read_at(&mut self, to: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
+    fn read_at(&self, to: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
         self.0.read_at(to, position)
     }
 
-    fn write_at(&mut self, from: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
+    fn write_at(&self, from: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
         self.0.write_at(from, position)
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&self) -> io::Result<()> {
         self.0.bytes()[7 * 512 + 100] ^= 0xff;
         Ok(())
     }
@@ -218,15 +220,15 @@ impl BlockBackend for Idle {
         self.0.capacity()
     }
 
-    fn read_at(&mut self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
+    fn read_at(&self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
         Ok(())
     }
 
-    fn write_at(&mut self, from: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
+    fn write_at(&self, from: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
         self.0.write_at(from, position)
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -247,15 +249,15 @@ fn verify_does_not_take_what_it_wrote_for_what_was_read() {
 
 /// A disk that fails its first transfers.
 #[derive(Clone)]
-struct Recovering(MemoryBackend, usize);
+struct Recovering(MemoryBackend, Arc<AtomicUsize>);
 
 impl Recovering {
-    fn failed(&mut self) -> Result<(), TransferError> {
-        let failures = self.1;
-        self.1 = failures.saturating_sub(1);
-        match failures {
-            0 => Ok(()),
-            _ => Err(io::Error::from(io::ErrorKind::StorageFull).into()),
+    fn failed(&self) -> Result<(), TransferError> {
+        let order = Ordering::SeqCst;
+        let one_less = |failures: usize| failures.checked_sub(1);
+        match self.1.fetch_update(order, order, one_less) {
+            Err(_) => Ok(()),
+            Ok(_) => Err(io::Error::from(io::ErrorKind::StorageFull).into()),
         }
     }
 }
@@ -265,17 +267,17 @@ impl BlockBackend for Recovering {
         self.0.capacity()
     }
 
-    fn read_at(&mut self, to: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
+    fn read_at(&self, to: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
         self.failed()?;
         self.0.read_at(to, position)
     }
 
-    fn write_at(&mut self, from: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
+    fn write_at(&self, from: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
         self.failed()?;
         self.0.write_at(from, position)
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -284,7 +286,7 @@ impl BlockBackend for Recovering {
 fn retry_makes_a_request_that_fails_again_until_it_succeeds_and_says_so_once() {
     for (workload, what) in [("read", "read"), ("fill", "write")] {
         for notify in NOTIFY {
-            let disk = Recovering(disk(), 3);
+            let disk = Recovering(disk(), Arc::new(AtomicUsize::new(3)));
             let mut ram = Ram::new();
             let mut hosts = [Host::new(&ram, &disk, notify, false)];
             let line = format!("run={workload} lba=3");

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use devices::DeviceError;
 use devices::virtio::block::backend::MemoryBackend;
 use devices::virtio::block::{Block, BlockError, BlockOptions, NotifyMode, QUEUE_SIZE};
 use devices::virtio::queue::{LayoutError, QueueLayout, QueueRegisters};
-use devices::virtio::{Activation, Drain, Interrupt, InterruptState, VirtioDevice};
+use devices::virtio::{Activation, Interrupt, InterruptState, VirtioDevice};
+use devices::{DeviceError, Response};
 use spec::Features;
 use spec::block::{HEADER_SIZE, REQUEST_QUEUE, RequestHeader, SECTOR_SIZE, request_type, status};
 use spec::queue::{
@@ -164,7 +164,7 @@ impl<'m> Driver<'m> {
         let options = BlockOptions {
             read_only: false,
             id: "bench".into(),
-            notify: NotifyMode::Trap,
+            notify: vec![NotifyMode::Trap],
         };
         let mut block = Block::new(Box::new(disk), options)?;
         let interrupts = Arc::new(Counter::default());
@@ -195,9 +195,11 @@ impl<'m> Driver<'m> {
         self.memory
             .store(next.to_le(), avail_idx, Ordering::Release)?;
         self.avail_idx = next;
-        match self.block.notify(REQUEST_QUEUE)? {
-            Drain::Complete => Ok(()),
-            Drain::More | Drain::Later(_) => Err(WorkerError::Unanswered),
+        let work = self.block.notify(REQUEST_QUEUE)?;
+        match work.map(|work| work.work()) {
+            Some(Response::Done) => Ok(()),
+            Some(Response::Failed(error)) => Err(error.into()),
+            _ => Err(WorkerError::Unanswered),
         }
     }
 

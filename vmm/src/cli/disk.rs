@@ -6,6 +6,7 @@ use std::num::NonZeroU64;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use devices::virtio::block::QUEUES_MAX;
 use devices::virtio::block::throttle::Limits;
 use spec::block::ID_SIZE;
 use thiserror::Error;
@@ -20,6 +21,7 @@ pub(super) struct DiskArg {
     readonly: bool,
     id: Option<String>,
     pub(super) notify: Notify,
+    pub(super) queues: u16,
     writeback: bool,
     block_size: u32,
     limits: Limits,
@@ -34,6 +36,7 @@ impl DiskArg {
             readonly: self.readonly,
             id: self.id.unwrap_or_else(|| format!("disk{index}")),
             notify: self.notify,
+            queues: self.queues,
             writeback: self.writeback,
             block_size: self.block_size,
             limits: self.limits,
@@ -49,7 +52,7 @@ pub(super) enum DiskError {
     #[error("'{0}' is no KEY=VALUE (a path cannot hold a comma)")]
     NoValue(String),
     #[error(
-        "unknown key '{0}': readonly, id, notify, registers, cache, block_size and throttle are known"
+        "unknown key '{0}': readonly, id, notify, queues, registers, cache, block_size and throttle are known"
     )]
     UnknownKey(String),
     #[error("key '{0}' is given twice")]
@@ -58,6 +61,8 @@ pub(super) enum DiskError {
     ReadOnly(String),
     #[error("notify is 'trap', 'ioeventfd', 'ioeventfd-datamatch' or 'poll', not '{0}'")]
     Notify(String),
+    #[error("queues is a number from 1 to {QUEUES_MAX}, not '{0}'")]
+    Queues(String),
     #[error("registers is 'trap' or 'mapped', not '{0}'")]
     Registers(String),
     #[error("cache is 'writeback' or 'writethrough', not '{0}'")]
@@ -85,7 +90,7 @@ pub(super) fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
         return Err(DiskError::NoPath);
     }
     let (mut readonly, mut id, mut notify) = (None, None, None);
-    let (mut writeback, mut block_size) = (None, None);
+    let (mut queues, mut writeback, mut block_size) = (None, None, None);
     let (mut registers, mut limits) = (None, None);
     for part in parts {
         let part = String::from_utf8_lossy(part);
@@ -96,6 +101,7 @@ pub(super) fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
             "readonly" => readonly.replace(parse_switch(value)?).is_some(),
             "id" => id.replace(parse_id(value)?).is_some(),
             "notify" => notify.replace(parse_notify(value)?).is_some(),
+            "queues" => queues.replace(parse_queues(value)?).is_some(),
             "registers" => registers.replace(parse_registers(value)?).is_some(),
             "cache" => writeback.replace(parse_cache(value)?).is_some(),
             "block_size" => block_size.replace(parse_block_size(value)?).is_some(),
@@ -111,6 +117,7 @@ pub(super) fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
         readonly: readonly.unwrap_or(false),
         id,
         notify: notify.unwrap_or_default(),
+        queues: queues.unwrap_or(1),
         writeback: writeback.unwrap_or(true),
         block_size: block_size.unwrap_or(512),
         limits: limits.unwrap_or_default(),
@@ -128,6 +135,12 @@ fn parse_switch(value: &str) -> Result<bool, DiskError> {
 
 fn parse_notify(value: &str) -> Result<Notify, DiskError> {
     Notify::from_name(value).ok_or_else(|| DiskError::Notify(value.into()))
+}
+
+fn parse_queues(value: &str) -> Result<u16, DiskError> {
+    let count = value.parse().ok();
+    let count = count.filter(|count| (1..=QUEUES_MAX).contains(count));
+    count.ok_or_else(|| DiskError::Queues(value.into()))
 }
 
 fn parse_registers(value: &str) -> Result<Registers, DiskError> {

@@ -40,7 +40,7 @@ struct Explain {
     #[arg(long, value_name = "FILE")]
     initrd: Option<PathBuf>,
 
-    /// Raw disk image, with the keys that it has without 'explain', but for notify [default: one in
+    /// Raw disk image, with the keys that it has without 'explain', but for notify and queues [default: one in
     /// memory]. 'run=explain' writes back what it has read: nothing on the disk changes
     #[arg(
         long,
@@ -89,6 +89,9 @@ fn request(args: Explain) -> Result<Request, String> {
                     notify=trap alone"
                 .into(),
         );
+    }
+    if args.disk.as_ref().is_some_and(|disk| disk.queues != 1) {
+        return Err("--disk: explain tells of one queue, and not of several".into());
     }
     // The built-in disk is one, too.
     let cmdline =

@@ -144,6 +144,7 @@ fn follow(
             readonly: false,
             id: "built-in".into(),
             notify: Notify::Trap,
+            queues: 1,
             writeback: true,
             block_size: 512,
             limits: Limits::default(),

@@ -15,7 +15,7 @@ use spec::mmio::InterruptStatus;
 use spec::queue::Descriptor;
 
 use super::recorder::Recorder;
-use crate::observe::{ExitObserver, HandledExit, MachineObserver};
+use crate::observe::{ExitObserver, HandledExit, MachineObserver, QueueName};
 use crate::stats::exits::ExitSite;
 use crate::stop::StopReason;
 
@@ -52,7 +52,7 @@ impl fmt::Debug for Watcher {
 }
 
 impl MachineObserver for Watcher {
-    fn queue(&mut self, _index: usize, _name: &str) -> MakeObserver {
+    fn queue(&mut self, _name: &QueueName) -> MakeObserver {
         let watcher = self.clone();
         Box::new(move || Box::new(watcher.clone()))
     }

@@ -17,6 +17,7 @@ use kvm_ioctls::VcpuFd;
 use crate::config::StatsReport;
 use crate::kvm_stats::{KvmStats, KvmStatsError};
 use crate::mapped::AckRing;
+use crate::observe::QueueName;
 use address::AddressMap;
 use exits::{ExitRecorder, VcpuStats};
 use report::Report;
@@ -28,25 +29,25 @@ pub struct Statistics {
     start: Instant,
     map: Arc<AddressMap>,
     vcpus: Vec<(ExitRecorder, Result<KvmStats, KvmStatsError>)>,
-    disks: Vec<(String, SharedQueueStats)>,
+    queues: Vec<(QueueName, SharedQueueStats)>,
     acks: Vec<AckCounter>,
 }
 
 impl Statistics {
     /// Statistics of a machine without vCPUs so far, whose devices are where `map` says and whose
-    /// `disks` have names, to be reported as `report` says.
+    /// `queues` have names, to be reported as `report` says.
     #[must_use]
     pub fn new(
         report: StatsReport,
         map: Arc<AddressMap>,
-        disks: Vec<(String, SharedQueueStats)>,
+        queues: Vec<(QueueName, SharedQueueStats)>,
     ) -> Self {
         Self {
             report,
             start: Instant::now(),
             map,
             vcpus: Vec::new(),
-            disks,
+            queues,
             acks: Vec::new(),
         }
     }
@@ -80,7 +81,7 @@ impl Statistics {
         Snapshot {
             time: self.start.elapsed(),
             vcpus: self.vcpus.iter().map(vcpu).collect(),
-            disks: (self.disks.iter())
+            queues: (self.queues.iter())
                 .map(|(name, stats)| (name.clone(), stats.snapshot()))
                 .collect(),
             acks: (self.acks.iter())
@@ -127,8 +128,8 @@ pub struct Snapshot {
     pub time: Duration,
     /// By the number of the vCPU.
     pub vcpus: Vec<VcpuSnapshot>,
-    /// The request queue of each disk, in the order of the disks, with the disk's name.
-    pub disks: Vec<(String, QueueStats)>,
+    /// The request queues, in the order of the disks, with their names.
+    pub queues: Vec<(QueueName, QueueStats)>,
     /// How many acknowledgements did not exit, of each disk whose registers are mapped.
     pub acks: BTreeMap<String, u64>,
 }

@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 use super::address::AddressMap;
 use super::exits::{ExitKind, ExitSite, VcpuStats};
 use super::{Snapshot, VcpuSnapshot};
+use crate::observe::QueueName;
 
 /// A report. Times are in nanoseconds.
 #[derive(Debug, Serialize)]
@@ -20,7 +21,7 @@ pub struct Report {
     pub exits: Vec<ExitRow>,
     /// By the number of the vCPU.
     pub vcpus: Vec<VcpuReport>,
-    /// The request queue of each disk.
+    /// The request queues of all disks.
     pub queues: Vec<QueueReport>,
 }
 
@@ -74,6 +75,10 @@ pub struct VcpuReport {
 pub struct QueueReport {
     /// The disk.
     pub device: String,
+    /// Index of the queue.
+    pub queue: u16,
+    /// How many queues the disk has.
+    pub queues: u16,
     /// Requests of each kind, kinds of which there were none left out.
     pub requests: Vec<RequestRow>,
     /// Requests of all kinds.
@@ -88,9 +93,9 @@ pub struct QueueReport {
     pub interrupts_sent: u64,
     /// How many were not, because the driver did not want them.
     pub interrupts_suppressed: u64,
-    /// Exits to user space at the device's registers.
+    /// Exits to user space at the device's registers, for whichever of its queues.
     pub register_exits: u64,
-    /// The same for each request.
+    /// The same for each request in any of them.
     pub register_exits_per_request: f64,
     /// Where the registers are mapped: how many acknowledgements did not exit. Nor did any read, of
     /// which nobody can know.
@@ -139,14 +144,19 @@ impl Report {
         let row = |(site, times)| ExitRow::new(site, times, all, map);
         let mut exits: Vec<ExitRow> = exits.rows().map(row).collect();
         exits.sort_by_key(|row| std::cmp::Reverse(row.count));
-        let queue = |(name, stats): &(String, QueueStats)| {
-            let mapped_acks = snapshot.acks.get(name).copied();
-            QueueReport::new(name, stats, &exits, mapped_acks)
+        let queue = |(name, stats): &(QueueName, QueueStats)| {
+            let mapped_acks = snapshot.acks.get(&name.device).copied();
+            let queues = snapshot.queues.iter();
+            let requests = queues
+                .filter(|(other, _)| other.disk == name.disk)
+                .map(|(_, stats)| stats.request_count())
+                .sum();
+            QueueReport::new(name, stats, &exits, requests, mapped_acks)
         };
         Self {
             seconds: snapshot.time.as_secs_f64(),
             vcpus: snapshot.vcpus.iter().map(VcpuReport::new).collect(),
-            queues: snapshot.disks.iter().map(queue).collect(),
+            queues: snapshot.queues.iter().map(queue).collect(),
             exits,
         }
     }
@@ -210,15 +220,25 @@ impl VcpuReport {
 }
 
 impl QueueReport {
-    fn new(device: &str, stats: &QueueStats, exits: &[ExitRow], mapped_acks: Option<u64>) -> Self {
-        let at_device = |row: &&ExitRow| row.device.as_deref() == Some(device);
-        let register_exits = exits.iter().filter(at_device).map(|row| row.count).sum();
+    /// What `stats` has of the queue `name` of a disk with `mapped_acks` that has served as many
+    /// `requests` in all, in a machine with these `exits`.
+    fn new(
+        name: &QueueName,
+        stats: &QueueStats,
+        exits: &[ExitRow],
+        requests: u64,
+        mapped_acks: Option<u64>,
+    ) -> Self {
+        let at_device = |row: &&ExitRow| row.device.as_deref() == Some(&*name.device);
+        let register_exits: u64 = exits.iter().filter(at_device).map(|row| row.count).sum();
         let row = |kind| RequestRow::new(kind, stats);
-        let requests = RequestKind::ALL.into_iter().map(row);
+        let rows = RequestKind::ALL.into_iter().map(row);
         let drains = DrainCause::ALL.into_iter();
         Self {
-            device: device.to_owned(),
-            requests: requests.filter(|row| row.count > 0).collect(),
+            device: name.device.clone(),
+            queue: name.queue,
+            queues: name.of,
+            requests: rows.filter(|row| row.count > 0).collect(),
             all: RequestRow::all(stats),
             drains: drains
                 .map(|cause| (cause.name(), stats.drains(cause)))
@@ -232,7 +252,7 @@ impl QueueReport {
             interrupts_sent: stats.interrupts,
             interrupts_suppressed: stats.suppressed,
             register_exits,
-            register_exits_per_request: register_exits as f64 / stats.request_count().max(1) as f64,
+            register_exits_per_request: register_exits as f64 / requests.max(1) as f64,
             mapped_acks,
             skipped_heads: stats.skipped,
         }

@@ -7,8 +7,14 @@ const SITE: ExitSite = ExitSite {
 };
 
 fn statistics() -> (Statistics, ExitRecorder) {
-    let disks = vec![("disk".to_owned(), SharedQueueStats::default())];
-    let mut statistics = Statistics::new(StatsReport::Nobody, Arc::default(), disks);
+    let name = QueueName {
+        disk: 0,
+        device: "disk".to_owned(),
+        queue: 0,
+        of: 1,
+    };
+    let queues = vec![(name, SharedQueueStats::default())];
+    let mut statistics = Statistics::new(StatsReport::Nobody, Arc::default(), queues);
     let recorder = ExitRecorder::new(Arc::clone(&statistics.map));
     let vcpu = (recorder.clone(), Err(KvmStatsError::Missing));
     statistics.vcpus.push(vcpu);
@@ -23,7 +29,7 @@ fn a_snapshot_has_what_was_counted_and_the_reason_why_the_kernel_counts_nothing(
     assert_eq!(snapshot.vcpus[0].exits.exits(), 1);
     let reason = snapshot.vcpus[0].kvm.as_ref().unwrap_err();
     assert!(reason.contains("KVM_CAP_BINARY_STATS_FD"), "{reason}");
-    assert_eq!(snapshot.disks[0].0, "disk");
+    assert_eq!(snapshot.queues[0].0.to_string(), "disk");
 }
 
 #[test]

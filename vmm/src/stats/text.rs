@@ -75,8 +75,12 @@ fn place(row: &ExitRow) -> (String, String) {
 }
 
 fn requests(out: &mut String, queue: &QueueReport) {
+    let which = match queue.queues {
+        1 => String::new(),
+        _ => format!(" in queue {}", queue.queue),
+    };
     *out += &format!(
-        "\nRequests of {}, and how long each took from the available to the used ring\n",
+        "\nRequests of {}{which}, and how long each took from the available to the used ring\n",
         queue.device
     );
     let mut table = Table::new(

@@ -66,6 +66,8 @@ fn report() -> Report {
         ],
         queues: vec![QueueReport {
             device: disk.to_owned(),
+            queue: 0,
+            queues: 1,
             requests: vec![row("IN", 12, 4096), row("FLUSH", 1, 0)],
             all: row("all", 13, 4096),
             drains: BTreeMap::from([("trap", 4), ("poll", 0), ("activation", 1)]),

@@ -201,7 +201,7 @@ pub enum Args<'a> {
 
 /// What is told of the trace as a whole.
 #[derive(Debug, Serialize)]
-pub struct Metadata<'a> {
+pub struct Metadata {
     /// The program and its version.
     pub program: &'static str,
     /// How many events are kept of each source.
@@ -209,14 +209,14 @@ pub struct Metadata<'a> {
     /// How many are not, of all sources.
     pub dropped_events: u64,
     /// Each source.
-    pub sources: Vec<Source<'a>>,
+    pub sources: Vec<Source>,
 }
 
 /// Where events come from.
 #[derive(Debug, Serialize)]
-pub struct Source<'a> {
-    /// A vCPU or a disk.
-    pub name: &'a str,
+pub struct Source {
+    /// A vCPU or a queue.
+    pub name: String,
     /// How many events there were.
     pub events: u64,
     /// How many of them, the first ones, are not in the trace.

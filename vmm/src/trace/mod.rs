@@ -20,12 +20,12 @@ use thiserror::Error;
 
 use crate::config::{TraceConfig, VmConfig};
 use crate::error::Error;
-use crate::observe::{ExitObserver, MachineObserver};
+use crate::observe::{ExitObserver, MachineObserver, QueueName};
 use crate::stats::address::AddressMap;
 use event::Clock;
 use observers::{ExitTracer, QueueTracer};
 use recording::Recording;
-use ring::Home;
+use ring::{Home, Ring};
 
 /// Why there is no trace.
 #[derive(Debug, Error)]
@@ -47,7 +47,7 @@ pub struct Tracer {
     config: TraceConfig,
     clock: Clock,
     vcpus: Vec<(String, Home)>,
-    queues: Vec<(String, Home)>,
+    queues: Vec<(QueueName, Home)>,
 }
 
 impl Tracer {
@@ -73,9 +73,9 @@ impl Tracer {
 }
 
 impl MachineObserver for Tracer {
-    fn queue(&mut self, _index: usize, name: &str) -> MakeObserver {
+    fn queue(&mut self, name: &QueueName) -> MakeObserver {
         let (home, clock) = (self.home(), self.clock);
-        self.queues.push((name.to_owned(), home.clone()));
+        self.queues.push((name.clone(), home.clone()));
         Box::new(move || Box::new(QueueTracer::new(home.writer(), clock)))
     }
 
@@ -114,17 +114,24 @@ impl Trace {
     /// Where the file takes no more.
     pub fn write(self) -> Result<u64, Error> {
         let Self { tracer, map, file } = self;
-        let take = |(name, home): &(String, Home)| (name.clone(), home.take());
         let recording = Recording {
             limit: tracer.config.limit,
-            vcpus: tracer.vcpus.iter().map(take).collect(),
-            queues: tracer.queues.iter().map(take).collect(),
+            vcpus: take(&tracer.vcpus),
+            queues: take(&tracer.queues),
         };
         match recording.write(&map, &mut BufWriter::new(file)) {
             Ok(()) => Ok(recording.dropped()),
             Err(error) => Err(tracer.error(TraceError::Write(error))),
         }
     }
+}
+
+/// What was kept of each source.
+fn take<N: Clone>(homes: &[(N, Home)]) -> Vec<(N, Ring)> {
+    let homes = homes.iter();
+    homes
+        .map(|(name, home)| (name.clone(), home.take()))
+        .collect()
 }
 
 fn open(path: &Path, config: &VmConfig) -> Result<File, TraceError> {

@@ -10,9 +10,10 @@ use super::json::{Args, Metadata, Phase, Source, TraceEvent, Track};
 use super::queue::{Queue, QueueEvents};
 use super::ring::Ring;
 use crate::layout;
+use crate::observe::QueueName;
 use crate::stats::address::AddressMap;
 
-/// The process of the vCPUs and of the threads that serve queues. Those of the queues follow.
+/// The process of the vCPUs and of the threads that serve queues. Those of the disks follow.
 const VMM: u32 = 1;
 // No two tracks have the same number, whichever process they are of.
 const VCPUS: u32 = 1000;
@@ -26,14 +27,14 @@ pub struct Recording {
     /// The vCPUs, by their number.
     pub vcpus: Vec<(String, Ring)>,
     /// The queues of the disks, in their order.
-    pub queues: Vec<(String, Ring)>,
+    pub queues: Vec<(QueueName, Ring)>,
 }
 
 impl Recording {
     /// How many events have not been kept.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.sources().map(|(_, ring)| ring.dropped()).sum()
+        self.rings().map(Ring::dropped).sum()
     }
 
     /// Writes all of it to `out`, with names from `map`.
@@ -56,16 +57,19 @@ impl Recording {
         out.flush()
     }
 
-    fn sources(&self) -> impl Iterator<Item = &(String, Ring)> {
-        self.vcpus.iter().chain(&self.queues)
+    fn rings(&self) -> impl Iterator<Item = &Ring> {
+        let vcpus = self.vcpus.iter().map(|(_, ring)| ring);
+        vcpus.chain(self.queues.iter().map(|(_, ring)| ring))
     }
 
-    fn metadata(&self) -> Metadata<'_> {
+    fn metadata(&self) -> Metadata {
+        let vcpus = self.vcpus.iter().map(|(name, ring)| source(name, ring));
+        let queues = self.queues.iter().map(|(name, ring)| source(name, ring));
         Metadata {
             program: concat!("vmm ", env!("CARGO_PKG_VERSION")),
             trace_limit: self.limit,
             dropped_events: self.dropped(),
-            sources: self.sources().map(source).collect(),
+            sources: vcpus.chain(queues).collect(),
         }
     }
 
@@ -80,12 +84,11 @@ impl Recording {
             exits.push(VcpuExits::new(ring, track));
         }
         let (mut requests, end) = (0, self.end());
-        for (index, (device, ring)) in self.queues.iter().enumerate() {
-            let number = u32::try_from(index).unwrap_or(u32::MAX);
+        for (number, (name, ring)) in (0..).zip(&self.queues) {
             let queue = Queue {
-                device,
-                gsi: layout::virtio_mmio(index).gsi,
-                track: queue_track(number),
+                device: &name.device,
+                gsi: layout::virtio_mmio(name.disk).gsi,
+                track: queue_track(name, number),
                 worker: worker_track(number),
             };
             requests = QueueEvents::add(queue, ring, &exits, (requests, end), &mut events);
@@ -106,8 +109,11 @@ impl Recording {
             What::Exit { end, .. } => end,
             _ => event.time,
         };
-        let rings = self.sources().map(|(_, ring)| ring);
-        rings.flat_map(Ring::events).map(end).max().unwrap_or(0)
+        self.rings()
+            .flat_map(Ring::events)
+            .map(end)
+            .max()
+            .unwrap_or(0)
     }
 
     /// Names for the tracks: of the threads that serve queues, those that `events` are on.
@@ -122,21 +128,23 @@ impl Recording {
         for (tid, (vcpu, _)) in (VCPUS..).zip(&self.vcpus) {
             name("thread_name", Track { pid: VMM, tid }, vcpu);
         }
-        for (number, (device, _)) in (0..).zip(&self.queues) {
-            let (queue, worker) = (queue_track(number), worker_track(number));
+        for (number, (of, _)) in (0..).zip(&self.queues) {
+            let (queue, worker) = (queue_track(of, number), worker_track(number));
             if events.iter().any(|event| event.track == worker) {
-                name("thread_name", worker, &format!("worker of {device}"));
+                name("thread_name", worker, &format!("worker of {of}"));
             }
-            name("process_name", Track { tid: 0, ..queue }, device);
-            name("thread_name", queue, "queue 0");
+            if of.queue == 0 {
+                name("process_name", Track { tid: 0, ..queue }, &of.device);
+            }
+            name("thread_name", queue, &format!("queue {}", of.queue));
         }
         names
     }
 }
 
-fn source((name, ring): &(String, Ring)) -> Source<'_> {
+fn source(name: &impl ToString, ring: &Ring) -> Source {
     Source {
-        name,
+        name: name.to_string(),
         events: ring.written(),
         dropped_events: ring.dropped(),
     }
@@ -147,9 +155,11 @@ fn worker_track(number: u32) -> Track {
     Track { pid: VMM, tid }
 }
 
-fn queue_track(number: u32) -> Track {
+/// The track of the queue `name`, which is number `number` of all.
+fn queue_track(name: &QueueName, number: u32) -> Track {
+    let disk = u32::try_from(name.disk).unwrap_or(u32::MAX);
     Track {
-        pid: (VMM + 1).saturating_add(number),
+        pid: (VMM + 1).saturating_add(disk),
         tid: QUEUES.saturating_add(number),
     }
 }

@@ -78,13 +78,23 @@ fn drain(cause: DrainCause, interrupts: bool) -> Vec<(u64, What)> {
 
 /// A vCPU that has exited for a notification, and a queue with these events, which it serves if
 /// `serves`.
+/// The one queue of the disk `device`.
+fn name(device: &str) -> QueueName {
+    QueueName {
+        disk: 0,
+        device: device.to_owned(),
+        queue: 0,
+        of: 1,
+    }
+}
+
 fn recording(serves: bool, queue: Ring) -> Recording {
     let mut vcpu = ring(8, [(1000, exit(ExitKind::MmioWrite, NOTIFY, 9000))]);
     vcpu.thread = serves.then(|| thread::current().id());
     Recording {
         limit: 8,
         vcpus: vec![("vcpu0".to_owned(), vcpu)],
-        queues: vec![("virtio-blk 0 (disk0)".to_owned(), queue)],
+        queues: vec![(name("virtio-blk 0 (disk0)"), queue)],
     }
 }
 
@@ -338,7 +348,7 @@ fn an_exit_is_told_with_where_it_was_and_what_it_moved() {
 #[test]
 fn tracks_have_names_and_a_name_may_hold_anything() {
     let mut recording = recording(false, ring(8, drain(DrainCause::EventFd, true)));
-    recording.queues[0].0 = "virtio-blk 0 (\"\\\u{1b})".to_owned();
+    recording.queues[0].0 = name("virtio-blk 0 (\"\\\u{1b})");
     let trace = written(&recording);
     let names: Vec<_> = (of(&trace, "M").into_iter())
         .map(|event| {

@@ -13,7 +13,6 @@ use devices::virtio::MmioTransport;
 use devices::virtio::block::backend::FileBackend;
 use devices::virtio::block::{Block, BlockOptions, FailureHandler, NotifyMode, StartHook};
 use kvm_ioctls::{IoEventAddress, NoDatamatch, VmFd};
-use spec::block::REQUEST_QUEUE;
 use spec::board;
 use spec::mmio::Register;
 use vm_memory::GuestMemoryMmap;
@@ -79,9 +78,11 @@ pub fn block_device(
     let options = BlockOptions {
         read_only: disk.readonly,
         id: disk.id.clone(),
-        notify: notify_mode(vm, base, disk.notify, reasons, sandbox)?,
+        notify: (0..disk.queues)
+            .map(|queue| notify_mode(vm, base, (queue, disk), reasons, sandbox))
+            .collect::<Result<_, _>>()?,
     };
-    // Its thread, if it has one, is there before a run holds back signals for itself.
+    // Its threads, if it has some, are there before a run holds back signals for itself.
     let block = signals::kept_from_threads(|| Block::new(Box::new(backend), options))??;
     let block = block
         .with_writeback(disk.writeback)
@@ -124,32 +125,35 @@ pub fn add_virtio(
     Ok(buses.mmio.insert(base, len, transport)?)
 }
 
-/// How the device with its window at `base` learns of available buffers.
+/// How the device with its window at `base`, which is `disk`, learns of available buffers in `queue`.
 fn notify_mode(
     vm: &VmFd,
     base: u64,
-    notify: Notify,
+    (queue, disk): (u16, &DiskConfig),
     reasons: &Sender<StopReason>,
     sandbox: &mut Sandbox,
 ) -> Result<NotifyMode, Error> {
+    if disk.notify == Notify::Trap {
+        return Ok(NotifyMode::Trap);
+    }
+    let any = disk.queues == 1 && disk.notify != Notify::IoEventFdDatamatch;
+    let kick = match any {
+        true => queue_notify_event(vm, base, NoDatamatch)?,
+        false => queue_notify_event(vm, base, u32::from(queue))?,
+    };
+    let on_start = enter(sandbox);
     let on_failure = stop_on_failure(reasons.clone());
-    Ok(match notify {
-        Notify::Trap => NotifyMode::Trap,
-        Notify::IoEventFd => NotifyMode::IoEventFd {
-            kick: queue_notify_event(vm, base, NoDatamatch)?,
-            on_start: enter(sandbox),
-            on_failure,
-        },
-        Notify::IoEventFdDatamatch => NotifyMode::IoEventFd {
-            kick: queue_notify_event(vm, base, u32::from(REQUEST_QUEUE))?,
-            on_start: enter(sandbox),
-            on_failure,
-        },
+    Ok(match disk.notify {
         Notify::Poll => NotifyMode::Poll {
-            kick: queue_notify_event(vm, base, NoDatamatch)?,
-            on_start: enter(sandbox),
+            kick,
+            on_start,
             on_failure,
             idle_limit: POLL_IDLE_LIMIT,
+        },
+        _ => NotifyMode::IoEventFd {
+            kick,
+            on_start,
+            on_failure,
         },
     })
 }
@@ -172,8 +176,8 @@ fn stop_on_failure(reasons: Sender<StopReason>) -> FailureHandler {
 /// `datamatch` says. Any other write leaves KVM_RUN.
 ///
 /// Without a datamatch it stands for a write of any width and value: that spares KVM from decoding
-/// the instruction, and the device has a single queue, for which a notification too many does no
-/// harm.
+/// the instruction, and is for a device with a single queue, for which a notification too many does
+/// no harm.
 fn queue_notify_event(vm: &VmFd, base: u64, datamatch: impl Into<u64>) -> Result<EventFd, Error> {
     let event = EventFd::new(EFD_CLOEXEC).map_err(cannot("create an eventfd"))?;
     let address = IoEventAddress::Mmio(base + Register::QueueNotify.offset());

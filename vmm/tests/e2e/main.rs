@@ -48,6 +48,7 @@ mod power_loss;
 mod probes;
 mod pty;
 mod qemu;
+mod queues;
 mod resize;
 mod sandbox;
 mod shell;
@@ -103,6 +104,7 @@ fn main() {
         probes::tests(),
         qemu::tests(),
         resize::tests(),
+        queues::tests(),
         throttle::tests(),
         sandbox::tests(),
         shell::tests(),

@@ -14,7 +14,7 @@ fn block(id: &str, read_only: bool) -> Result<Block, BlockError> {
     let options = BlockOptions {
         read_only,
         id: id.to_owned(),
-        notify: NotifyMode::Trap,
+        notify: vec![NotifyMode::Trap],
     };
     Block::new(Box::new(MemoryBackend::new(vec![0; 4096])), options)
 }
@@ -62,7 +62,7 @@ fn the_geometry_is_that_of_an_ide_disk() {
             BlockOptions {
                 read_only: false,
                 id: String::new(),
-                notify: NotifyMode::Trap,
+                notify: vec![NotifyMode::Trap],
             },
         );
         let mut space = [0; CYLINDERS as usize + 4];
@@ -90,15 +90,15 @@ impl BlockBackend for OfSize {
         self.0
     }
 
-    fn read_at(&mut self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
+    fn read_at(&self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
         Ok(())
     }
 
-    fn write_at(&mut self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
+    fn write_at(&self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
         Ok(())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -115,15 +115,15 @@ impl BlockBackend for Coarse {
         4096
     }
 
-    fn read_at(&mut self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
+    fn read_at(&self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
         Ok(())
     }
 
-    fn write_at(&mut self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
+    fn write_at(&self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
         Ok(())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -132,7 +132,7 @@ fn coarse() -> Block {
     let options = BlockOptions {
         read_only: false,
         id: String::new(),
-        notify: NotifyMode::Trap,
+        notify: vec![NotifyMode::Trap],
     };
     Block::new(Box::new(Coarse), options).unwrap()
 }
@@ -170,11 +170,11 @@ fn the_thread_is_there_before_the_driver_is_and_begins_with_the_hook() {
     let options = BlockOptions {
         read_only: false,
         id: "a".to_owned(),
-        notify: NotifyMode::IoEventFd {
+        notify: vec![NotifyMode::IoEventFd {
             kick: vmm_sys_util::eventfd::EventFd::new(0).unwrap(),
             on_start: StartHook::new(move || told.send(name()).unwrap()),
             on_failure: FailureHandler::new(|error| panic!("{error}")),
-        },
+        }],
     };
     let block = Block::new(Box::new(MemoryBackend::new(vec![0; 512])), options).unwrap();
     assert_eq!(began.recv().unwrap(), Some("blk a".to_owned()));
@@ -195,14 +195,14 @@ fn a_reset_after_the_thread_has_panicked_panics_and_does_not_wait() {
     let options = BlockOptions {
         read_only: false,
         id: String::new(),
-        notify: NotifyMode::IoEventFd {
+        notify: vec![NotifyMode::IoEventFd {
             kick: vmm_sys_util::eventfd::EventFd::new(0).unwrap(),
             on_start: StartHook::default(),
             on_failure: FailureHandler::new(move |error| {
                 told.send(()).unwrap();
                 panic!("{error}");
             }),
-        },
+        }],
     };
     let mut block = Block::new(Box::new(MemoryBackend::new(vec![0; 512])), options).unwrap();
     let layout = QueueLayout::new(&registers, QUEUE_SIZE, &memory).unwrap();

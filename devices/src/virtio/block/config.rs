@@ -22,9 +22,10 @@ const CYLINDERS_MAX: u16 = 16383;
 pub(super) struct SharedConfig(Arc<Mutex<ConfigSpace>>);
 
 impl SharedConfig {
-    /// What is told of `backend` by a device that offers these `features`.
-    pub(super) fn new(backend: &dyn BlockBackend, features: Features) -> Self {
-        Self(Arc::new(Mutex::new(ConfigSpace::new(backend, features))))
+    /// What is told of `backend` by a device that has as many `queues`, and offers these `features`.
+    pub(super) fn new(backend: &dyn BlockBackend, features: Features, queues: u16) -> Self {
+        let space = ConfigSpace::new(backend, features, queues);
+        Self(Arc::new(Mutex::new(space)))
     }
 
     /// Fills `space` with as much as there is, while the cache is in write-back mode or not, and
@@ -57,7 +58,7 @@ pub(super) struct ConfigSpace {
 }
 
 impl ConfigSpace {
-    fn new(backend: &dyn BlockBackend, features: Features) -> Self {
+    fn new(backend: &dyn BlockBackend, features: Features, queues: u16) -> Self {
         let mut space = Self {
             bytes: [0; config::SIZE],
             generation: 0,
@@ -69,6 +70,9 @@ impl ConfigSpace {
         space.put(config::SEG_MAX, &SEG_MAX.to_le_bytes());
         space.set_blocks(SECTOR_SIZE as u32, backend.physical_block());
 
+        if features.contains(Features::VIRTIO_BLK_F_MQ) {
+            space.put(config::NUM_QUEUES, &queues.to_le_bytes());
+        }
         let discards = features.contains(Features::VIRTIO_BLK_F_DISCARD);
         let (sectors, segments) = (CLEAR_SECTORS_MAX.to_le_bytes(), CLEAR_SEG_MAX.to_le_bytes());
         if discards {

@@ -1,5 +1,5 @@
 //! The virtio-blk device (section 5.2): what it offers, its configuration space, and who serves
-//! its queue. It does no I/O and reads no request; that is the worker's.
+//! its queues. It does no I/O and reads no request; that is the worker's.
 
 pub mod backend;
 mod cache;
@@ -10,6 +10,7 @@ mod notify;
 pub mod observe;
 pub mod request;
 mod resize;
+mod server;
 pub mod stats;
 mod thread;
 pub mod throttle;
@@ -18,12 +19,11 @@ pub mod worker;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use log::error;
 use spec::Features;
 use spec::block::config::WRITEBACK;
-use spec::block::{ID_SIZE, REQUEST_QUEUE, SECTOR_SIZE};
+use spec::block::{ID_SIZE, SECTOR_SIZE};
 use spec::mmio::DEVICE_ID_BLOCK;
 
 pub use backend::{BlockBackend, TransferError};
@@ -31,19 +31,21 @@ pub use notify::{FailureHandler, NotifyMode, StartHook};
 pub use resize::ResizeError;
 
 use super::queue::SplitQueue;
-use super::{Activation, Drain, InterruptState, VirtioDevice};
+use super::{Activation, InterruptState, VirtioDevice};
+use crate::bus::Work;
 use crate::error::DeviceError;
 use cache::Writeback;
 use config::SharedConfig;
 use disk::Disk;
 use observe::MakeObserver;
-use resize::SizeWish;
-use stats::{DrainCause, QueueRecorder, SharedQueueStats};
-use thread::WorkerThread;
+use server::Server;
+use stats::{QueueRecorder, SharedQueueStats};
 use throttle::Limits;
 use worker::QueueWorker;
 
-/// The largest size of the request queue, in descriptors: 1 MiB in pages that do not lie together,
+/// The most request queues that a device can have.
+pub const QUEUES_MAX: u16 = 64;
+/// The largest size of a request queue, in descriptors: 1 MiB in pages that do not lie together,
 /// the most that Linux asks for at once by default, is one request then.
 pub const QUEUE_SIZE: u16 = 512;
 /// The most data segments of a request: the queue less the header and the status.
@@ -66,8 +68,8 @@ pub struct BlockOptions {
     pub read_only: bool,
     /// What GET_ID answers: at most 20 printable ASCII characters.
     pub id: String,
-    /// How the device learns of available buffers.
-    pub notify: NotifyMode,
+    /// How the device learns of available buffers, for each of its queues: from 1 to [`QUEUES_MAX`].
+    pub notify: Vec<NotifyMode>,
 }
 
 /// Why a block device cannot be made.
@@ -87,7 +89,10 @@ pub enum BlockError {
         /// Size of the disk, in sectors.
         capacity: u64,
     },
-    /// The thread that is to serve the queue could not be started.
+    /// No device has this number of queues.
+    #[error("a disk has 1 to {QUEUES_MAX} queues, not {0}")]
+    Queues(usize),
+    /// The thread that is to serve a queue could not be started.
     #[error("cannot start the thread '{name}': {source}")]
     Thread {
         /// Name of the thread.
@@ -102,7 +107,7 @@ pub struct Block {
     features: Features,
     physical_block: u32,
     config: SharedConfig,
-    size_wish: SizeWish,
+    disk: Disk,
     /// How to reach the driver, once it lives.
     interrupt: Option<Arc<InterruptState>>,
     /// Whether the configuration space has changed since the last reset without a notification.
@@ -112,54 +117,14 @@ pub struct Block {
     writeback: Writeback,
     /// What `writeback` is after a reset.
     initial_writeback: bool,
-    server: Server,
     id: String,
+    queues: Vec<Queue>,
+}
+
+/// A request queue, while there is one and otherwise.
+struct Queue {
+    server: Server,
     observers: Vec<MakeObserver>,
-    state: State,
-}
-
-/// Who is to serve the queue.
-enum Server {
-    /// Whoever notifies.
-    Notifier,
-    /// A thread of the device's own.
-    Thread(WorkerThread),
-}
-
-impl Server {
-    /// Who `mode` says that serves the queue of the disk `id`.
-    fn new(mode: NotifyMode, id: &str) -> Result<Self, BlockError> {
-        let (kick, on_start, on_failure, idle_limit) = match mode {
-            NotifyMode::Trap => return Ok(Self::Notifier),
-            NotifyMode::IoEventFd {
-                kick,
-                on_start,
-                on_failure,
-            } => (kick, on_start, on_failure, Duration::ZERO),
-            NotifyMode::Poll {
-                kick,
-                on_start,
-                on_failure,
-                idle_limit,
-            } => (kick, on_start, on_failure, idle_limit),
-        };
-        let name = thread_name(id);
-        WorkerThread::start(&name, kick, on_start, on_failure, idle_limit)
-            .map(Self::Thread)
-            .map_err(|source| BlockError::Thread { name, source })
-    }
-}
-
-/// Who has the disk.
-enum State {
-    /// Nobody: the driver has not activated the device, or does not use its queue any more.
-    Idle(Disk),
-    /// Whoever notifies serves the queue.
-    Trap(Box<QueueWorker>),
-    /// The device's thread serves the queue.
-    Thread,
-    /// The device's thread is gone; the machine ends.
-    Failed,
 }
 
 impl Block {
@@ -176,6 +141,10 @@ impl Block {
         if !id.chars().all(|c| c == ' ' || c.is_ascii_graphic()) {
             return Err(BlockError::IdNotPrintable(id));
         }
+        let queue_count = u16::try_from(notify.len()).ok();
+        let queue_count = queue_count
+            .filter(|count| (1..=QUEUES_MAX).contains(count))
+            .ok_or(BlockError::Queues(notify.len()))?;
         let mut id_bytes = [0; ID_SIZE];
         match id_bytes.get_mut(..id.len()) {
             Some(bytes) => bytes.copy_from_slice(id.as_bytes()),
@@ -193,29 +162,39 @@ impl Block {
             | Features::VIRTIO_BLK_F_BLK_SIZE
             | Features::VIRTIO_BLK_F_TOPOLOGY;
         features.set(Features::VIRTIO_BLK_F_RO, read_only);
+        features.set(Features::VIRTIO_BLK_F_MQ, notify.len() > 1);
         features.set(Features::VIRTIO_BLK_F_WRITE_ZEROES, !read_only);
         let discards = !read_only && backend.discard_granularity().is_some();
         features.set(Features::VIRTIO_BLK_F_DISCARD, discards);
         let writeback = Writeback::default();
         let initial_writeback = writeback.get();
         let physical_block = backend.physical_block();
-        let config = SharedConfig::new(&*backend, features);
+        let config = SharedConfig::new(&*backend, features, queue_count);
         let (cache, told) = (writeback.clone(), config.clone());
         let disk = Disk::told_by(backend, read_only, id_bytes, cache, told);
+        let queue = |(index, mode)| {
+            let name = thread_name(&id, index, queue_count);
+            let server = Server::new(mode, &name);
+            server
+                .map(|server| Queue {
+                    server,
+                    observers: Vec::new(),
+                })
+                .map_err(|source| BlockError::Thread { name, source })
+        };
+        let queues = (0..).zip(notify).map(queue).collect::<Result<_, _>>()?;
         Ok(Self {
             features,
             physical_block,
             config,
-            size_wish: disk.size_wish(),
+            disk,
             interrupt: None,
             is_untold: false,
             accepted: Features::empty(),
             writeback,
             initial_writeback,
-            server: Server::new(notify, &id)?,
             id,
-            observers: Vec::new(),
-            state: State::Idle(disk),
+            queues,
         })
     }
 
@@ -231,10 +210,8 @@ impl Block {
     /// Lets the disk be used no faster than `limits` say: by default it is by no one's leave. A reset
     /// changes nothing of that.
     #[must_use]
-    pub fn with_limits(mut self, limits: Limits) -> Self {
-        if let State::Idle(disk) = &mut self.state {
-            disk.limit(limits);
-        }
+    pub fn with_limits(self, limits: Limits) -> Self {
+        self.disk.limit(limits);
         self
     }
 
@@ -255,31 +232,53 @@ impl Block {
         Ok(self)
     }
 
-    /// Keeps statistics of the queue from the next activation on, and returns where.
-    pub fn record_stats(&mut self) -> SharedQueueStats {
+    /// How many request queues the device has.
+    #[must_use]
+    pub fn queue_count(&self) -> u16 {
+        u16::try_from(self.queues.len()).unwrap_or(QUEUES_MAX)
+    }
+
+    /// Keeps statistics of `queue` from the next activation on, and returns where.
+    pub fn record_stats(&mut self, queue: u16) -> SharedQueueStats {
         let stats = SharedQueueStats::default();
         let kept = stats.clone();
-        self.observe(Box::new(move || Box::new(QueueRecorder::new(kept.clone()))));
+        let make = move || Box::new(QueueRecorder::new(kept.clone())) as _;
+        self.observe(queue, Box::new(make));
         stats
     }
 
-    /// Has the queue watched, from the next activation on, by what `make` returns then. It is
-    /// dropped before the next is made.
-    pub fn observe(&mut self, make: MakeObserver) {
-        self.observers.push(make);
+    /// Has `queue` watched, from the next activation on, by what `make` returns then. It is dropped
+    /// before the next is made. A queue that is not there is not watched.
+    pub fn observe(&mut self, queue: u16, make: MakeObserver) {
+        if let Some(queue) = self.queues.get_mut(usize::from(queue)) {
+            queue.observers.push(make);
+        }
     }
 
-    /// Takes the disk back from whoever serves the queue, when nothing is in flight any more.
+    /// Has the size of the disk looked at, if somebody wishes for that: by one of those who serve it.
+    fn look_at_size(&mut self) -> Result<(), DeviceError> {
+        let mut servers = self.queues.iter().map(|queue| &queue.server);
+        if let Some(server) = servers.find(|server| server.is_serving()) {
+            return server.resize();
+        }
+        match (self.disk.resize(), &self.interrupt) {
+            (false, _) => Ok(()),
+            (true, Some(interrupt)) => interrupt.config_changed(|space| self.read_config(space)),
+            (true, None) => {
+                self.is_untold = true;
+                Ok(())
+            }
+        }
+    }
+
+    /// Has nobody serve a queue any more: when this returns nothing is in flight.
     fn stop(&mut self) -> Result<(), DeviceError> {
-        self.state = match (
-            std::mem::replace(&mut self.state, State::Failed),
-            &mut self.server,
-        ) {
-            (State::Trap(worker), _) => State::Idle(worker.into_disk()),
-            (State::Thread, Server::Thread(thread)) => State::Idle(thread.stop()?),
-            (state, _) => state,
-        };
-        Ok(())
+        let servers = || self.queues.iter().map(|queue| &queue.server);
+        servers()
+            .filter(|server| server.is_serving())
+            .try_for_each(Server::ask_to_stop)?;
+        let mut queues = self.queues.iter_mut();
+        queues.try_for_each(|queue| queue.server.stop())
     }
 }
 
@@ -293,7 +292,8 @@ impl VirtioDevice for Block {
     }
 
     fn queue_max_sizes(&self) -> &[u16] {
-        &[QUEUE_SIZE]
+        const SIZES: [u16; QUEUES_MAX as usize] = [QUEUE_SIZE; QUEUES_MAX as usize];
+        SIZES.get(..self.queues.len()).unwrap_or(&SIZES)
     }
 
     fn read_config(&self, space: &mut [u8]) -> u32 {
@@ -331,66 +331,41 @@ impl VirtioDevice for Block {
             interrupt.config_changed(|space| self.read_config(space))?;
         }
         self.interrupt = Some(Arc::clone(&interrupt));
-        let queue = queues.get(usize::from(REQUEST_QUEUE)).cloned().flatten();
-        let Some(layout) = queue else {
-            return Ok(());
-        };
-        self.state = match std::mem::replace(&mut self.state, State::Failed) {
-            State::Idle(disk) => {
-                let queue = SplitQueue::new(layout, features);
-                let mut worker = QueueWorker::new(disk, memory, queue, features, interrupt);
-                for make in &mut self.observers {
-                    worker.observe(make());
-                }
-                match &mut self.server {
-                    Server::Notifier => State::Trap(Box::new(worker)),
-                    Server::Thread(thread) => {
-                        thread.serve(worker);
-                        State::Thread
-                    }
-                }
+        for ((index, queue), layout) in (0..).zip(&mut self.queues).zip(queues) {
+            let Some(layout) = layout else {
+                continue;
+            };
+            let rings = SplitQueue::new(layout, features);
+            let (disk, interrupt) = (self.disk.clone(), Arc::clone(&interrupt));
+            let mut worker =
+                QueueWorker::new(disk, memory.clone(), (index, rings), features, interrupt);
+            for make in &mut queue.observers {
+                worker.observe(make());
             }
-            state => state,
-        };
+            queue.server.serve(worker);
+        }
         Ok(())
     }
 
-    fn notify(&mut self, queue: u16) -> Result<Drain, DeviceError> {
-        match (&mut self.state, &self.server) {
-            (State::Trap(worker), _) if queue == REQUEST_QUEUE => match worker.process_queue()? {
-                Drain::Complete if worker.rearm_notifications() => {
-                    worker.woken(DrainCause::Poll);
-                    Ok(Drain::More)
-                }
-                drain => Ok(drain),
-            },
-            (State::Thread, Server::Thread(thread)) if queue == REQUEST_QUEUE => thread.kick(),
-            _ => Ok(Drain::Complete),
+    fn notify(&mut self, queue: u16) -> Result<Option<Arc<dyn Work>>, DeviceError> {
+        match self.queues.get(usize::from(queue)) {
+            Some(queue) => queue.server.notify(),
+            None => Ok(None),
         }
     }
 
     fn refresh(&mut self) -> Result<(), DeviceError> {
-        self.size_wish.set();
-        match (&mut self.state, &self.server) {
-            (State::Idle(disk), _) => match (disk.resize(), &self.interrupt) {
-                (false, _) => Ok(()),
-                (true, Some(interrupt)) => {
-                    interrupt.config_changed(|space| disk.read_config(space))
-                }
-                (true, None) => {
-                    self.is_untold = true;
-                    Ok(())
-                }
-            },
-            (State::Trap(worker), _) => worker.resize(),
-            (State::Thread, Server::Thread(thread)) => thread.kick().map(drop),
-            _ => Ok(()),
-        }
+        self.disk.size_wish().set();
+        self.look_at_size()
     }
 
     fn stop_queue(&mut self, queue: u16) -> Result<(), DeviceError> {
-        if queue == REQUEST_QUEUE {
-            self.stop()?;
+        if let Some(queue) = self.queues.get_mut(usize::from(queue)) {
+            queue.server.stop()?;
+        }
+        // It may have been the one that was to look.
+        if self.disk.size_wish().is_set() {
+            self.look_at_size()?;
         }
         Ok(())
     }
@@ -408,7 +383,7 @@ impl VirtioDevice for Block {
 impl Drop for Block {
     fn drop(&mut self) {
         if let Err(error) = self.stop() {
-            error!("block: cannot stop the thread that serves the queue: {error}");
+            error!("block: cannot stop the threads that serve its queues: {error}");
         }
     }
 }
@@ -422,12 +397,18 @@ impl fmt::Debug for Block {
     }
 }
 
-/// The name of the thread that serves the disk `id`; the kernel shows 15 bytes of it.
-fn thread_name(id: &str) -> String {
-    if id.is_empty() {
-        "blk".to_owned()
+/// The name of the thread that serves queue `index` of `count` of the disk `id`; the kernel shows 15
+/// bytes of it.
+fn thread_name(id: &str, index: u16, count: u16) -> String {
+    let queue = if count > 1 {
+        format!("blk{index}")
     } else {
-        format!("blk {id}")
+        "blk".to_owned()
+    };
+    if id.is_empty() {
+        queue
+    } else {
+        format!("{queue} {id}")
     }
 }
 

@@ -2,7 +2,7 @@
 //! the order in which the worker takes them. It keeps nothing, and changes nothing.
 
 use probe::probe;
-use spec::block::{ID_SIZE, REQUEST_QUEUE, SECTOR_SIZE};
+use spec::block::{ID_SIZE, SECTOR_SIZE};
 use spec::mmio::InterruptStatus;
 use spec::queue::Descriptor;
 
@@ -79,14 +79,19 @@ pub type MakeObserver = Box<dyn FnMut() -> Box<dyn QueueObserver> + Send>;
 /// NUL, and the queue; other numbers that are not there are -1.
 pub(super) struct Observers {
     disk: [u8; ID_SIZE],
+    queue: u16,
     observers: Vec<Box<dyn QueueObserver>>,
 }
 
 impl Observers {
-    /// Nobody watches the queue of the disk that GET_ID calls `disk`.
-    pub(super) fn none(disk: [u8; ID_SIZE]) -> Self {
+    /// Nobody watches the `queue` of the disk that GET_ID calls `disk`.
+    pub(super) fn none(disk: [u8; ID_SIZE], queue: u16) -> Self {
         let observers = Vec::new();
-        Self { disk, observers }
+        Self {
+            disk,
+            queue,
+            observers,
+        }
     }
 
     pub(super) fn add(&mut self, observer: Box<dyn QueueObserver>) {
@@ -95,7 +100,7 @@ impl Observers {
 
     pub(super) fn drain_begins(&mut self, cause: DrainCause, next_avail: u16) {
         if cause.is_notification() {
-            probe!(vmm, notify, self.disk.as_ptr(), REQUEST_QUEUE, cause as u8);
+            probe!(vmm, notify, self.disk.as_ptr(), self.queue, cause as u8);
         }
         self.tell(|observer| observer.drain_begins(cause, next_avail));
     }
@@ -127,8 +132,8 @@ impl Observers {
     }
 
     fn probe_submit(&self, head: u16, kind: RequestKind, sector: i64, bytes: i64) {
-        let (disk, kind) = (self.disk.as_ptr(), kind as u8);
-        probe!(vmm, submit, disk, REQUEST_QUEUE, head, kind, sector, bytes);
+        let (disk, queue, kind) = (self.disk.as_ptr(), self.queue, kind as u8);
+        probe!(vmm, submit, disk, queue, head, kind, sector, bytes);
     }
 
     pub(super) fn answered(&mut self, head: u16, answer: &Answer) {
@@ -140,7 +145,7 @@ impl Observers {
             vmm,
             complete,
             self.disk.as_ptr(),
-            REQUEST_QUEUE,
+            self.queue,
             head,
             answer.status.map_or(-1, isize::from),
             answer.written,

@@ -47,6 +47,11 @@ impl SizeWish {
         self.0.store(true, Ordering::SeqCst);
     }
 
+    /// Whether somebody wishes for it.
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
     /// Whether somebody has wished for it since this was last asked.
     pub(super) fn take(&self) -> bool {
         // Most often nobody has, and then nothing is written.

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use vmm_sys_util::eventfd::EventFd;
 
-use super::disk::Disk;
 use super::stats::DrainCause;
 use super::worker::QueueWorker;
 use super::{FailureHandler, StartHook};
@@ -30,7 +29,9 @@ pub(super) struct WorkerThread {
     stopping: Arc<AtomicBool>,
     /// `None` once the thread is to end.
     workers: Option<Sender<QueueWorker>>,
-    disks: Receiver<Disk>,
+    /// Whether it has been given a worker that it has not been stopped with.
+    serving: bool,
+    done: Receiver<()>,
     /// `None` once it has been waited for.
     thread: Option<JoinHandle<()>>,
 }
@@ -50,15 +51,15 @@ impl WorkerThread {
         let kick = Arc::new(kick);
         let stopping = Arc::new(AtomicBool::new(false));
         let (workers, given) = mpsc::channel();
-        let (returned, disks) = mpsc::channel();
+        let (ended, done) = mpsc::channel();
         let thread = Builder::new().name(name.to_owned()).spawn({
             let (kick, stopping) = (Arc::clone(&kick), Arc::clone(&stopping));
             move || {
                 on_start.call();
                 for worker in given {
-                    let disk = run(worker, &kick, &on_failure, idle_limit, &stopping);
-                    // Nobody wants it when the device has gone meanwhile.
-                    let _ = returned.send(disk);
+                    run(worker, &kick, &on_failure, idle_limit, &stopping);
+                    // Nobody waits for it when the device has gone meanwhile.
+                    let _ = ended.send(());
                 }
             }
         })?;
@@ -66,13 +67,15 @@ impl WorkerThread {
             kick,
             stopping,
             workers: Some(workers),
-            disks,
+            serving: false,
+            done,
             thread: Some(thread),
         })
     }
 
     /// Has the thread serve the queue of `worker`. It must have none.
-    pub(super) fn serve(&self, worker: QueueWorker) {
+    pub(super) fn serve(&mut self, worker: QueueWorker) {
+        self.serving = true;
         self.stopping.store(false, Ordering::SeqCst);
         if let Some(workers) = &self.workers {
             // It fails where the thread has panicked, which `stop` finds out.
@@ -81,21 +84,34 @@ impl WorkerThread {
     }
 
     /// Wakes the thread, whatever it waits for: for a notification that did not come by the eventfd.
-    pub(super) fn kick(&self) -> Result<Drain, DeviceError> {
+    pub(super) fn kick(&self) -> Result<(), DeviceError> {
         self.kick.write(1).map_err(DeviceError::Kick)?;
         if let Some(thread) = &self.thread {
             thread.thread().unpark();
         }
-        Ok(Drain::Complete)
+        Ok(())
     }
 
-    /// Has the thread stop serving the queue, waits until it has finished the drain that it is in,
-    /// and takes the disk from it.
-    pub(super) fn stop(&mut self) -> Result<Disk, DeviceError> {
+    /// Whether it serves a queue.
+    pub(super) fn is_serving(&self) -> bool {
+        self.serving
+    }
+
+    /// Has the thread stop serving the queue, without waiting for that.
+    pub(super) fn ask_to_stop(&self) -> Result<(), DeviceError> {
         self.stopping.store(true, Ordering::SeqCst);
-        self.kick()?;
-        match self.disks.recv() {
-            Ok(disk) => Ok(disk),
+        self.kick()
+    }
+
+    /// Has the thread stop serving the queue, if it has one, and waits until it has finished the
+    /// drain that it is in.
+    pub(super) fn stop(&mut self) -> Result<(), DeviceError> {
+        if !std::mem::take(&mut self.serving) {
+            return Ok(());
+        }
+        self.ask_to_stop()?;
+        match self.done.recv() {
+            Ok(()) => Ok(()),
             // A thread that has panicked brings down whoever waits for it.
             Err(gone) => match self.thread.take().map(JoinHandle::join) {
                 Some(Err(panic)) => std::panic::resume_unwind(panic),
@@ -115,15 +131,15 @@ impl Drop for WorkerThread {
     }
 }
 
-/// Drains the queue until told to stop, and hands back the disk. Buffers that were there before
-/// the thread was are served first.
+/// Drains the queue until told to stop. Buffers that were there before the thread was are served
+/// first.
 fn run(
     mut worker: QueueWorker,
     kick: &EventFd,
     on_failure: &FailureHandler,
     idle_limit: Duration,
     stopping: &AtomicBool,
-) -> Disk {
+) {
     while !stopping.load(Ordering::SeqCst) {
         let drained = worker.process_queue();
         let next = drained.and_then(|drain| match drain {
@@ -144,7 +160,6 @@ fn run(
             }
         }
     }
-    worker.into_disk()
 }
 
 /// Looks into the queue until there is something in it or the thread is to stop, which is `true`,

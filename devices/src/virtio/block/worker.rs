@@ -1,4 +1,4 @@
-//! `QueueWorker::process_queue`, the one place that drains the request queue: it takes chains, has
+//! `QueueWorker::process_queue`, the one place that drains a request queue: it takes chains, has
 //! them answered, returns them and interrupts. Who calls it, and when, is not its business.
 
 use std::sync::Arc;
@@ -27,7 +27,7 @@ const FLUSH_BYTES: u64 = 4 << 20;
 /// have to wait for its file system.
 const CLEAR_BYTES: u64 = 1 << 20;
 
-/// The request queue and all that serving it needs, in the hands of one thread.
+/// A request queue and all that serving it needs, in the hands of one thread.
 pub struct QueueWorker {
     disk: Disk,
     memory: GuestMemoryMmap,
@@ -44,17 +44,17 @@ pub struct QueueWorker {
 }
 
 impl QueueWorker {
-    /// A worker that serves `queue` from `disk`, for a driver that has accepted `features`.
+    /// A worker that serves `queue`, the one with this `index`, from `disk`, for a driver that has accepted `features`.
     #[must_use]
     pub fn new(
         mut disk: Disk,
         memory: GuestMemoryMmap,
-        queue: SplitQueue,
+        (index, queue): (u16, SplitQueue),
         features: Features,
         interrupt: Arc<InterruptState>,
     ) -> Self {
         disk.negotiated(features);
-        let observers = Observers::none(disk.id());
+        let observers = Observers::none(disk.id(), index);
         Self {
             disk,
             memory,
@@ -79,12 +79,6 @@ impl QueueWorker {
         if self.cause.is_notification() {
             self.cause = cause;
         }
-    }
-
-    /// The disk, which the queue has no use for any more.
-    #[must_use]
-    pub fn into_disk(self) -> Disk {
-        self.disk
     }
 
     /// Looks at the size of the disk, if somebody wishes for that, and tells the driver of another.
@@ -190,9 +184,10 @@ impl QueueWorker {
                         memory,
                         descriptors,
                     };
-                    let parsed = self.disk.parse(&buffers);
+                    let disk = self.disk.hold();
+                    let parsed = disk.parse(&buffers);
                     self.observers.submitted(head, descriptors, &parsed);
-                    let answer = self.disk.answer(memory, &parsed, &mut slices);
+                    let answer = disk.answer(memory, &parsed, &mut slices);
                     self.observers.answered(head, &answer);
                     answer
                 }

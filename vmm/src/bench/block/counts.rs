@@ -32,7 +32,7 @@ impl Counts {
             exits: vcpus().map(|exits| exits.exits()).sum(),
             notify_exits: vcpus().map(|e| e.exits_at(|site| site == notify)).sum(),
             interrupts: snapshot
-                .disks
+                .queues
                 .iter()
                 .map(|(_, queue)| queue.interrupts)
                 .sum(),

@@ -133,6 +133,7 @@ impl Disk {
             readonly: !self.writes,
             id: "bench".into(),
             notify,
+            queues: 1,
             writeback: true,
             block_size: 512,
             limits: Limits::default(),

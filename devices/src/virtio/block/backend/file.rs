@@ -1,11 +1,13 @@
 //! A raw image file as a disk: vectored I/O straight between the file and guest RAM, by position.
 //! The file's content is never looked at to find out what it is.
 
+use std::cell::RefCell;
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use log::warn;
 use spec::block::SECTOR_SIZE;
@@ -94,8 +96,8 @@ pub struct FileBackend {
     unit: u32,
     /// Whether it makes holes.
     has_holes: bool,
-    segments: Segments,
-    flush_failed: bool,
+    /// Held while a flush is under way.
+    flush_failed: Mutex<bool>,
 }
 
 impl FileBackend {
@@ -135,13 +137,12 @@ impl FileBackend {
             capacity: size / SECTOR_SIZE,
             unit: unit(&metadata),
             has_holes,
-            segments: Segments::default(),
-            flush_failed: false,
+            flush_failed: Mutex::new(false),
         })
     }
 
     /// Sees that the `len` bytes from `position` on are in the file.
-    fn require(&mut self, position: u64, len: u64) -> io::Result<()> {
+    fn require(&self, position: u64, len: u64) -> io::Result<()> {
         match position.checked_add(len) {
             Some(end) if end <= self.size()? => Ok(()),
             _ => Err(io::Error::other("the image is shorter than it was")),
@@ -151,34 +152,36 @@ impl FileBackend {
     /// Repeats `call` until all of `slices` has been transferred; `ended` is what it means if no
     /// byte more can be.
     fn transfer(
-        &mut self,
+        &self,
         call: VectoredCall,
         slices: &[VolatileSlice<'_>],
         position: u64,
         ended: io::ErrorKind,
     ) -> Result<(), TransferError> {
         let mut transferred = 0_u64;
-        loop {
-            let segments = self.segments.after(transferred, slices);
-            if segments.is_empty() {
-                return Ok(());
-            }
-            let position = position.saturating_add(transferred);
-            // SAFETY: these are segments of `slices`, which are borrowed until after the call.
-            let failure = match unsafe { vectored(call, &self.file, segments, position) } {
-                Ok(0) => ended.into(),
-                Ok(count) => {
-                    transferred = transferred.saturating_add(count);
-                    continue;
+        SEGMENTS.with_borrow_mut(|room| {
+            loop {
+                let segments = room.after(transferred, slices);
+                if segments.is_empty() {
+                    return Ok(());
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => error,
-            };
-            return Err(TransferError {
-                transferred,
-                source: failure,
-            });
-        }
+                let position = position.saturating_add(transferred);
+                // SAFETY: these are segments of `slices`, which are borrowed until after the call.
+                let failure = match unsafe { vectored(call, &self.file, segments, position) } {
+                    Ok(0) => ended.into(),
+                    Ok(count) => {
+                        transferred = transferred.saturating_add(count);
+                        continue;
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) => error,
+                };
+                return Err(TransferError {
+                    transferred,
+                    source: failure,
+                });
+            }
+        })
     }
 }
 
@@ -187,41 +190,38 @@ impl BlockBackend for FileBackend {
         self.capacity
     }
 
-    fn size(&mut self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         // The cheapest call that tells. Nothing else has a use for the position.
-        self.file.seek(SeekFrom::End(0))
+        (&self.file).seek(SeekFrom::End(0))
     }
 
     fn physical_block(&self) -> u32 {
         self.unit
     }
 
-    fn read_at(
-        &mut self,
-        slices: &[VolatileSlice<'_>],
-        position: u64,
-    ) -> Result<(), TransferError> {
+    fn read_at(&self, slices: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
         let ended = io::ErrorKind::UnexpectedEof;
         self.transfer(libc::preadv, slices, position, ended)
     }
 
-    fn write_at(
-        &mut self,
-        slices: &[VolatileSlice<'_>],
-        position: u64,
-    ) -> Result<(), TransferError> {
+    fn write_at(&self, slices: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
         let len = slices.iter().map(|slice| slice.len() as u64).sum();
         self.require(position, len)?;
         let ended = io::ErrorKind::WriteZero;
         self.transfer(libc::pwritev, slices, position, ended)
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        if self.flush_failed {
+    fn flush(&self) -> io::Result<()> {
+        // One after the other: the host tells of a failure once, to one of those that wait for it.
+        let mut failed = self
+            .flush_failed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if *failed {
             return Err(io::Error::other("an earlier flush failed"));
         }
         self.file.sync_data().inspect_err(|error| {
-            self.flush_failed = true;
+            *failed = true;
             warn!(
                 "block: a flush failed, and none will succeed until the image is opened anew: \
                  {error}"
@@ -233,14 +233,14 @@ impl BlockBackend for FileBackend {
         self.has_holes.then_some(self.unit)
     }
 
-    fn discard(&mut self, position: u64, len: u64) -> io::Result<()> {
+    fn discard(&self, position: u64, len: u64) -> io::Result<()> {
         self.require(position, len)?;
         clear(&self.file, || FallocateMode::PunchHole, position, len)
     }
 
     /// A hole, where there may be one; else blocks that stay allocated, without their being
     /// written where the file system can do that.
-    fn write_zeroes(&mut self, position: u64, len: u64, unmap: bool) -> io::Result<()> {
+    fn write_zeroes(&self, position: u64, len: u64, unmap: bool) -> io::Result<()> {
         let mode = || match unmap {
             true => FallocateMode::PunchHole,
             false => FallocateMode::ZeroRange,
@@ -322,10 +322,9 @@ type VectoredCall = unsafe extern "C" fn(
 #[derive(Debug, Default)]
 struct Segments(Vec<libc::iovec>);
 
-// SAFETY: what keeps an iovec from being sent is its pointer, which is not followed here. The
-// kernel follows it, in a call on the thread that has made the list anew from slices that it
-// borrows; what an earlier call has left in the list is never used.
-unsafe impl Send for Segments {}
+thread_local! {
+    static SEGMENTS: RefCell<Segments> = RefCell::default();
+}
 
 impl Segments {
     /// The host memory of `slices` after the first `skip` bytes, as much as one call takes.

@@ -106,7 +106,7 @@ fn a_disk_that_looks_like_another_format_is_raw() {
     let mut content = vec![0; 1024];
     content[..8].copy_from_slice(b"QFI\xfb\0\0\0\x03");
     let (_dir, path) = image(&content);
-    let mut disk = FileBackend::open(&path, false).unwrap();
+    let disk = FileBackend::open(&path, false).unwrap();
     assert_eq!(disk.capacity(), 2);
     let mut bytes = [0; 8];
     disk.read_at(&[VolatileSlice::from(&mut bytes[..])], 0)
@@ -120,7 +120,7 @@ fn more_segments_than_one_call_takes_are_all_transferred() {
     let size = count.next_multiple_of(512);
     let content: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
     let (_dir, path) = image(&content);
-    let mut disk = FileBackend::open(&path, false).unwrap();
+    let disk = FileBackend::open(&path, false).unwrap();
 
     let mut bytes = vec![0; count];
     let slices: Vec<_> = bytes.chunks_mut(1).map(VolatileSlice::from).collect();
@@ -141,7 +141,7 @@ fn more_segments_than_one_call_takes_are_all_transferred() {
 #[test]
 fn a_read_past_the_end_of_the_file_says_how_far_it_came() {
     let (_dir, path) = image(&[7; 1024]);
-    let mut disk = FileBackend::open(&path, true).unwrap();
+    let disk = FileBackend::open(&path, true).unwrap();
     let (mut a, mut b) = ([0; 300], [0; 500]);
     let slices = [
         VolatileSlice::from(&mut a[..]),
@@ -159,7 +159,7 @@ fn a_read_past_the_end_of_the_file_says_how_far_it_came() {
 #[test]
 fn a_write_that_the_host_refuses_is_an_error() {
     let (_dir, path) = image(&[0; 512]);
-    let mut disk = FileBackend::open(&path, true).unwrap();
+    let disk = FileBackend::open(&path, true).unwrap();
     let mut bytes = [1; 512];
     let error = disk
         .write_at(&[VolatileSlice::from(&mut bytes[..])], 0)
@@ -175,13 +175,12 @@ fn a_write_that_the_host_refuses_is_an_error() {
 fn a_flush_is_asked_of_the_host_and_its_error_is_that_of_the_flush() {
     // A pipe is a file that no host can flush.
     let (reader, _writer) = io::pipe().unwrap();
-    let mut disk = FileBackend {
+    let disk = FileBackend {
         file: OwnedFd::from(reader).into(),
         capacity: 1,
         unit: 512,
         has_holes: false,
-        segments: Segments::default(),
-        flush_failed: false,
+        flush_failed: Mutex::new(false),
     };
     let error = disk.flush().unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
@@ -198,7 +197,7 @@ fn preallocate(file: &File, len: libc::off_t) -> bool {
 }
 
 /// What is done to a part of an image.
-type Clear = fn(&mut FileBackend, u64, u64) -> io::Result<()>;
+type Clear = fn(&FileBackend, u64, u64) -> io::Result<()>;
 
 const CLEARS: [Clear; 3] = [
     |disk, position, len| disk.discard(position, len),
@@ -217,8 +216,8 @@ fn what_is_cleared_reads_as_zeros_and_nothing_else_changes_whatever_its_alignmen
         for clear in CLEARS {
             for (position, len) in [(0, 512), (512, 4096), (4096, 8192), (3 * 512, 40 * 512)] {
                 fs::write(&path, [7; 64 * 512]).unwrap();
-                let mut disk = FileBackend::open(&path, false).unwrap();
-                clear(&mut disk, position, len).unwrap();
+                let disk = FileBackend::open(&path, false).unwrap();
+                clear(&disk, position, len).unwrap();
                 let mut expected = [7; 64 * 512];
                 expected[position as usize..][..len as usize].fill(0);
                 assert!(fs::read(&path).unwrap() == expected, "{position} {len}");
@@ -230,10 +229,10 @@ fn what_is_cleared_reads_as_zeros_and_nothing_else_changes_whatever_its_alignmen
 #[test]
 fn a_clear_of_nothing_succeeds() {
     let (_dir, path) = image(&[7; 4096]);
-    let mut disk = FileBackend::open(&path, false).unwrap();
+    let disk = FileBackend::open(&path, false).unwrap();
     for clear in CLEARS {
-        clear(&mut disk, 0, 0).unwrap();
-        clear(&mut disk, 4096, 0).unwrap();
+        clear(&disk, 0, 0).unwrap();
+        clear(&disk, 4096, 0).unwrap();
     }
     assert_eq!(fs::read(&path).unwrap(), [7; 4096]);
 }
@@ -247,7 +246,7 @@ fn zeros_stay_allocated_unless_they_may_be_deallocated() {
         let path = dir.path().join("disk.img");
         fs::write(&path, [7; 1 << 20]).unwrap();
         fs::File::open(&path).unwrap().sync_all().unwrap();
-        let mut disk = FileBackend::open(&path, false).unwrap();
+        let disk = FileBackend::open(&path, false).unwrap();
         if disk.discard_granularity().is_none() {
             continue;
         }
@@ -311,10 +310,10 @@ fn holes_are_tried_out_past_the_end_of_an_image_that_has_no_file_beside_it() {
 #[test]
 fn an_image_that_cannot_be_written_cannot_be_cleared() {
     let (_dir, path) = image(&[7; 4096]);
-    let mut disk = FileBackend::open(&path, true).unwrap();
+    let disk = FileBackend::open(&path, true).unwrap();
     assert_eq!(disk.discard_granularity(), None);
     for clear in CLEARS {
-        let error = clear(&mut disk, 0, 512).unwrap_err();
+        let error = clear(&disk, 0, 512).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EBADF));
     }
     assert_eq!(fs::read(&path).unwrap(), [7; 4096]);
@@ -336,8 +335,8 @@ fn zeros_that_are_written_by_hand_are_as_many_as_asked_for() {
     let len = 2 * super::super::ZEROS_PIECE + 1536;
     let content = vec![7; len + 2 * 512];
     let (_dir, path) = image(&content);
-    let mut disk = FileBackend::open(&path, false).unwrap();
-    write_zeros(&mut disk, 512, len as u64).unwrap();
+    let disk = FileBackend::open(&path, false).unwrap();
+    write_zeros(&disk, 512, len as u64).unwrap();
     let mut expected = content;
     expected[512..512 + len].fill(0);
     assert!(fs::read(&path).unwrap() == expected);

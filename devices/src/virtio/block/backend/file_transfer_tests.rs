@@ -69,7 +69,7 @@ fn transfer_by(
 ) -> (Result<(), TransferError>, Vec<u8>, Vec<u8>) {
     let content: Vec<u8> = (0..1024).map(|i| (i % 251) as u8).collect();
     let (_dir, path) = image(&content);
-    let mut disk = FileBackend::open(&path, false).unwrap();
+    let disk = FileBackend::open(&path, false).unwrap();
     let mut buffers = vec![0xff; 1000];
     let (a, b) = buffers.split_at_mut(300);
     let slices = [VolatileSlice::from(a), VolatileSlice::from(b)];
@@ -139,7 +139,7 @@ fn a_call_that_moves_nothing_ends_the_transfer() {
 #[test]
 fn a_transfer_of_nothing_succeeds() {
     let (_dir, path) = image(&[0; 512]);
-    let mut disk = FileBackend::open(&path, false).unwrap();
+    let disk = FileBackend::open(&path, false).unwrap();
     disk.read_at(&[], 512).unwrap();
     disk.write_at(&[], 0).unwrap();
 }

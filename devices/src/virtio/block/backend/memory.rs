@@ -32,7 +32,7 @@ impl MemoryBackend {
     }
 
     /// Makes each of `len` bytes from `position` on a `byte`.
-    fn fill(&mut self, position: u64, len: u64, byte: u8) -> io::Result<()> {
+    fn fill(&self, position: u64, len: u64, byte: u8) -> io::Result<()> {
         let start = usize::try_from(position).unwrap_or(usize::MAX);
         let end = usize::try_from(position.saturating_add(len)).unwrap_or(usize::MAX);
         match self.bytes().get_mut(start..end) {
@@ -44,7 +44,7 @@ impl MemoryBackend {
 
     /// Calls `copy` for each slice with the part of the disk that is its counterpart.
     fn transfer(
-        &mut self,
+        &self,
         slices: &[VolatileSlice<'_>],
         position: u64,
         copy: impl Fn(&VolatileSlice<'_>, &mut [u8]),
@@ -74,29 +74,21 @@ impl BlockBackend for MemoryBackend {
         self.bytes().len() as u64 / SECTOR_SIZE
     }
 
-    fn size(&mut self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         Ok(self.bytes().len() as u64)
     }
 
-    fn read_at(
-        &mut self,
-        slices: &[VolatileSlice<'_>],
-        position: u64,
-    ) -> Result<(), TransferError> {
+    fn read_at(&self, slices: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
         self.transfer(slices, position, |slice, part| slice.copy_from(part))
     }
 
-    fn write_at(
-        &mut self,
-        slices: &[VolatileSlice<'_>],
-        position: u64,
-    ) -> Result<(), TransferError> {
+    fn write_at(&self, slices: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
         self.transfer(slices, position, |slice, part| {
             slice.copy_to(part);
         })
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&self) -> io::Result<()> {
         Ok(())
     }
 
@@ -106,11 +98,11 @@ impl BlockBackend for MemoryBackend {
 
     /// What has been discarded reads as [`DISCARDED`](Self::DISCARDED): a driver must expect
     /// anything.
-    fn discard(&mut self, position: u64, len: u64) -> io::Result<()> {
+    fn discard(&self, position: u64, len: u64) -> io::Result<()> {
         self.fill(position, len, Self::DISCARDED)
     }
 
-    fn write_zeroes(&mut self, position: u64, len: u64, _unmap: bool) -> io::Result<()> {
+    fn write_zeroes(&self, position: u64, len: u64, _unmap: bool) -> io::Result<()> {
         self.fill(position, len, 0)
     }
 }

@@ -16,9 +16,9 @@ pub use memory::MemoryBackend;
 /// How many zeros are written at a time, where they are.
 const ZEROS_PIECE: usize = 256 << 10;
 
-/// A disk. Positions are in bytes from its start; the caller keeps what it asks for
-/// within its capacity.
-pub trait BlockBackend: Send {
+/// A disk, which several threads may use at once. Positions are in bytes from its start; the caller
+/// keeps what it asks for within its capacity.
+pub trait BlockBackend: Send + Sync {
     /// Size of the disk when it was opened, in sectors of 512 bytes.
     fn capacity(&self) -> u64;
 
@@ -26,7 +26,7 @@ pub trait BlockBackend: Send {
     ///
     /// # Errors
     /// It cannot be found out.
-    fn size(&mut self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         Ok(self.capacity().saturating_mul(SECTOR_SIZE))
     }
 
@@ -41,24 +41,20 @@ pub trait BlockBackend: Send {
     /// # Errors
     /// The disk could not be read, or not all of it. The slices have been filled as far as the
     /// error says, and not been touched beyond.
-    fn read_at(&mut self, slices: &[VolatileSlice<'_>], position: u64)
-    -> Result<(), TransferError>;
+    fn read_at(&self, slices: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError>;
 
     /// Writes `slices`, one after the other, from `position`.
     ///
     /// # Errors
     /// The disk could not be written, or not all of it.
-    fn write_at(
-        &mut self,
-        slices: &[VolatileSlice<'_>],
-        position: u64,
-    ) -> Result<(), TransferError>;
+    fn write_at(&self, slices: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError>;
 
-    /// Returns when all that has been written is on stable storage.
+    /// Returns when all that has been written, by any thread before this was called, is on stable
+    /// storage.
     ///
     /// # Errors
     /// It could not be made so.
-    fn flush(&mut self) -> io::Result<()>;
+    fn flush(&self) -> io::Result<()>;
 
     /// The unit in which [`discard`](Self::discard) gives storage back, in bytes; `None` where it
     /// gives none back.
@@ -71,7 +67,7 @@ pub trait BlockBackend: Send {
     ///
     /// # Errors
     /// The storage could not be given back, or not all of it.
-    fn discard(&mut self, position: u64, len: u64) -> io::Result<()> {
+    fn discard(&self, position: u64, len: u64) -> io::Result<()> {
         let _ = (position, len);
         Err(io::ErrorKind::Unsupported.into())
     }
@@ -81,7 +77,7 @@ pub trait BlockBackend: Send {
     ///
     /// # Errors
     /// The disk could not be written, or not all of it.
-    fn write_zeroes(&mut self, position: u64, len: u64, unmap: bool) -> io::Result<()> {
+    fn write_zeroes(&self, position: u64, len: u64, unmap: bool) -> io::Result<()> {
         let _ = unmap;
         write_zeros(self, position, len)
     }
@@ -89,7 +85,7 @@ pub trait BlockBackend: Send {
 
 /// Writes `len` zeros from `position` on, a piece at a time.
 fn write_zeros(
-    backend: &mut (impl BlockBackend + ?Sized),
+    backend: &(impl BlockBackend + ?Sized),
     mut position: u64,
     mut len: u64,
 ) -> io::Result<()> {

@@ -1,0 +1,429 @@
+//! A disk with several request queues: each is served by itself, in every notify mode, and what the
+//! disk promises holds for all of them together.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::sync::mpsc::channel;
+use std::thread;
+
+use common::*;
+use devices::virtio::block::backend::MemoryBackend;
+use devices::virtio::block::stats::{RequestKind, SharedQueueStats};
+use devices::virtio::block::throttle::Limits;
+use devices::virtio::block::{
+    Block, BlockBackend, BlockError, BlockOptions, NotifyMode, QUEUES_MAX,
+};
+use devices::{BusDevice, Response};
+use spec::Features;
+use spec::block::{RequestHeader, request_type, status};
+use spec::mmio::{CONFIG_OFFSET, Register};
+use spec::queue::{self, DESC_SIZE};
+use vmm_sys_util::eventfd::EventFd;
+
+const MQ: Features = PLAIN.union(Features::VIRTIO_BLK_F_MQ);
+/// How many queues the device has.
+const QUEUES: u16 = 3;
+
+/// A driver of several queues: what is of the device, and what of each queue.
+struct Queues {
+    driver: Driver,
+    lanes: Vec<Lane>,
+}
+
+/// One queue of size [`SIZE`], with one request at a time.
+struct Lane {
+    index: u16,
+    kick: Option<EventFd>,
+    stats: SharedQueueStats,
+    idx: u16,
+}
+
+impl Lane {
+    /// Where the areas, the header, the status and the data of the queue are.
+    fn at(&self, offset: u64) -> u64 {
+        0x2_0000 + 0x1_0000 * u64::from(self.index) + offset
+    }
+
+    fn avail(&self) -> u64 {
+        self.at(0x1000)
+    }
+
+    fn used(&self) -> u64 {
+        self.at(0x2000)
+    }
+
+    fn header(&self) -> u64 {
+        self.at(0x3000)
+    }
+
+    fn status(&self) -> u64 {
+        self.at(0x4000)
+    }
+
+    fn data(&self) -> u64 {
+        self.at(0x5000)
+    }
+}
+
+impl Queues {
+    /// A driver that has not touched the device, which is on `backend` and may have been changed.
+    fn new(
+        mode: Mode,
+        backend: Box<dyn BlockBackend>,
+        change: impl FnOnce(Block) -> Block,
+    ) -> Self {
+        let (failed, _failures) = channel();
+        let (notify, kicks): (Vec<NotifyMode>, Vec<_>) = (0..QUEUES)
+            .map(|_| mode.notify_mode(failed.clone()))
+            .unzip();
+        let options = BlockOptions {
+            read_only: false,
+            id: "many".to_owned(),
+            notify,
+        };
+        let mut block = change(Block::new(backend, options).unwrap());
+        let lane = |(index, kick)| Lane {
+            index,
+            kick,
+            stats: block.record_stats(index),
+            idx: 0,
+        };
+        let lanes = (0..).zip(kicks).map(lane).collect();
+        let disk = default_disk();
+        let nothing = Box::new(default_disk());
+        let driver = Driver::with_block(Mode::Trap, false, disk, nothing, |_| block);
+        Self { driver, lanes }
+    }
+
+    /// The same of a driver that has brought the device up with all queues.
+    fn live(mode: Mode, backend: Box<dyn BlockBackend>) -> Self {
+        let mut queues = Self::new(mode, backend, |block| block);
+        queues.initialize();
+        queues
+    }
+
+    fn initialize(&mut self) {
+        self.set_up();
+        self.driver.write(Register::Status, 15);
+    }
+
+    /// All of that but DRIVER_OK.
+    fn set_up(&mut self) {
+        assert_eq!(self.driver.negotiate(MQ), 11);
+        for lane in &mut self.lanes {
+            let (desc, avail, used) = (lane.at(0), lane.avail(), lane.used());
+            self.driver.put(desc, &[0; 0x3000]);
+            lane.idx = 0;
+            let registers = [
+                (Register::QueueSel, lane.index.into()),
+                (Register::QueueNum, SIZE.into()),
+                (Register::QueueDescLow, desc as u32),
+                (Register::QueueDriverLow, avail as u32),
+                (Register::QueueDeviceLow, used as u32),
+                (Register::QueueReady, 1),
+            ];
+            for (register, value) in registers {
+                self.driver.write(register, value);
+            }
+            assert_eq!(self.driver.read(Register::QueueReady), 1);
+        }
+    }
+
+    /// Makes a request about one sector available in queue `index`, without a notification.
+    fn offer(&mut self, index: usize, request_type: u32, sector: u64) {
+        let (lane, driver) = (&mut self.lanes[index], &self.driver);
+        let header = RequestHeader {
+            request_type,
+            sector,
+        };
+        driver.put(lane.header(), &header.to_bytes());
+        driver.fill(lane.status(), 1, UNTOUCHED);
+        let data = match request_type {
+            request_type::IN => vec![writable(lane.data(), 512)],
+            request_type::OUT => vec![readable(lane.data(), 512)],
+            _ => vec![],
+        };
+        let ends = (readable(lane.header(), 16), writable(lane.status(), 1));
+        let chain = [vec![ends.0], data, vec![ends.1]].concat();
+        for (place, descriptor) in (0..).zip(linked(&chain, 0)) {
+            driver.put(lane.at(DESC_SIZE * place), &descriptor.to_bytes());
+        }
+        driver.store_u16(lane.avail() + queue::avail_entry(lane.idx, SIZE), 0);
+        lane.idx = lane.idx.wrapping_add(1);
+        driver.store_u16(lane.avail() + queue::RING_IDX, lane.idx);
+    }
+
+    fn notify(&mut self, index: usize) {
+        match &self.lanes[index].kick {
+            None => self.driver.write(Register::QueueNotify, index as u32),
+            Some(kick) => kick.write(1).unwrap(),
+        }
+    }
+
+    fn is_done(&self, index: usize) -> bool {
+        let lane = &self.lanes[index];
+        self.driver.load_u16(lane.used() + queue::RING_IDX) == lane.idx
+    }
+
+    /// Waits until queue `index` has nothing in flight, and returns the status.
+    fn wait(&self, index: usize) -> u8 {
+        // There is an interrupt for each completion: none has asked for less.
+        self.driver.edges.wait_until(|| self.is_done(index));
+        self.driver.bytes(self.lanes[index].status(), 1)[0]
+    }
+
+    fn request(&mut self, index: usize, request_type: u32, sector: u64) -> u8 {
+        self.offer(index, request_type, sector);
+        self.notify(index);
+        self.wait(index)
+    }
+
+    fn assert_serves(&mut self, index: usize) {
+        assert_eq!(self.request(index, request_type::IN, 7), status::OK);
+        let data = self.driver.bytes(self.lanes[index].data(), 512);
+        assert_eq!(data, sector_content(7), "queue {index}");
+    }
+}
+
+#[test]
+fn a_device_tells_how_many_queues_it_has_and_no_more_are_there() {
+    let mut queues = Queues::new(Mode::Trap, Box::new(default_disk()), |block| block);
+    let driver = &mut queues.driver;
+    assert!(driver.offered().contains(Features::VIRTIO_BLK_F_MQ));
+    let mut num_queues = [0; 2];
+    driver.transport.read(CONFIG_OFFSET + 34, &mut num_queues);
+    assert_eq!(u16::from_le_bytes(num_queues), QUEUES);
+    for (index, size) in [(0, 512), (2, 512), (3, 0), (0x1_0002, 0), (u32::MAX, 0)] {
+        driver.write(Register::QueueSel, index);
+        assert_eq!(driver.read(Register::QueueNumMax), size, "queue {index:#x}");
+    }
+}
+
+#[test]
+fn a_device_with_one_queue_does_not_speak_of_several() {
+    let mut driver = Driver::new(Mode::Trap);
+    assert!(!driver.offered().contains(Features::VIRTIO_BLK_F_MQ));
+    let mut num_queues = [0xff; 2];
+    driver.transport.read(CONFIG_OFFSET + 34, &mut num_queues);
+    assert_eq!(num_queues, [0; 2]);
+}
+
+#[test]
+fn no_device_has_less_than_one_queue_or_more_than_64() {
+    for (count, fits) in [(0, false), (1, true), (64, true), (65, false)] {
+        let options = BlockOptions {
+            read_only: false,
+            id: String::new(),
+            notify: (0..count).map(|_| NotifyMode::Trap).collect(),
+        };
+        match Block::new(Box::new(default_disk()), options) {
+            Ok(block) => assert!(fits && usize::from(block.queue_count()) == count),
+            Err(error) => assert!(!fits && matches!(error, BlockError::Queues(n) if n == count)),
+        }
+    }
+    assert_eq!(QUEUES_MAX, 64);
+}
+
+#[test]
+fn each_queue_serves_what_is_in_it_and_counts_that_as_its_own() {
+    in_every_mode(|mode| {
+        let mut queues = Queues::live(mode, Box::new(default_disk()));
+        for round in 0..20 {
+            for index in 0..3 {
+                queues.offer(index, request_type::OUT, 10 + index as u64 * 15 + round);
+            }
+            (0..3).for_each(|index| queues.notify(index));
+            for index in 0..3 {
+                assert_eq!(queues.wait(index), status::OK, "queue {index}");
+            }
+        }
+        queues.assert_serves(1);
+        queues.driver.reset();
+        for (index, reads) in [(0, 0), (1, 1), (2, 0)] {
+            let stats = queues.lanes[index].stats.snapshot();
+            assert_eq!(stats.requests(RequestKind::Out).count(), 20);
+            assert_eq!(stats.requests(RequestKind::In).count(), reads);
+        }
+    });
+}
+
+#[test]
+fn what_was_made_available_in_any_queue_before_driver_ok_is_served() {
+    in_every_mode(|mode| {
+        let mut queues = Queues::new(mode, Box::new(default_disk()), |block| block);
+        queues.set_up();
+        for index in [0, 2] {
+            queues.offer(index, request_type::IN, 1);
+        }
+        queues.driver.write(Register::Status, 15);
+        for index in [0, 2] {
+            assert_eq!(queues.wait(index), status::OK);
+        }
+    });
+}
+
+#[test]
+fn notifications_of_queues_that_are_not_there_are_ignored() {
+    in_every_mode(|mode| {
+        let mut queues = Queues::live(mode, Box::new(default_disk()));
+        for value in [3, 63, 64, 0xffff, 0x1_0000, 0x1_0001, u32::MAX] {
+            let response = queues.driver.try_write(Register::QueueNotify, value);
+            assert!(matches!(response, Response::Done), "{response:?}");
+        }
+        (0..3).for_each(|index| queues.assert_serves(index));
+    });
+}
+
+#[test]
+fn a_queue_that_is_stopped_rests_and_the_others_go_on() {
+    in_every_mode(|mode| {
+        let mut queues = Queues::live(mode, Box::new(default_disk()));
+        queues.driver.write(Register::QueueSel, 1);
+        queues.driver.write(Register::QueueReady, 0);
+        queues.offer(1, request_type::IN, 3);
+        queues.notify(1);
+        queues.assert_serves(0);
+        queues.assert_serves(2);
+        assert!(!queues.is_done(1), "served");
+        queues.driver.reset();
+        queues.initialize();
+        queues.assert_serves(1);
+    });
+}
+
+#[test]
+fn a_ring_that_cannot_be_understood_is_its_queues_alone() {
+    in_every_mode(|mode| {
+        let mut queues = Queues::live(mode, Box::new(default_disk()));
+        let idx = queues.lanes[1].avail() + queue::RING_IDX;
+        queues.driver.store_u16(idx, SIZE + 1);
+        queues.notify(1);
+        let edges = queues.driver.edges.clone();
+        edges.wait_until(|| queues.driver.read(Register::Status) & 64 != 0);
+        queues.assert_serves(0);
+        queues.assert_serves(2);
+    });
+}
+
+#[test]
+fn a_slow_request_stalls_its_own_queue_alone_and_a_reset_waits_for_it() {
+    in_every_mode(|mode| {
+        let (backend, hooks) = backend::hooked();
+        let (began, has_begun) = channel();
+        let (go, may_go) = channel::<()>();
+        let mut first = true;
+        hooks.lock().unwrap().before_read = Some(Box::new(move || {
+            if std::mem::take(&mut first) {
+                began.send(()).unwrap();
+                may_go.recv().unwrap();
+            }
+        }));
+        let mut queues = Queues::live(mode, Box::new(backend));
+        queues.offer(0, request_type::IN, 0);
+        let slow = match mode {
+            Mode::Trap => {
+                // What a vCPU's thread is left with when it has let go of the device.
+                let notify = Register::QueueNotify.offset();
+                let left = queues.driver.transport.write(notify, &[0; 4]);
+                Some(thread::spawn(|| left.worked()))
+            }
+            _ => {
+                queues.notify(0);
+                None
+            }
+        };
+        has_begun.recv_timeout(LIMIT).unwrap();
+        for _ in 0..3 {
+            assert_eq!(queues.request(1, request_type::FLUSH, 0), status::OK);
+            assert_eq!(queues.request(2, request_type::OUT, 9), status::OK);
+        }
+        assert!(!queues.is_done(0));
+        let resetting = thread::spawn(move || {
+            queues.driver.reset();
+            queues
+        });
+        go.send(()).unwrap();
+        let queues = resetting.join().unwrap();
+        assert!(queues.is_done(0), "dropped by the reset");
+        if let Some(slow) = slow {
+            slow.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn work_that_comes_after_a_reset_touches_nothing() {
+    let mut queues = Queues::live(Mode::Trap, Box::new(default_disk()));
+    queues.offer(1, request_type::IN, 0);
+    let notify = Register::QueueNotify.offset();
+    let left = queues.driver.transport.write(notify, &1_u32.to_le_bytes());
+    assert!(matches!(left, Response::Work(_)), "{left:?}");
+    queues.driver.reset();
+    assert!(matches!(left.worked(), Response::Done));
+    assert!(!queues.is_done(1));
+}
+
+#[test]
+fn every_queue_is_held_to_a_new_size_and_the_driver_is_told_once() {
+    in_every_mode(|mode| {
+        let disk = default_disk();
+        let mut queues = Queues::live(mode, Box::new(disk.clone()));
+        let before = queues.driver.edges.count();
+        disk.bytes().truncate(8 * 512);
+        queues.driver.transport.refresh().unwrap();
+        queues.driver.edges.wait_for(before + 1);
+        for index in 0..3 {
+            assert_eq!(queues.request(index, request_type::IN, 8), status::IOERR);
+            queues.assert_serves(index);
+        }
+        assert_eq!(queues.driver.edges.count(), before + 7);
+    });
+}
+
+#[test]
+fn a_size_that_the_stopped_queue_was_to_look_at_is_found_by_another() {
+    let disk = default_disk();
+    let mut queues = Queues::live(Mode::IoEventFd, Box::new(disk.clone()));
+    for n in 1..50 {
+        disk.bytes().resize(512 * (64 + n), 0);
+        queues.driver.transport.refresh().unwrap();
+        // The thread of the first queue may have looked by now, or not.
+        queues.driver.write(Register::QueueSel, 0);
+        queues.driver.write(Register::QueueReady, 0);
+        let edges = queues.driver.edges.clone();
+        let mut capacity = || {
+            let mut capacity = [0; 8];
+            queues.driver.transport.read(CONFIG_OFFSET, &mut capacity);
+            u64::from_le_bytes(capacity)
+        };
+        edges.wait_until(|| capacity() == 64 + n as u64);
+        queues.driver.reset();
+        queues.initialize();
+    }
+}
+
+#[test]
+fn a_limit_is_for_all_queues_together() {
+    let limits = Limits {
+        iops: std::num::NonZeroU64::new(100),
+        bps: None,
+    };
+    let disk: Box<MemoryBackend> = Box::new(default_disk());
+    let mut queues = Queues::new(Mode::IoEventFd, disk, |block| block.with_limits(limits));
+    queues.initialize();
+    let start = std::time::Instant::now();
+    for _ in 0..10 {
+        for index in 0..3 {
+            queues.offer(index, request_type::IN, 0);
+            queues.notify(index);
+        }
+        for index in 0..3 {
+            assert_eq!(queues.wait(index), status::OK);
+        }
+    }
+    // 30 requests, of which 10 may be saved up and three begin at once.
+    let least = std::time::Duration::from_millis(160);
+    assert!(start.elapsed() >= least, "{:?}", start.elapsed());
+}
