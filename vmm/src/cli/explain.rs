@@ -106,7 +106,11 @@ fn request(args: Explain) -> Result<Request, String> {
         config: VmConfig {
             kernel: args.kernel,
             initrd: args.initrd,
-            disks: args.disk.map(|disk| disk.into_config(0)).into_iter().collect(),
+            disks: args
+                .disk
+                .map(|disk| disk.into_config(0))
+                .into_iter()
+                .collect(),
             cpus: 1,
             memory: args.memory,
             cmdline,

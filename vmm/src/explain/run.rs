@@ -146,6 +146,7 @@ fn follow(
             notify: Notify::Trap,
             writeback: true,
             block_size: 512,
+            direct: false,
             limits: Limits::default(),
             registers: Registers::Trap,
         }));

@@ -135,6 +135,7 @@ impl Disk {
             notify,
             writeback: true,
             block_size: 512,
+            direct: false,
             limits: Limits::default(),
             registers: Registers::Trap,
         }
