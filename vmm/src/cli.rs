@@ -60,8 +60,10 @@ struct Args {
     /// ioeventfd-datamatch (KVM wakes the queue's own thread), or poll (that thread watches the
     /// queue, and sleeps when it stays empty); registers=mapped, and reading the device's registers
     /// does not exit, nor does acknowledging its interrupt (default trap: each access does); queues=4
-    /// lets 4 CPUs use the disk at once, each with a queue of its own (default 1); cache=writethrough, and each write is on stable
-    /// storage when it completes, not (writeback, the default) when the guest flushes;
+    /// lets 4 CPUs use the disk at once, each with a queue of its own (default 1);
+    /// cache=writethrough, and each write is on stable storage when it completes, not (writeback, the
+    /// default) when the guest flushes; direct=on, and the image is read and written past the host's
+    /// cache (O_DIRECT);
     /// block_size=4096 is the size of the blocks that the guest is to read and write (default 512);
     /// throttle=iops:1000+bps:50M lets it make so many requests, and move so many bytes, in a second
     #[arg(

@@ -123,6 +123,7 @@ fn every_option_reaches_the_machine() {
         queues: 1,
         writeback: true,
         block_size: 512,
+        direct: false,
         limits: Limits::default(),
         registers: Registers::Trap,
     };
@@ -184,6 +185,14 @@ fn the_size_of_blocks_can_be_chosen() {
     ] {
         let config = config(&["--disk", &format!("a{options}")]);
         assert_eq!(config.disks[0].block_size, size, "{options}");
+    }
+}
+
+#[test]
+fn direct_io_can_be_asked_for() {
+    for (options, direct) in [("", false), (",direct=off", false), (",direct=on", true)] {
+        let config = config(&["--disk", &format!("a{options}")]);
+        assert_eq!(config.disks[0].direct, direct, "{options}");
     }
 }
 
@@ -389,18 +398,21 @@ fn wrong_disks_are_refused_with_the_reason() {
         ),
         (
             "a,format=raw",
-            "unknown key 'format': readonly, id, notify, queues, registers, cache, block_size and throttle are \
-             known",
+            "unknown key 'format': readonly, id, notify, queues, registers, cache, direct, block_size \
+             and throttle are known",
         ),
         (
             "a,=on",
-            "unknown key '': readonly, id, notify, queues, registers, cache, block_size and throttle are known",
+            "unknown key '': readonly, id, notify, queues, registers, cache, direct, block_size and \
+             throttle are known",
         ),
         ("a,readonly=on,readonly=on", "key 'readonly' is given twice"),
         ("a,id=x,notify=trap,id=y", "key 'id' is given twice"),
         ("a,notify=trap,notify=trap", "key 'notify' is given twice"),
         ("a,readonly=yes", "readonly is 'on' or 'off', not 'yes'"),
         ("a,readonly=", "readonly is 'on' or 'off', not ''"),
+        ("a,direct=yes", "direct is 'on' or 'off', not 'yes'"),
+        ("a,direct=on,direct=on", "key 'direct' is given twice"),
         (
             "a,notify=irq",
             "notify is 'trap', 'ioeventfd', 'ioeventfd-datamatch' or 'poll', not 'irq'",

@@ -84,6 +84,8 @@ pub struct DiskConfig {
     pub writeback: bool,
     /// Size of a logical block, in bytes: 512 or 4096.
     pub block_size: u32,
+    /// Whether the image is read and written past the host's cache.
+    pub direct: bool,
     /// How fast it may be used.
     pub limits: Limits,
     /// How the guest reaches the registers.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
 use devices::serial::SerialInput;
-use devices::virtio::block::backend::FileBackend;
+use devices::virtio::block::BlockBackend;
 use kvm_ioctls::{VcpuFd, VmFd};
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap};
 
@@ -119,10 +119,10 @@ impl Vm {
         add_devices: impl FnOnce(&VmFd, &mut Buses) -> Result<T, Error>,
     ) -> Result<(Self, T), Error> {
         let cpuid = ask_for_cpuid()?;
-        let backends: Vec<FileBackend> = config
+        let backends: Vec<Box<dyn BlockBackend>> = config
             .disks
             .iter()
-            .map(|disk| FileBackend::open(&disk.path, disk.readonly))
+            .map(attach::backend)
             .collect::<Result<_, _>>()?;
         let memory = memory::allocate(config.memory)?;
         if !config.dump_guest_core {

@@ -24,6 +24,7 @@ pub(super) struct DiskArg {
     pub(super) queues: u16,
     writeback: bool,
     block_size: u32,
+    direct: bool,
     limits: Limits,
     registers: Registers,
 }
@@ -39,6 +40,7 @@ impl DiskArg {
             queues: self.queues,
             writeback: self.writeback,
             block_size: self.block_size,
+            direct: self.direct,
             limits: self.limits,
             registers: self.registers,
         }
@@ -52,7 +54,8 @@ pub(super) enum DiskError {
     #[error("'{0}' is no KEY=VALUE (a path cannot hold a comma)")]
     NoValue(String),
     #[error(
-        "unknown key '{0}': readonly, id, notify, queues, registers, cache, block_size and throttle are known"
+        "unknown key '{0}': readonly, id, notify, queues, registers, cache, direct, block_size and \
+         throttle are known"
     )]
     UnknownKey(String),
     #[error("key '{0}' is given twice")]
@@ -67,6 +70,8 @@ pub(super) enum DiskError {
     Registers(String),
     #[error("cache is 'writeback' or 'writethrough', not '{0}'")]
     Cache(String),
+    #[error("direct is 'on' or 'off', not '{0}'")]
+    Direct(String),
     #[error("block_size is 512 or 4096, not '{0}'")]
     BlockSize(String),
     #[error("throttle is iops:N, bps:SIZE (a second), or both with a '+' between them, not '{0}'")]
@@ -90,7 +95,7 @@ pub(super) fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
         return Err(DiskError::NoPath);
     }
     let (mut readonly, mut id, mut notify) = (None, None, None);
-    let (mut queues, mut writeback, mut block_size) = (None, None, None);
+    let (mut queues, mut writeback, mut direct, mut block_size) = (None, None, None, None);
     let (mut registers, mut limits) = (None, None);
     for part in parts {
         let part = String::from_utf8_lossy(part);
@@ -98,12 +103,19 @@ pub(super) fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
             return Err(DiskError::NoValue(part.into_owned()));
         };
         let twice = match key {
-            "readonly" => readonly.replace(parse_switch(value)?).is_some(),
+            "readonly" => {
+                let value = parse_switch(value, DiskError::ReadOnly)?;
+                readonly.replace(value).is_some()
+            }
             "id" => id.replace(parse_id(value)?).is_some(),
             "notify" => notify.replace(parse_notify(value)?).is_some(),
             "queues" => queues.replace(parse_queues(value)?).is_some(),
             "registers" => registers.replace(parse_registers(value)?).is_some(),
             "cache" => writeback.replace(parse_cache(value)?).is_some(),
+            "direct" => {
+                let value = parse_switch(value, DiskError::Direct)?;
+                direct.replace(value).is_some()
+            }
             "block_size" => block_size.replace(parse_block_size(value)?).is_some(),
             "throttle" => limits.replace(parse_limits(value)?).is_some(),
             _ => return Err(DiskError::UnknownKey(key.into())),
@@ -120,16 +132,17 @@ pub(super) fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
         queues: queues.unwrap_or(1),
         writeback: writeback.unwrap_or(true),
         block_size: block_size.unwrap_or(512),
+        direct: direct.unwrap_or(false),
         limits: limits.unwrap_or_default(),
         registers: registers.unwrap_or_default(),
     })
 }
 
-fn parse_switch(value: &str) -> Result<bool, DiskError> {
+fn parse_switch(value: &str, wrong: fn(String) -> DiskError) -> Result<bool, DiskError> {
     match value {
         "on" => Ok(true),
         "off" => Ok(false),
-        _ => Err(DiskError::ReadOnly(value.into())),
+        _ => Err(wrong(value.into())),
     }
 }
 

@@ -147,6 +147,7 @@ fn follow(
             queues: 1,
             writeback: true,
             block_size: 512,
+            direct: false,
             limits: Limits::default(),
             registers: Registers::Trap,
         }));

@@ -10,8 +10,10 @@ use devices::BusDevice;
 use devices::exit::{DebugExit, I8042, SleepRegisters};
 use devices::serial::SerialConsole;
 use devices::virtio::MmioTransport;
-use devices::virtio::block::backend::FileBackend;
-use devices::virtio::block::{Block, BlockOptions, FailureHandler, NotifyMode, StartHook};
+use devices::virtio::block::backend::{FileBackend, FileBackendError};
+use devices::virtio::block::{
+    Block, BlockBackend, BlockOptions, FailureHandler, NotifyMode, StartHook,
+};
 use kvm_ioctls::{IoEventAddress, NoDatamatch, VmFd};
 use spec::board;
 use spec::mmio::Register;
@@ -65,12 +67,24 @@ pub fn add_ports(
     Ok(())
 }
 
+/// What the disk of this configuration is on.
+///
+/// # Errors
+/// The image cannot be one, or not in this way.
+pub fn backend(disk: &DiskConfig) -> Result<Box<dyn BlockBackend>, FileBackendError> {
+    let (path, read_only) = (&disk.path, disk.readonly);
+    Ok(match disk.direct {
+        true => Box::new(FileBackend::open_direct(path, read_only)?),
+        false => Box::new(FileBackend::open(path, read_only)?),
+    })
+}
+
 /// The block device number `index`.
 pub fn block_device(
     vm: &VmFd,
     index: usize,
     disk: &DiskConfig,
-    backend: FileBackend,
+    backend: Box<dyn BlockBackend>,
     reasons: &Sender<StopReason>,
     sandbox: &mut Sandbox,
 ) -> Result<Block, Error> {
@@ -83,7 +97,7 @@ pub fn block_device(
             .collect::<Result<_, _>>()?,
     };
     // Its threads, if it has some, are there before a run holds back signals for itself.
-    let block = signals::kept_from_threads(|| Block::new(Box::new(backend), options))??;
+    let block = signals::kept_from_threads(|| Block::new(backend, options))??;
     let block = block
         .with_writeback(disk.writeback)
         .with_limits(disk.limits);

@@ -14,6 +14,7 @@ use spec::block::SECTOR_SIZE;
 use spec::journal::{Slots, Stamp};
 use spec::rng::Rng;
 
+use crate::direct::has_direct_io;
 use crate::guests::{NOTIFY_MODES, disk, start_on};
 use crate::harness::{Running, wait_readable};
 use crate::journal::{Acknowledged, Fault, Journal};
@@ -80,8 +81,8 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn start(journal: &Journal, image: &Path, notify: &str, depth: u64, wait: &str) -> Self {
-        let disk = disk(image, &format!(",notify={notify}"));
+    pub fn start(journal: &Journal, image: &Path, options: &str, depth: u64, wait: &str) -> Self {
+        let disk = disk(image, &format!(",{options}"));
         let running = start_on(None, &[disk], &journal.cmdline(depth, wait)).spawn();
         let console = Vec::new();
         Self { running, console }
@@ -166,14 +167,17 @@ fn kills() {
             flush_every: 1 + below(16),
         };
         let notify = NOTIFY_MODES[kill as usize % NOTIFY_MODES.len()];
+        let direct = below(2) == 1 && has_direct_io(&image);
+        let direct = if direct { "on" } else { "off" };
+        let options = format!("notify={notify},direct={direct}");
         let (depth, wait) = (1 + below(60), ["irq", "poll"][below(2) as usize]);
         let (lines, delay) = (below(LINES_MAX), below(DELAY_MAX.as_micros() as u64));
         let what = format!(
-            "DATA_SAFETY_SEED={seed}, kill {kill}: {journal:?} notify={notify} depth={depth} \
+            "DATA_SAFETY_SEED={seed}, kill {kill}: {journal:?} {options} depth={depth} \
              wait={wait}"
         );
 
-        let mut run = Run::start(&journal, &image, notify, depth, wait);
+        let mut run = Run::start(&journal, &image, &options, depth, wait);
         run.wait_flushes(lines);
         std::thread::sleep(Duration::from_micros(delay));
         let Acknowledged { flushes, up_to } = run.kill();

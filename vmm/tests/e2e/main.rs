@@ -16,6 +16,7 @@ mod clear;
 mod cli;
 mod console;
 mod data_safety;
+mod direct;
 mod disk;
 #[cfg(feature = "bench")]
 mod exits;
@@ -76,6 +77,7 @@ fn main() {
         cli::tests(),
         console::tests(),
         data_safety::tests(),
+        direct::tests(),
         disk::tests(),
         #[cfg(feature = "bench")]
         block_io::tests(),

@@ -86,7 +86,7 @@ fn lose_power(notify: &str, make_image: fn(&File)) {
         file.sync_all().unwrap();
         File::open(mounted.path()).unwrap().sync_all().unwrap();
 
-        let mut run = Run::start(&journal, &image, notify, 32, "irq");
+        let mut run = Run::start(&journal, &image, &format!("notify={notify}"), 32, "irq");
         let mut flushes = 0;
         for _ in 0..MOMENTS {
             let acknowledged = run.wait_flushes(flushes + 1);

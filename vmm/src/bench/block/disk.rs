@@ -136,6 +136,7 @@ impl Disk {
             queues: 1,
             writeback: true,
             block_size: 512,
+            direct: false,
             limits: Limits::default(),
             registers: Registers::Trap,
         }

@@ -1,10 +1,8 @@
 //! A raw image file as a disk: vectored I/O straight between the file and guest RAM, by position.
 //! The file's content is never looked at to find out what it is.
 
-use std::cell::RefCell;
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -15,10 +13,8 @@ use vm_memory::VolatileSlice;
 use vmm_sys_util::fallocate::{FallocateMode, fallocate};
 
 use super::lock::{LockError, lock};
-use super::{BlockBackend, TransferError, write_zeros};
-
-/// The most segments that one call takes (IOV_MAX).
-const SEGMENTS_MAX: usize = 1024;
+use super::vectored::{SEGMENTS, VectoredCall, vectored};
+use super::{BlockBackend, TransferError};
 
 /// The largest unit of a file system that is taken for that of a disk, in bytes. Those of the network
 /// tell how much is best moved at once.
@@ -67,6 +63,14 @@ pub enum FileBackendError {
         path: PathBuf,
         /// The call that the other lock was taken with.
         by: &'static str,
+    },
+    /// There is no direct I/O on the file.
+    #[error("cannot use {path} as a disk image by direct I/O: {source}")]
+    Direct {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
     },
     /// The file cannot be locked.
     #[error("cannot lock the disk image {path}: {source}")]
@@ -139,6 +143,11 @@ impl FileBackend {
             has_holes,
             flush_failed: Mutex::new(false),
         })
+    }
+
+    /// The image.
+    pub(super) fn file(&self) -> &File {
+        &self.file
     }
 
     /// Sees that the `len` bytes from `position` on are in the file.
@@ -238,9 +247,8 @@ impl BlockBackend for FileBackend {
         clear(&self.file, || FallocateMode::PunchHole, position, len)
     }
 
-    /// A hole, where there may be one; else blocks that stay allocated, without their being
-    /// written where the file system can do that.
-    fn write_zeroes(&self, position: u64, len: u64, unmap: bool) -> io::Result<()> {
+    /// A hole, where there may be one; else blocks that stay allocated.
+    fn zero_unwritten(&self, position: u64, len: u64, unmap: bool) -> io::Result<()> {
         let mode = || match unmap {
             true => FallocateMode::PunchHole,
             false => FallocateMode::ZeroRange,
@@ -248,7 +256,7 @@ impl BlockBackend for FileBackend {
         self.require(position, len)?;
         match clear(&self.file, mode, position, len) {
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
-                write_zeros(self, position, len)
+                Err(io::ErrorKind::Unsupported.into())
             }
             result => result,
         }
@@ -310,63 +318,6 @@ fn unit(metadata: &Metadata) -> u32 {
     }
 }
 
-/// preadv, pwritev, or what may be called wherever these may.
-type VectoredCall = unsafe extern "C" fn(
-    libc::c_int,
-    *const libc::iovec,
-    libc::c_int,
-    libc::off_t,
-) -> libc::ssize_t;
-
-/// Room for the segments of one call, kept from one to the next.
-#[derive(Debug, Default)]
-struct Segments(Vec<libc::iovec>);
-
-thread_local! {
-    static SEGMENTS: RefCell<Segments> = RefCell::default();
-}
-
-impl Segments {
-    /// The host memory of `slices` after the first `skip` bytes, as much as one call takes.
-    fn after(&mut self, skip: u64, slices: &[VolatileSlice<'_>]) -> &[libc::iovec] {
-        let mut skip = usize::try_from(skip).unwrap_or(usize::MAX);
-        self.0.clear();
-        for slice in slices {
-            let before = skip.min(slice.len());
-            skip = skip.saturating_sub(before);
-            if before < slice.len() && self.0.len() < SEGMENTS_MAX {
-                let start = slice.ptr_guard_mut().as_ptr().wrapping_add(before);
-                self.0.push(libc::iovec {
-                    iov_base: start.cast(),
-                    iov_len: slice.len().saturating_sub(before),
-                });
-            }
-        }
-        &self.0
-    }
-}
-
-/// Calls `call` once, and returns how many bytes it has moved.
-///
-/// # Safety
-/// `segments` is what [`Segments::after`] has made of slices that are borrowed for as long as
-/// this runs.
-unsafe fn vectored(
-    call: VectoredCall,
-    file: &File,
-    segments: &[libc::iovec],
-    position: u64,
-) -> io::Result<u64> {
-    let position = libc::off_t::try_from(position).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let count = libc::c_int::try_from(segments.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: the file is open, and there are `count` segments. Each is the memory of a
-    // VolatileSlice from some byte to its end, mapped for reading and writing while the slice is
-    // borrowed, which is until after the call. Rust code holds no reference into that memory, so
-    // that the kernel may write it, and the guest at the same time.
-    let moved = unsafe { call(file.as_raw_fd(), segments.as_ptr(), count, position) };
-    u64::try_from(moved).map_err(|_| io::Error::last_os_error())
-}
-
 fn require_regular(path: &Path, metadata: &Metadata) -> Result<(), FileBackendError> {
     let file_type = metadata.file_type();
     if file_type.is_file() {
@@ -399,7 +350,7 @@ fn cannot_lock(path: &Path, error: LockError) -> FileBackendError {
 
 #[cfg(test)]
 #[path = "file_tests.rs"]
-mod tests;
+pub(super) mod tests;
 #[cfg(test)]
 #[path = "file_transfer_tests.rs"]
 mod transfer_tests;

@@ -1,13 +1,15 @@
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixListener;
 
 use tempfile::TempDir;
 
+use super::super::vectored::SEGMENTS_MAX;
+use super::super::write_zeros;
 use super::*;
 
-pub(super) fn image(content: &[u8]) -> (TempDir, PathBuf) {
+pub(in super::super) fn image(content: &[u8]) -> (TempDir, PathBuf) {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("disk.img");
     fs::write(&path, content).unwrap();

@@ -3,6 +3,7 @@ use std::collections::VecDeque;
 
 use proptest::prelude::*;
 
+use super::super::vectored::Segments;
 use super::tests::image;
 use super::*;
 

@@ -1,15 +1,19 @@
 //! Where the sectors of a disk are. A backend moves bytes between a position on the disk and host
 //! memory; it knows nothing of virtio.
 
+mod aligned;
+mod direct;
 mod file;
 mod lock;
 mod memory;
+mod vectored;
 
 use std::io;
 
 use spec::block::SECTOR_SIZE;
 use vm_memory::VolatileSlice;
 
+pub use aligned::AlignedBackend;
 pub use file::{FileBackend, FileBackendError};
 pub use memory::MemoryBackend;
 
@@ -72,14 +76,28 @@ pub trait BlockBackend: Send + Sync {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Makes `len` bytes from `position` zeros, and gives their storage back where it can and
-    /// `unmap` allows it. One that has nothing better writes them.
+    /// Makes `len` bytes from `position` zeros without writing them, and gives their storage back
+    /// where it can and `unmap` allows it.
     ///
     /// # Errors
-    /// The disk could not be written, or not all of it.
+    /// [`Unsupported`](io::ErrorKind::Unsupported) if it can only write them; or the disk could not
+    /// be changed, or not all of it.
+    fn zero_unwritten(&self, position: u64, len: u64, unmap: bool) -> io::Result<()> {
+        let _ = (position, len, unmap);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// The same, by [writing](Self::write_at) them where there is nothing better.
+    ///
+    /// # Errors
+    /// The disk could not be changed, or not all of it.
     fn write_zeroes(&self, position: u64, len: u64, unmap: bool) -> io::Result<()> {
-        let _ = unmap;
-        write_zeros(self, position, len)
+        match self.zero_unwritten(position, len, unmap) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                write_zeros(self, position, len)
+            }
+            result => result,
+        }
     }
 }
 
