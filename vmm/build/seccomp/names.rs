@@ -11,7 +11,11 @@ pub fn value(name: &str) -> Result<u32, String> {
 /// What linux/prctl.h calls so ("AUXV"), and libc does not have.
 const PR_GET_AUXV: u32 = 0x4155_5856;
 
+/// What linux/fs.h calls so, and libc does not have.
+const BLKDISCARD: u32 = 0x1277;
+
 const VALUES: &[(&str, u32)] = &[
+    ("BLKDISCARD", BLKDISCARD),
     ("FIONBIO", libc::FIONBIO as u32),
     ("F_GETFD", libc::F_GETFD as u32),
     ("KVM_GET_MP_STATE", 0x8004_ae98),

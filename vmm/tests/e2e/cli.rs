@@ -140,9 +140,15 @@ fn bad_disks() {
         ("missing", "No such file or directory"),
         ("empty", "it is empty"),
         ("odd", "its size, 513 bytes, is not a multiple of 512"),
-        ("dir", "it is a directory, not a regular file"),
-        ("fifo", "it is a FIFO, not a regular file"),
-        ("/dev/null", "it is a character device, not a regular file"),
+        (
+            "dir",
+            "it is a directory, not a regular file or a block device",
+        ),
+        ("fifo", "it is a FIFO, not a regular file or a block device"),
+        (
+            "/dev/null",
+            "it is a character device, not a regular file or a block device",
+        ),
     ] {
         let image = path(name);
         let ended = run(["--disk".as_ref(), image.as_os_str()]);

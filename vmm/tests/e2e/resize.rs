@@ -85,15 +85,15 @@ fn refused() {
             "trap",
             1000,
             512,
-            "that of its image, 1000 bytes, is not a multiple of 512",
+            "its image cannot be used: its size, 1000 bytes, is not a multiple of 512",
         ),
         (
             "poll",
             9 * 512,
             4096,
-            "that of its image, 4608 bytes, is not a multiple of 4096",
+            "its image cannot be used: its size, 4608 bytes, is not a multiple of 4096",
         ),
-        ("ioeventfd", 0, 512, "its image is empty"),
+        ("ioeventfd", 0, 512, "its image cannot be used: it is empty"),
     ] {
         let (_dir, path) = empty_image(64 * SECTOR_SIZE);
         let (_said_dir, said) = file("stderr", b"");

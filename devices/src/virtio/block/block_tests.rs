@@ -1,7 +1,7 @@
 use std::io;
 use std::sync::Arc;
 
-use spec::block::config::{BLK_SIZE, CYLINDERS};
+use spec::block::config::{BLK_SIZE, CYLINDERS, OPT_IO_SIZE};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, VolatileSlice};
 
 use super::backend::MemoryBackend;
@@ -111,8 +111,8 @@ impl BlockBackend for Coarse {
         8
     }
 
-    fn physical_block(&self) -> u32 {
-        4096
+    fn topology(&self) -> Topology {
+        Topology::of_blocks(4096)
     }
 
     fn read_at(&self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
@@ -150,6 +150,57 @@ fn blocks_are_sectors_unless_the_user_or_the_backend_has_larger_ones() {
     }
     let fine = block("", false).unwrap().with_block_size(4096).unwrap();
     assert_eq!(blocks(&fine), (4096, 0, 1));
+}
+
+#[test]
+fn what_the_backend_says_of_blocks_is_told_in_those_of_the_guest() {
+    struct Striped(Topology);
+    impl BlockBackend for Striped {
+        fn capacity(&self) -> u64 {
+            1 << 20
+        }
+        fn topology(&self) -> Topology {
+            self.0
+        }
+        fn read_at(&self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
+            Ok(())
+        }
+        fn write_at(&self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
+            Ok(())
+        }
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let told = |topology, size| {
+        let options = BlockOptions {
+            read_only: false,
+            id: String::new(),
+            notify: vec![NotifyMode::Trap],
+        };
+        let block = Block::new(Box::new(Striped(topology)), options).unwrap();
+        let mut space = [0; OPT_IO_SIZE as usize + 4];
+        block.with_block_size(size).unwrap().read_config(&mut space);
+        let [.., exponent, offset, a, b, c, d, e, f] = space;
+        let (min_io, opt_io) = (u16::from_le_bytes([a, b]), u32::from_le_bytes([c, d, e, f]));
+        (exponent, offset, min_io, opt_io)
+    };
+    let topology = Topology {
+        physical_block: 4096,
+        alignment_offset: 3584,
+        min_io: 64 << 10,
+        opt_io: 1 << 20,
+    };
+    assert_eq!(told(topology, 512), (3, 7, 128, 2048));
+    // An offset that is none of whole blocks cannot be told.
+    assert_eq!(told(topology, 4096), (0, 0, 16, 256));
+    let odd = Topology {
+        min_io: 1000,
+        opt_io: 33_553_920,
+        ..Topology::of_blocks(512)
+    };
+    assert_eq!(told(odd, 512), (0, 0, 0, 65_535));
+    assert_eq!(told(odd, 4096), (0, 0, 1, 0));
 }
 
 #[test]

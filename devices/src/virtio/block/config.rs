@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use spec::Features;
 use spec::block::{SECTOR_SIZE, config};
 
-use super::backend::BlockBackend;
+use super::backend::{BlockBackend, Topology};
 use super::{CLEAR_SECTORS_MAX, CLEAR_SEG_MAX, SEG_MAX, SIZE_MAX};
 
 /// The geometry of an IDE disk, which no disk has had for decades, for who asks: partitions were once
@@ -68,7 +68,7 @@ impl ConfigSpace {
         space.put_capacity(backend.capacity());
         space.put(config::SIZE_MAX, &SIZE_MAX.to_le_bytes());
         space.put(config::SEG_MAX, &SEG_MAX.to_le_bytes());
-        space.set_blocks(SECTOR_SIZE as u32, backend.physical_block());
+        space.set_blocks(SECTOR_SIZE as u32, &backend.topology());
 
         if features.contains(Features::VIRTIO_BLK_F_MQ) {
             space.put(config::NUM_QUEUES, &queues.to_le_bytes());
@@ -108,19 +108,24 @@ impl ConfigSpace {
         self.generation = self.generation.wrapping_add(1);
     }
 
-    /// Tells of blocks of `logical` bytes, in which the guest is to ask, on those of `physical`
-    /// bytes, in which it had better. Both are powers of two.
-    pub(super) fn set_blocks(&mut self, logical: u32, physical: u32) {
-        let exponent = physical
-            .max(logical)
-            .ilog2()
-            .saturating_sub(logical.ilog2());
+    /// Tells of blocks of `logical` bytes, a power of two, in which the guest is to ask, and of how it
+    /// had better. What cannot be told in such blocks is not.
+    pub(super) fn set_blocks(&mut self, logical: u32, topology: &Topology) {
+        let physical = topology.physical_block.max(logical);
+        let exponent = physical.ilog2().saturating_sub(logical.ilog2());
         let exponent = u8::try_from(exponent).unwrap_or_default();
-        let logical_per_physical = 1_u16.checked_shl(exponent.into()).unwrap_or_default();
+        let blocks = |bytes: u32| match bytes.is_multiple_of(logical) {
+            true => bytes / logical,
+            false => 0,
+        };
+        let offset = u8::try_from(blocks(topology.alignment_offset)).unwrap_or_default();
+        let min_io = u16::try_from(blocks(topology.min_io.max(physical))).unwrap_or_default();
         self.block = logical;
         self.put(config::BLK_SIZE, &logical.to_le_bytes());
         self.put(config::PHYSICAL_BLOCK_EXP, &[exponent]);
-        self.put(config::MIN_IO_SIZE, &logical_per_physical.to_le_bytes());
+        self.put(config::ALIGNMENT_OFFSET, &[offset]);
+        self.put(config::MIN_IO_SIZE, &min_io.to_le_bytes());
+        self.put(config::OPT_IO_SIZE, &blocks(topology.opt_io).to_le_bytes());
     }
 
     fn put_capacity(&mut self, capacity: u64) {

@@ -9,12 +9,12 @@ use spec::Features;
 use spec::block::{ID_SIZE, SECTOR_SIZE, status};
 use vm_memory::{GuestMemoryMmap, VolatileSlice};
 
-use super::backend::{BlockBackend, TransferError};
+use super::backend::{BlockBackend, TransferError, sectors};
 use super::cache::Writeback;
 use super::config::SharedConfig;
 use super::extents::Extent;
 use super::request::{Buffers, Geometry, Operation, ParseError, Request};
-use super::resize::{ResizeError, SizeWish, sectors};
+use super::resize::{ResizeError, SizeWish};
 use super::stats::RequestKind;
 use super::throttle::{Limits, Throttle};
 use crate::virtio::ram;
@@ -155,7 +155,7 @@ impl Disk {
         let mut config = shared.config.lock();
         let old = *capacity;
         let size = shared.backend.size().map_err(ResizeError::from);
-        match size.and_then(|size| sectors(size, config.block())) {
+        match size.and_then(|size| Ok(sectors(size, config.block())?)) {
             Ok(new) if new != old => {
                 config.change_capacity(new);
                 *capacity = new;

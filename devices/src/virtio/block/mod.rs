@@ -27,6 +27,7 @@ use spec::block::{ID_SIZE, SECTOR_SIZE};
 use spec::mmio::DEVICE_ID_BLOCK;
 
 pub use backend::{BlockBackend, TransferError};
+use backend::{Topology, sectors};
 pub use notify::{FailureHandler, NotifyMode, StartHook};
 pub use resize::ResizeError;
 
@@ -105,7 +106,7 @@ pub enum BlockError {
 /// A block device.
 pub struct Block {
     features: Features,
-    physical_block: u32,
+    topology: Topology,
     config: SharedConfig,
     disk: Disk,
     /// How to reach the driver, once it lives.
@@ -168,7 +169,7 @@ impl Block {
         features.set(Features::VIRTIO_BLK_F_DISCARD, discards);
         let writeback = Writeback::default();
         let initial_writeback = writeback.get();
-        let physical_block = backend.physical_block();
+        let topology = backend.topology();
         let config = SharedConfig::new(&*backend, features, queue_count);
         let (cache, told) = (writeback.clone(), config.clone());
         let disk = Disk::told_by(backend, read_only, id_bytes, cache, told);
@@ -185,7 +186,7 @@ impl Block {
         let queues = (0..).zip(notify).map(queue).collect::<Result<_, _>>()?;
         Ok(Self {
             features,
-            physical_block,
+            topology,
             config,
             disk,
             interrupt: None,
@@ -222,12 +223,13 @@ impl Block {
     /// # Errors
     /// The disk is not whole blocks, or there are no such blocks.
     pub fn with_block_size(self, size: u32) -> Result<Self, BlockError> {
-        let (sectors, mut config) = (u64::from(size) / SECTOR_SIZE, self.config.lock());
+        let mut config = self.config.lock();
         let capacity = config.capacity();
-        if !size.is_power_of_two() || sectors == 0 || !capacity.is_multiple_of(sectors) {
+        let is_block = size.is_power_of_two() && u64::from(size) >= SECTOR_SIZE;
+        if !is_block || sectors(capacity.saturating_mul(SECTOR_SIZE), size).is_err() {
             return Err(BlockError::BlockSize { size, capacity });
         }
-        config.set_blocks(size, self.physical_block);
+        config.set_blocks(size, &self.topology);
         drop(config);
         Ok(self)
     }

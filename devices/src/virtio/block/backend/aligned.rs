@@ -8,7 +8,7 @@ use std::sync::{PoisonError, RwLock};
 use vm_memory::mmap::MmapRegion;
 use vm_memory::{VolatileMemory, VolatileSlice};
 
-use super::{BlockBackend, TransferError};
+use super::{BlockBackend, Topology, TransferError};
 
 /// How many bytes go through the room at once: whole units.
 const ROOM: usize = 256 << 10;
@@ -178,8 +178,12 @@ impl<B: BlockBackend> BlockBackend for AlignedBackend<B> {
         )))
     }
 
-    fn physical_block(&self) -> u32 {
-        self.backend.physical_block().max(self.unit as u32)
+    fn topology(&self) -> Topology {
+        let topology = self.backend.topology();
+        Topology {
+            physical_block: topology.physical_block.max(self.unit as u32),
+            ..topology
+        }
     }
 
     fn read_at(&self, slices: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {

@@ -1,24 +1,23 @@
-//! A raw image file as a disk: vectored I/O straight between the file and guest RAM, by position.
-//! The file's content is never looked at to find out what it is.
+//! A raw image, a regular file or a block device, as a disk: vectored I/O straight between it and guest
+//! RAM, by position. Its content is never looked at to find out what it is.
 
-use std::fs::{self, File, FileType, Metadata, OpenOptions};
+use std::fs::{self, File, FileType, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use log::warn;
 use spec::block::SECTOR_SIZE;
 use vm_memory::VolatileSlice;
-use vmm_sys_util::fallocate::{FallocateMode, fallocate};
+use vmm_sys_util::fallocate::FallocateMode;
 
+use super::device::{self, Device};
 use super::lock::{LockError, lock};
+use super::regular::{Regular, clear};
+use super::size::{SizeError, sectors};
 use super::vectored::{SEGMENTS, VectoredCall, vectored};
-use super::{BlockBackend, TransferError};
-
-/// The largest unit of a file system that is taken for that of a disk, in bytes. Those of the network
-/// tell how much is best moved at once.
-const UNIT_MAX: u32 = 64 << 10;
+use super::{BlockBackend, Topology, TransferError};
 
 /// Why a file cannot be a disk.
 #[derive(Debug, thiserror::Error)]
@@ -31,29 +30,40 @@ pub enum FileBackendError {
         /// Why not.
         source: io::Error,
     },
-    /// It is not a regular file.
-    #[error("cannot use {path} as a disk image: it is {kind}, not a regular file")]
+    /// It is neither a regular file nor a block device.
+    #[error(
+        "cannot use {path} as a disk image: it is {kind}, not a regular file or a block device"
+    )]
     NotAFile {
         /// What was named.
         path: PathBuf,
         /// What it is, with its article.
         kind: &'static str,
     },
-    /// The file has no bytes.
-    #[error("cannot use {path} as a disk image: it is empty")]
-    Empty {
+    /// No disk has its size.
+    #[error("cannot use {path} as a disk image: {source}")]
+    Size {
         /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: SizeError,
+    },
+    /// It is a block device that cannot be written.
+    #[error(
+        "cannot write to {path}: the device is read-only, and so the disk has to be (readonly=on)"
+    )]
+    ReadOnly {
+        /// The device.
         path: PathBuf,
     },
-    /// The file does not end with a whole sector.
+    /// The kernel itself, or another program, uses the block device and shares it with nobody.
     #[error(
-        "cannot use {path} as a disk image: its size, {size} bytes, is not a multiple of {SECTOR_SIZE}"
+        "cannot use {path} as a disk image: it is in use (mounted, a part of another device, or opened \
+         with O_EXCL)"
     )]
-    PartialSector {
-        /// The file.
+    Claimed {
+        /// The device.
         path: PathBuf,
-        /// Its size, in bytes.
-        size: u64,
     },
     /// Someone else, or another disk of the same machine, uses the file in a way that excludes
     /// this one.
@@ -82,26 +92,31 @@ pub enum FileBackendError {
     },
 }
 
-/// A disk in a regular file. While it exists the file is locked (flock and fcntl): against
-/// everyone else where it can be written, against writers where it is read-only.
+/// A disk in a regular file, or on a block device. While it exists the file is locked (flock and
+/// fcntl): against everyone else where it can be written, against writers where it is read-only. A
+/// device that can be written is claimed besides (O_EXCL), so that nothing of it is or gets mounted.
 ///
 /// After a flush that has failed none succeeds: the host counts what it could not write as written
 /// (Linux marks the pages of its cache clean), so that the next fdatasync would succeed without it,
 /// and a flush promises that all that was written before is stable. Reads and writes go on.
 ///
-/// Where someone cuts the file short, what reaches past its end fails. Before each change the end is
+/// Where someone cuts a regular file short, what reaches past its end fails. Before each change the end is
 /// looked for, since a write could make the file longer again: Linux has no call that cannot. Only a
 /// file that is cut in the very moment between those two calls can be.
 #[derive(Debug)]
 pub struct FileBackend {
     file: File,
     capacity: u64,
-    /// The unit in which the file system allocates, in bytes.
-    unit: u32,
-    /// Whether it makes holes.
-    has_holes: bool,
+    medium: Medium,
     /// Held while a flush is under way.
     flush_failed: Mutex<bool>,
+}
+
+/// What keeps the bytes.
+#[derive(Debug)]
+enum Medium {
+    File(Regular),
+    Device(Device),
 }
 
 impl FileBackend {
@@ -115,32 +130,40 @@ impl FileBackend {
             source,
         };
         // Before it is opened, since merely opening a device can have effects.
-        require_regular(path, &fs::metadata(path).map_err(cannot_open)?)?;
-        let file = OpenOptions::new()
+        let is_device = is_device(path, fs::metadata(path).map_err(cannot_open)?.file_type())?;
+        let claim = match is_device && !read_only {
+            true => libc::O_EXCL,
+            false => 0,
+        };
+        let opened = OpenOptions::new()
             .read(true)
             .write(!read_only)
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-            .open(path)
-            .map_err(cannot_open)?;
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | claim)
+            .open(path);
+        let file = opened.map_err(|error| match error.raw_os_error() {
+            Some(libc::EBUSY) if is_device => FileBackendError::Claimed { path: path.into() },
+            _ => cannot_open(error),
+        })?;
         lock(&file, read_only).map_err(|error| cannot_lock(path, error))?;
         // Again, since another file can have got the name.
         let metadata = file.metadata().map_err(cannot_open)?;
-        require_regular(path, &metadata)?;
-
-        let size = metadata.len();
-        if size == 0 {
-            return Err(FileBackendError::Empty { path: path.into() });
-        }
-        if !size.is_multiple_of(SECTOR_SIZE) {
+        let medium = if self::is_device(path, metadata.file_type())? {
+            if !read_only && device::is_read_only(&file).map_err(cannot_open)? {
+                return Err(FileBackendError::ReadOnly { path: path.into() });
+            }
+            Medium::Device(Device::of(&file, read_only).map_err(cannot_open)?)
+        } else {
+            Medium::File(Regular::of(path, &file, &metadata, read_only))
+        };
+        let size = end(&file).map_err(cannot_open)?;
+        let capacity = sectors(size, SECTOR_SIZE as u32).map_err(|source| {
             let path = path.into();
-            return Err(FileBackendError::PartialSector { path, size });
-        }
-        let has_holes = !read_only && can_punch_holes(path, &file, &metadata);
+            FileBackendError::Size { path, source }
+        })?;
         Ok(Self {
             file,
-            capacity: size / SECTOR_SIZE,
-            unit: unit(&metadata),
-            has_holes,
+            capacity,
+            medium,
             flush_failed: Mutex::new(false),
         })
     }
@@ -200,12 +223,14 @@ impl BlockBackend for FileBackend {
     }
 
     fn size(&self) -> io::Result<u64> {
-        // The cheapest call that tells. Nothing else has a use for the position.
-        (&self.file).seek(SeekFrom::End(0))
+        end(&self.file)
     }
 
-    fn physical_block(&self) -> u32 {
-        self.unit
+    fn topology(&self) -> Topology {
+        match &self.medium {
+            Medium::File(regular) => Topology::of_blocks(regular.unit),
+            Medium::Device(device) => device.topology,
+        }
     }
 
     fn read_at(&self, slices: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
@@ -239,21 +264,33 @@ impl BlockBackend for FileBackend {
     }
 
     fn discard_granularity(&self) -> Option<u32> {
-        self.has_holes.then_some(self.unit)
+        match &self.medium {
+            Medium::File(regular) => regular.has_holes.then_some(regular.unit),
+            Medium::Device(device) => device.discard_granularity,
+        }
     }
 
     fn discard(&self, position: u64, len: u64) -> io::Result<()> {
         self.require(position, len)?;
-        clear(&self.file, || FallocateMode::PunchHole, position, len)
+        match &self.medium {
+            Medium::File(_) => clear(&self.file, || FallocateMode::PunchHole, position, len),
+            Medium::Device(device) => device.discard(&self.file, position, len),
+        }
     }
 
-    /// A hole, where there may be one; else blocks that stay allocated.
+    /// A hole, where there may be one; else blocks that stay allocated. The same call does it on a
+    /// block device, by its own blocks alone.
     fn zero_unwritten(&self, position: u64, len: u64, unmap: bool) -> io::Result<()> {
         let mode = || match unmap {
             true => FallocateMode::PunchHole,
             false => FallocateMode::ZeroRange,
         };
         self.require(position, len)?;
+        if let Medium::Device(device) = &self.medium
+            && !device.is_whole_blocks(position, len)
+        {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         match clear(&self.file, mode, position, len) {
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
                 Err(io::ErrorKind::Unsupported.into())
@@ -263,65 +300,16 @@ impl BlockBackend for FileBackend {
     }
 }
 
-/// Makes `len` bytes of the file from `position` on read as zeros, by a call to fallocate with
-/// `mode` that leaves its size as it is.
-fn clear(file: &File, mode: impl Fn() -> FallocateMode, position: u64, len: u64) -> io::Result<()> {
-    // The call refuses to do nothing.
-    if len == 0 {
-        return Ok(());
-    }
-    loop {
-        match fallocate(file, mode(), true, position, len) {
-            Err(error) if error.errno() == libc::EINTR => {}
-            result => return result.map_err(io::Error::from),
-        }
-    }
+/// Where `file` ends, in bytes.
+fn end(mut file: &File) -> io::Result<u64> {
+    // The cheapest call that tells. Nothing else has a use for the position.
+    file.seek(SeekFrom::End(0))
 }
 
-/// Whether holes can be made in the `file` at `path`. That is tried out on a nameless file beside
-/// it; where there can be none, past the end of the file itself, whose time of modification alone
-/// changes by that.
-fn can_punch_holes(path: &Path, file: &File, metadata: &Metadata) -> bool {
-    let try_out = |file: &File, position| {
-        let hole = clear(file, || FallocateMode::PunchHole, position, 1);
-        hole.is_ok()
-    };
-    match nameless_beside(path) {
-        Ok((nameless, device)) if device == metadata.dev() => try_out(&nameless, 0),
-        _ => try_out(file, metadata.len()),
-    }
-}
-
-/// A file without a name in the directory of the file at `path`, and the device that it is on.
-fn nameless_beside(path: &Path) -> io::Result<(File, u64)> {
-    let path = path.canonicalize()?;
-    let directory = path.parent().ok_or(io::ErrorKind::NotFound)?;
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_TMPFILE)
-        .mode(0o600)
-        .open(directory)?;
-    let device = file.metadata()?.dev();
-    Ok((file, device))
-}
-
-/// The unit in which the file system of this file allocates, in bytes, if it is one that a disk can
-/// have; else a sector.
-fn unit(metadata: &Metadata) -> u32 {
-    let sector = SECTOR_SIZE as u32;
-    let unit = u32::try_from(metadata.blksize()).unwrap_or(sector);
-    if unit.is_power_of_two() && (sector..=UNIT_MAX).contains(&unit) {
-        unit
-    } else {
-        sector
-    }
-}
-
-fn require_regular(path: &Path, metadata: &Metadata) -> Result<(), FileBackendError> {
-    let file_type = metadata.file_type();
-    if file_type.is_file() {
-        return Ok(());
+/// Whether what is at `path` is a block device; else it is a regular file.
+fn is_device(path: &Path, file_type: FileType) -> Result<bool, FileBackendError> {
+    if file_type.is_file() || file_type.is_block_device() {
+        return Ok(file_type.is_block_device());
     }
     Err(FileBackendError::NotAFile {
         path: path.into(),
@@ -332,7 +320,6 @@ fn require_regular(path: &Path, metadata: &Metadata) -> Result<(), FileBackendEr
 fn kind(file_type: FileType) -> &'static str {
     match file_type {
         t if t.is_dir() => "a directory",
-        t if t.is_block_device() => "a block device",
         t if t.is_char_device() => "a character device",
         t if t.is_fifo() => "a FIFO",
         t if t.is_socket() => "a socket",

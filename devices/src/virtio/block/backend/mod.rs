@@ -2,10 +2,13 @@
 //! memory; it knows nothing of virtio.
 
 mod aligned;
+mod device;
 mod direct;
 mod file;
 mod lock;
 mod memory;
+mod regular;
+mod size;
 mod vectored;
 
 use std::io;
@@ -16,9 +19,37 @@ use vm_memory::VolatileSlice;
 pub use aligned::AlignedBackend;
 pub use file::{FileBackend, FileBackendError};
 pub use memory::MemoryBackend;
+pub use size::SizeError;
+pub(super) use size::sectors;
 
 /// How many zeros are written at a time, where they are.
 const ZEROS_PIECE: usize = 256 << 10;
+
+/// How a disk is best read and written, in bytes (VIRTIO_BLK_F_TOPOLOGY).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Topology {
+    /// The unit that the disk itself reads and writes: a power of two, of 512 at least.
+    pub physical_block: u32,
+    /// Where the first such unit begins.
+    pub alignment_offset: u32,
+    /// The least that is best read or written at once.
+    pub min_io: u32,
+    /// How much is best read or written at once; 0 if that is all the same.
+    pub opt_io: u32,
+}
+
+impl Topology {
+    /// That of a disk of blocks of `physical_block` bytes, and nothing else to be told of.
+    #[must_use]
+    pub const fn of_blocks(physical_block: u32) -> Self {
+        Self {
+            physical_block,
+            alignment_offset: 0,
+            min_io: physical_block,
+            opt_io: 0,
+        }
+    }
+}
 
 /// A disk, which several threads may use at once. Positions are in bytes from its start; the caller
 /// keeps what it asks for within its capacity.
@@ -34,10 +65,9 @@ pub trait BlockBackend: Send + Sync {
         Ok(self.capacity().saturating_mul(SECTOR_SIZE))
     }
 
-    /// The unit in which the disk is best read and written, in bytes: a power of two, of 512 at
-    /// least.
-    fn physical_block(&self) -> u32 {
-        SECTOR_SIZE as u32
+    /// How the disk is best read and written.
+    fn topology(&self) -> Topology {
+        Topology::of_blocks(SECTOR_SIZE as u32)
     }
 
     /// Fills `slices`, one after the other, from `position`.
