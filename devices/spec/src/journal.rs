@@ -2,10 +2,12 @@
 //! the console to know which content each sector may have. Numbers and layouts only.
 //!
 //! Write number n, from 1 on, fills a slot of adjacent sectors; which one follows from the seed alone
-//! ([`Slots`]). There is at most one write to a slot in flight. After every `flush_every` writes
-//! follows a FLUSH, submitted while others are in flight, but not before the one before it has
-//! completed. When a FLUSH has completed the guest prints a line, [`FLUSHED`] and a number: all
-//! writes up to that one had completed when the FLUSH was submitted.
+//! ([`Slots`]). With `clears=on` some of them make the slot zeros instead, or discard it ([`Change`]).
+//! There is at most one write to a slot in flight. After every `flush_every` writes follows a FLUSH,
+//! submitted while others are in flight, but not before the one before it has completed. When a FLUSH
+//! has completed the guest prints a line, [`FLUSHED`] and a number: all writes up to that one had
+//! completed when the FLUSH was submitted. With `flush=off`, on a disk in write-through mode, there is
+//! no FLUSH, and the line is printed in its place: all writes up to that one have completed.
 
 use crate::block::SECTOR_SIZE;
 use crate::rng::Rng;
@@ -34,6 +36,33 @@ impl Iterator for Slots {
 
     fn next(&mut self) -> Option<u64> {
         Some(self.rng.next() % self.count)
+    }
+}
+
+/// What one write does to its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Puts a [`Stamp`] into each sector.
+    Write,
+    /// Makes it zeros.
+    WriteZeroes {
+        /// Whether it may be deallocated.
+        unmap: bool,
+    },
+    /// Gives it up: it is zeros from then on, or what it was.
+    Discard,
+}
+
+impl Change {
+    /// That of the write `sequence` of a run with these `clears`.
+    #[must_use]
+    pub const fn of(sequence: u64, clears: bool) -> Self {
+        match sequence % 8 {
+            3 if clears => Self::WriteZeroes { unmap: false },
+            5 if clears => Self::WriteZeroes { unmap: true },
+            7 if clears => Self::Discard,
+            _ => Self::Write,
+        }
     }
 }
 

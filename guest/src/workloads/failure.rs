@@ -106,6 +106,9 @@ pub enum Failure<'e> {
         /// How many it needs.
         needed: u64,
     },
+    /// The disk keeps what is written in its cache, and the workload would not flush.
+    #[error("the disk is in write-back mode: without a flush nothing is stable")]
+    WriteBack,
     /// The disk is read-only and the workload would write.
     #[error("the disk is read-only")]
     ReadOnly,

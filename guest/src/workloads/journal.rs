@@ -1,10 +1,10 @@
 //! `run=journal`: writes sectors that tell which write they are of, many at once and at random
-//! places, flushes now and then, and prints what was flushed: for whoever takes the power away in the
-//! middle and looks what is left. It reads nothing back. See `spec::journal`.
+//! places, or clears them, flushes now and then, and prints what was flushed: for whoever takes the
+//! power away in the middle and looks what is left. It reads nothing back. See `spec::journal`.
 
 use spec::Features;
-use spec::block::{RequestHeader, SECTOR_SIZE, request_type};
-use spec::journal::{FLUSHED, Slots, Stamp};
+use spec::block::{RequestHeader, SECTOR_SIZE, SEGMENT_SIZE, Segment, request_type, segment_flags};
+use spec::journal::{Change, FLUSHED, Slots, Stamp};
 
 use super::extent::Extent;
 use super::params::Parameters;
@@ -38,11 +38,22 @@ pub(super) fn run<'e>(
     let writes = parameters.number("writes", u64::MAX, 1..=u64::MAX)?;
     let size = parameters.number("size", DEFAULT_SIZE.min(count), 1..=SIZE_MAX.min(count))?;
     let flush_every = parameters.number("flush_every", DEFAULT_FLUSH_EVERY, 1..=u64::MAX)?;
+    let flushes = parameters.choice("flush", &["on", "off"])? == "on";
+    let clears = parameters.choice("clears", &["off", "on"])? == "on";
     let mut block = open_chosen(parameters, &mut **machine, arena)?;
     writable(&block)?;
-    if !block.info().accepted.contains(Features::VIRTIO_BLK_F_FLUSH) {
-        let missing = Error::MissingFeatures(Features::VIRTIO_BLK_F_FLUSH);
-        return Err(missing.into());
+    let mut needed = Features::empty();
+    needed.set(Features::VIRTIO_BLK_F_FLUSH, flushes);
+    needed.set(
+        Features::VIRTIO_BLK_F_DISCARD | Features::VIRTIO_BLK_F_WRITE_ZEROES,
+        clears,
+    );
+    let missing = needed.difference(block.info().accepted);
+    if !missing.is_empty() {
+        return Err(Error::MissingFeatures(missing).into());
+    }
+    if !flushes && block.writeback() != Some(false) {
+        return Err(Failure::WriteBack);
     }
     // One place is for the flush.
     let most = u64::from(block.capacity(1).saturating_sub(1));
@@ -64,6 +75,7 @@ pub(super) fn run<'e>(
         buffers,
         bytes,
         writes: Writes::default(),
+        flushes,
         flush: None,
     };
     for (sequence, slot) in (1..=writes).zip(Slots::new(seed, count / size)) {
@@ -71,22 +83,23 @@ pub(super) fn run<'e>(
         while journal.writes.count >= depth as usize || journal.writes.contains(lba) {
             journal.complete(*console)?;
         }
-        journal.write(Stamp {
+        let stamp = Stamp {
             sequence,
             lba,
             seed,
-        })?;
+        };
+        journal.write(Change::of(sequence, clears), stamp)?;
         if sequence % NOTIFY_EVERY == 0 {
             journal.block.notify();
         }
         if sequence % flush_every == 0 {
-            journal.submit_flush(sequence, *console)?;
+            journal.make_stable(sequence, *console)?;
         }
     }
     while journal.writes.count > 0 {
         journal.complete(*console)?;
     }
-    journal.submit_flush(writes, *console)?;
+    journal.make_stable(writes, *console)?;
     while journal.flush.is_some() {
         journal.complete(*console)?;
     }
@@ -159,24 +172,45 @@ struct Journal<'b, 'd, 'm> {
     /// Length of a write.
     bytes: usize,
     writes: Writes,
+    /// Whether it takes a flush to make them stable.
+    flushes: bool,
     flush: Option<Flush>,
 }
 
 impl Journal<'_, '_, '_> {
-    /// Submits the write of which `stamp` is the first sector's.
-    fn write(&mut self, stamp: Stamp) -> Result<(), Error> {
-        let token = self.block.next_token().ok_or(Error::QueueFull)?;
-        let buffer = self
-            .buffers
-            .part(usize::from(token) * self.bytes, self.bytes);
-        let offsets = (0..self.bytes).step_by(SECTOR_SIZE as usize);
-        for (lba, offset) in (stamp.lba..).zip(offsets) {
-            buffer.write(offset, &Stamp { lba, ..stamp }.sector());
-        }
+    /// Submits the write of which `stamp` is the first sector's, as it changes the slot.
+    fn write(&mut self, change: Change, stamp: Stamp) -> Result<(), Error> {
         let Stamp { sequence, lba, .. } = stamp;
+        let token = self.block.next_token().ok_or(Error::QueueFull)?;
+        let room = usize::from(token) * self.bytes;
+        let (request_type, flags) = match change {
+            Change::Write => (request_type::OUT, 0),
+            Change::WriteZeroes { unmap: false } => (request_type::WRITE_ZEROES, 0),
+            Change::WriteZeroes { unmap: true } => {
+                (request_type::WRITE_ZEROES, segment_flags::UNMAP)
+            }
+            Change::Discard => (request_type::DISCARD, 0),
+        };
+        let (sector, buffer) = if change == Change::Write {
+            let buffer = self.buffers.part(room, self.bytes);
+            let offsets = (0..self.bytes).step_by(SECTOR_SIZE as usize);
+            for (lba, offset) in (lba..).zip(offsets) {
+                buffer.write(offset, &Stamp { lba, ..stamp }.sector());
+            }
+            (lba, buffer)
+        } else {
+            let buffer = self.buffers.part(room, SEGMENT_SIZE);
+            let segment = Segment {
+                sector: lba,
+                num_sectors: (self.bytes as u64 / SECTOR_SIZE) as u32,
+                flags,
+            };
+            buffer.write(0, &segment.to_bytes());
+            (0, buffer)
+        };
         let header = RequestHeader {
-            request_type: request_type::OUT,
-            sector: lba,
+            request_type,
+            sector,
         };
         let token = self.block.submit(header, &[Buffer::readable(buffer)])?;
         self.writes.add(Write {
@@ -187,8 +221,9 @@ impl Journal<'_, '_, '_> {
         Ok(())
     }
 
-    /// Submits a flush after the write `sequence`, once the last flush has completed.
-    fn submit_flush<'e>(
+    /// Has stable what was written up to the write `sequence`, as far as it has completed: submits a
+    /// flush, once the last flush has completed, or tells at once where it takes none.
+    fn make_stable<'e>(
         &mut self,
         sequence: u64,
         console: &mut dyn core::fmt::Write,
@@ -197,6 +232,10 @@ impl Journal<'_, '_, '_> {
             self.complete(console)?;
         }
         let up_to = self.writes.first().map_or(sequence, |first| first - 1);
+        if !self.flushes {
+            writeln!(console, "{FLUSHED}{up_to}")?;
+            return Ok(());
+        }
         let header = RequestHeader {
             request_type: request_type::FLUSH,
             sector: 0,

@@ -181,6 +181,8 @@ const WORKLOADS: &[Workload] = &[
             "size",
             "depth",
             "flush_every",
+            "flush",
+            "clears",
             "queue_size",
         ],
         common: &params::DRIVER,

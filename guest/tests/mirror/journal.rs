@@ -16,6 +16,7 @@ const JOURNAL: Journal = Journal {
     seed: 5,
     size: 4,
     flush_every: 7,
+    clears: false,
 };
 
 /// A disk that keeps a copy of itself at each flush.
@@ -47,6 +48,19 @@ impl BlockBackend for Copied {
         self.disk.write_at(from, position)
     }
 
+    /// It is free to leave what it was.
+    fn discard(&self, _: u64, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn discard_granularity(&self) -> Option<u32> {
+        self.disk.discard_granularity()
+    }
+
+    fn write_zeroes(&self, position: u64, len: u64, unmap: bool) -> io::Result<()> {
+        self.disk.write_zeroes(position, len, unmap)
+    }
+
     fn flush(&self) -> io::Result<()> {
         let copy = self.disk.bytes().clone();
         self.copies.lock().unwrap().push(copy);
@@ -59,6 +73,7 @@ fn journal(disk: &(impl BlockBackend + Clone + 'static), notify: Notify, more: &
         seed,
         size,
         flush_every,
+        ..
     } = JOURNAL;
     let mut ram = Ram::new();
     let mut hosts = [Host::new(&ram, disk, notify, false)];
@@ -79,9 +94,15 @@ fn journal_says_of_a_flush_only_what_the_disk_had_by_then_in_every_mode() {
         "depth=16 indirect=off queue_size=64",
         "depth=1 event_idx=off",
         "depth=1 indirect=off queue_size=8",
+        "depth=8 clears=on",
+        "depth=16 indirect=off queue_size=64 clears=on wait=poll",
     ];
     for notify in [Notify::Trap, Notify::IoEventFd, Notify::Poll] {
         for mode in modes {
+            let checked = Journal {
+                clears: mode.contains("clears=on"),
+                ..JOURNAL
+            };
             let disk = Copied::new();
             let before = disk.disk.bytes().clone();
             let console = journal(&disk, notify, mode);
@@ -96,10 +117,10 @@ fn journal_says_of_a_flush_only_what_the_disk_had_by_then_in_every_mode() {
                 let Acknowledged { flushes, up_to } =
                     Acknowledged::parse(&console.as_bytes()[..end]);
                 let submitted = JOURNAL.submitted(flushes - 1).min(100);
-                JOURNAL.assert_holds(&before, copy, up_to, submitted, mode);
+                checked.assert_holds(&before, copy, up_to, submitted, mode);
             }
             let after = disk.disk.bytes();
-            JOURNAL.assert_holds(&before, &after, 100, 100, mode);
+            checked.assert_holds(&before, &after, 100, 100, mode);
         }
     }
 }
@@ -115,6 +136,16 @@ fn journal_flushes_while_writes_are_in_flight() {
         behind |= up_to < (number * JOURNAL.flush_every).min(100);
     }
     assert!(behind, "{console}");
+}
+
+#[test]
+fn journal_without_a_flush_is_for_a_disk_in_write_through_mode() {
+    let disk = Copied::new();
+    let mut ram = Ram::new();
+    let mut hosts = [Host::new(&ram, &disk, Notify::Trap, false)];
+    let (ok, console) = run(&mut ram, &mut hosts, "run=journal count=64 flush=off");
+    let expected = "the disk is in write-back mode: without a flush nothing is stable\n";
+    assert!(!ok && console.ends_with(expected), "{console}");
 }
 
 #[test]

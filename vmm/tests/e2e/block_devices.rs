@@ -22,8 +22,19 @@ pub struct Loop(PathBuf);
 
 impl Loop {
     pub fn new(file: &Path) -> Self {
-        let path = must(tool("losetup").args(["--find", "--show"]).arg(file));
-        Self(path.into())
+        Self::with(file, &[])
+    }
+
+    /// With these options of losetup.
+    pub fn with(file: &Path, options: &[&str]) -> Self {
+        let mut losetup = tool("losetup");
+        losetup.args(options).args(["--find", "--show"]).arg(file);
+        Self(must(&mut losetup).into())
+    }
+
+    /// Has the device as large as its file is by now.
+    pub fn resize(&self) {
+        must(tool("losetup").arg("--set-capacity").arg(&self.0));
     }
 
     pub fn path(&self) -> &Path {

@@ -38,6 +38,7 @@ pub fn tests() -> Vec<Trial> {
         checker("data_safety_checker_finds_a_lost_flush", lost_flush),
         checker("data_safety_checker_finds_a_torn_sector", torn_sector),
         checker("data_safety_checker_finds_a_foreign_value", foreign_value),
+        checker("data_safety_checker_knows_what_is_cleared", cleared),
         checker("data_safety_checker_takes_only_whole_lines", whole_lines),
         crate::harness::test(
             "data_safety_flushes_outlive_sigkill_at_any_moment",
@@ -60,16 +61,18 @@ pub fn seed() -> u64 {
 
 impl Journal {
     /// What the guest is told.
-    fn cmdline(&self, depth: u64, wait: &str) -> String {
+    fn cmdline(&self, depth: u64, more: &str) -> String {
         let Self {
             seed,
             size,
             flush_every,
+            clears,
         } = self;
         let count = DISK_SIZE / SECTOR_SIZE;
+        let clears = if *clears { "on" } else { "off" };
         format!(
             "run=journal count={count} seed={seed} size={size} flush_every={flush_every} \
-             depth={depth} wait={wait} queue_size=64"
+             clears={clears} depth={depth} queue_size=64 {more}"
         )
     }
 }
@@ -81,9 +84,10 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn start(journal: &Journal, image: &Path, options: &str, depth: u64, wait: &str) -> Self {
+    /// On the disk at `image`, with these `options` of `--disk`; what `more` there is for the guest.
+    pub fn start(journal: &Journal, image: &Path, options: &str, depth: u64, more: &str) -> Self {
         let disk = disk(image, &format!(",{options}"));
-        let running = start_on(None, &[disk], &journal.cmdline(depth, wait)).spawn();
+        let running = start_on(None, &[disk], &journal.cmdline(depth, more)).spawn();
         let console = Vec::new();
         Self { running, console }
     }
@@ -165,19 +169,23 @@ fn kills() {
             seed: seed + kill,
             size: [1, 4, 16][below(3) as usize],
             flush_every: 1 + below(16),
+            clears: below(2) == 1,
         };
         let notify = NOTIFY_MODES[kill as usize % NOTIFY_MODES.len()];
         let direct = below(2) == 1 && has_direct_io(&image);
         let direct = if direct { "on" } else { "off" };
-        let options = format!("notify={notify},direct={direct}");
+        // Without a flush, every write is to be stable.
+        let (cache, flush) = [("writeback", "on"), ("writethrough", "off")][below(2) as usize];
+        let options = format!("notify={notify},direct={direct},cache={cache}");
         let (depth, wait) = (1 + below(60), ["irq", "poll"][below(2) as usize]);
+        let more = format!("wait={wait} flush={flush}");
         let (lines, delay) = (below(LINES_MAX), below(DELAY_MAX.as_micros() as u64));
         let what = format!(
             "DATA_SAFETY_SEED={seed}, kill {kill}: {journal:?} {options} depth={depth} \
-             wait={wait}"
+             {more}"
         );
 
-        let mut run = Run::start(&journal, &image, &options, depth, wait);
+        let mut run = Run::start(&journal, &image, &options, depth, &more);
         run.wait_flushes(lines);
         std::thread::sleep(Duration::from_micros(delay));
         let Acknowledged { flushes, up_to } = run.kill();
@@ -197,6 +205,7 @@ const CHECKED: Journal = Journal {
     seed: 9,
     size: 2,
     flush_every: 4,
+    clears: false,
 };
 const SLOTS: u64 = 4;
 
@@ -316,6 +325,45 @@ fn foreign_value() {
             assert_eq!(faults, [Fault::Foreign { lba }]);
         }
     }
+}
+
+/// On a disk of one slot, which each write changes: 3 and 5 make it zeros, 7 discards it.
+fn cleared() {
+    let journal = Journal {
+        clears: true,
+        ..CHECKED
+    };
+    let before = vec![0xee; 2 * 512];
+    let faults = |journal: Journal, first: [u8; 512], second: [u8; 512], up_to, submitted| {
+        let after = [first, second].concat();
+        journal.faults(&before, &after, up_to, submitted)
+    };
+    let (zeros, of) = ([0; 512], |sequence| value(sequence, 0));
+    for (first, up_to, submitted, stable) in [
+        (zeros, 3, 3, None),
+        (of(2), 3, 3, Some(3)),
+        ([0xee; 512], 3, 3, Some(3)),
+        (of(4), 5, 5, Some(5)),
+        (zeros, 6, 6, Some(6)),
+        (zeros, 6, 7, None),
+        (of(6), 6, 7, None),
+        (zeros, 7, 7, None),
+        (of(6), 7, 7, None),
+        (of(4), 7, 7, Some(6)),
+        (zeros, 8, 8, Some(8)),
+    ] {
+        let second = match stable {
+            // The other sector is as it is to be.
+            Some(6 | 8) => value(stable.unwrap(), 1),
+            None if first != zeros => value(6, 1),
+            _ => zeros,
+        };
+        let lost = stable.map(|stable| Fault::Lost { lba: 0, stable });
+        let found = faults(journal, first, second, up_to, submitted);
+        assert_eq!(found, Vec::from_iter(lost), "{up_to} {submitted}");
+    }
+    let foreign = [Fault::Foreign { lba: 0 }];
+    assert_eq!(faults(CHECKED, zeros, value(3, 1), 3, 3), foreign);
 }
 
 fn whole_lines() {

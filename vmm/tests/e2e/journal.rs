@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use spec::block::SECTOR_SIZE;
-use spec::journal::{FLUSHED, Slots, Stamp};
+use spec::journal::{Change, FLUSHED, Slots, Stamp};
 
 const SECTOR: usize = SECTOR_SIZE as usize;
 
@@ -17,6 +17,8 @@ pub struct Journal {
     pub size: u64,
     /// Writes from one flush to the next.
     pub flush_every: u64,
+    /// Whether some of them clear what others write.
+    pub clears: bool,
 }
 
 /// What the console has told.
@@ -110,28 +112,32 @@ impl Journal {
         written: &[u64],
         up_to: u64,
     ) -> Option<Fault> {
+        let change = |sequence| Change::of(sequence, self.clears);
+        // What was discarded may be what it was.
         let stable = written
             .iter()
-            .rfind(|sequence| **sequence <= up_to)
+            .rfind(|&&sequence| sequence <= up_to && change(sequence) != Change::Discard)
             .copied();
-        let lost = stable.map(|stable| Fault::Lost { lba, stable });
-        if after == before {
-            return lost;
-        }
         let value = |sequence| {
             let seed = self.seed;
-            Stamp {
+            let stamp = Stamp {
                 sequence,
                 lba,
                 seed,
+            };
+            match change(sequence) {
+                Change::Write => stamp.sector(),
+                Change::WriteZeroes { .. } | Change::Discard => [0; SECTOR],
             }
-            .sector()
         };
-        let Stamp { sequence, .. } = Stamp::of(after.try_into().unwrap());
-        if written.contains(&sequence) && value(sequence) == after {
-            return lost.filter(|_| Some(sequence) < stable);
-        }
         let values: Vec<_> = written.iter().map(|sequence| value(*sequence)).collect();
+        let mut holding = written.iter().zip(&values);
+        let last = holding.rfind(|(_, value)| *value == after);
+        let last = last.map(|(sequence, _)| *sequence);
+        if last.is_some() || after == before {
+            let lost = stable.map(|stable| Fault::Lost { lba, stable });
+            return lost.filter(|_| last < stable);
+        }
         let torn = (0..SECTOR)
             .all(|at| after[at] == before[at] || values.iter().any(|value| value[at] == after[at]));
         Some(if torn {

@@ -16,6 +16,7 @@ mod clear;
 mod cli;
 mod console;
 mod data_safety;
+mod device_disks;
 mod direct;
 mod disk;
 #[cfg(feature = "bench")]
@@ -77,6 +78,7 @@ fn main() {
         cli::tests(),
         console::tests(),
         data_safety::tests(),
+        device_disks::tests(),
         direct::tests(),
         disk::tests(),
         #[cfg(feature = "bench")]

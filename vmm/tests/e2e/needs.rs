@@ -25,6 +25,11 @@ pub enum Needs {
     MountNamespace,
     /// To be root in a mount namespace of its own, and a usable /dev/kvm, but not the lab's.
     KvmAndMountNamespace,
+    /// To make block devices of files, and a usable /dev/kvm.
+    Loop,
+    /// A Linux guest, made of these files too, a usable /dev/kvm that can run it, and to make block
+    /// devices of files.
+    LinuxAndLoop(&'static [&'static str]),
     /// To make block devices by the device mapper, which is done in the lab alone, and a usable
     /// /dev/kvm.
     DeviceMapper,
@@ -73,6 +78,8 @@ impl Needs {
             Self::KvmAndMountNamespace => Self::OwnKvm
                 .missing()
                 .or_else(|| Self::MountNamespace.missing()),
+            Self::Loop => Self::Kvm.missing().or_else(missing_loop),
+            Self::LinuxAndLoop(files) => Self::Linux(files).missing().or_else(missing_loop),
             Self::DeviceMapper if !in_lab() => Some("only in the lab: makes block devices".into()),
             Self::DeviceMapper => Self::Kvm.missing().or_else(missing_device_mapper),
             Self::Tool(name) => missing_tool(name),
@@ -123,6 +130,28 @@ fn find_tool(name: &str) -> Option<PathBuf> {
         .chain(["/usr/sbin".into(), "/sbin".into()])
         .map(|dir| dir.join(name))
         .find(|path| path.is_file())
+}
+
+/// Why no file can be made a block device.
+fn missing_loop() -> Option<String> {
+    static WORKS: LazyLock<bool> = LazyLock::new(|| {
+        let mut modprobe = tool("modprobe");
+        // Where it fails, the driver may be there already.
+        let _ = modprobe.args(["-q", "loop"]).stderr(Stdio::null()).status();
+        let Ok(file) = tempfile::NamedTempFile::new() else {
+            return false;
+        };
+        let (mut attach, mut detach) = (tool("losetup"), tool("losetup"));
+        attach.args(["--find", "--show"]).arg(file.path());
+        let attached = attach.stderr(Stdio::null()).output();
+        let Some(device) = attached.ok().filter(|output| output.status.success()) else {
+            return false;
+        };
+        let device = String::from_utf8_lossy(&device.stdout).trim().to_owned();
+        let detached = detach.arg("--detach").arg(device).status();
+        detached.is_ok_and(|status| status.success())
+    });
+    (!*WORKS).then(|| "no file can be made a block device: no root, or no losetup".into())
 }
 
 /// Why there is no device mapper with all that tests make of it.

@@ -172,6 +172,7 @@ fn linux() {
         "size() { cat /sys/block/vda/size; }
         echo WATCHES
         until [ $(size) = 4096 ]; do sleep 0.1; done
+        echo had $(blockdev --getsize64 /dev/vda)
         dd if=/dev/zero of=/dev/vda bs=512 seek=4095 count=1 oflag=direct && echo GROWN
         until [ $(size) = 512 ]; do sleep 0.1; done
         dd if=/dev/zero of=/dev/vda bs=512 seek=512 count=1 oflag=direct || echo SHRUNK
@@ -188,6 +189,7 @@ fn linux() {
     let ended = running.wait();
     let printed = String::from_utf8_lossy(&ended.stdout).replace('\r', "");
     for told in [
+        "had 2097152",
         "SHRUNK",
         "has 262144",
         "[vda] new size: 4096 512-byte logical blocks",

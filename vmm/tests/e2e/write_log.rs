@@ -19,6 +19,8 @@ const FLAG_MARK: u64 = 1 << 3;
 pub enum Entry {
     /// These bytes were written at this position.
     Write { position: u64, bytes: Vec<u8> },
+    /// So many bytes from this position on were discarded.
+    Discard { position: u64, len: u64 },
     /// The message `mark` came, with this text.
     Mark(String),
 }
@@ -55,10 +57,13 @@ impl Iterator for WriteLog {
             let text = bytes(&self.file, text, len).unwrap();
             return Some(Entry::Mark(String::from_utf8(text).unwrap()));
         }
-        assert_eq!(flags & FLAG_DISCARD, 0, "the file system discards");
+        let position = sector * SECTOR;
+        if flags & FLAG_DISCARD != 0 {
+            let len = sectors * SECTOR;
+            return Some(Entry::Discard { position, len });
+        }
         let bytes = bytes(&self.file, self.at, sectors * SECTOR).unwrap();
         self.at += sectors * SECTOR;
-        let position = sector * SECTOR;
         Some(Entry::Write { position, bytes })
     }
 }
