@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use libtest_mimic::Trial;
 use tempfile::TempDir;
 
-use crate::guests::NOTIFY_MODES;
+use crate::block_devices::Loop;
+use crate::guests::{NOTIFY_MODES, disk};
 use crate::harness::file;
 use crate::linux::{Script, boot, linux};
 use crate::needs::{Needs, tool};
@@ -30,13 +31,14 @@ pub fn tests() -> Vec<Trial> {
         test(
             "linux_fio_finds_every_byte_by_trap_and_ioeventfd_with_1_cpu",
             tools,
-            || fio("1"),
+            fio,
         ),
         test(
-            "linux_fio_finds_every_byte_by_trap_and_ioeventfd_with_4_cpus",
-            tools,
-            || fio("4"),
+            "linux_fio_finds_every_byte_past_the_cache_and_by_mapped_registers_with_4_cpus",
+            Needs::LinuxAndLoop(&["tools.img"]),
+            fio_4_cpus,
         ),
+        test("linux_is_held_to_the_limits_of_a_disk", tools, throttle),
         test(
             "linux_mkfs_and_300_files_are_there_after_a_remount_and_a_reboot",
             Needs::LinuxAndTool(&["tools.img"], "e2fsck"),
@@ -201,17 +203,66 @@ pub fn with_tools(disks: &[String]) -> Vec<String> {
     [&[tools], disks].concat()
 }
 
-fn fio(cpus: &str) {
-    let (_dir, trap) = empty_image(16 << 20);
-    let (_dir2, ioeventfd) = empty_image(16 << 20);
-    let trap = format!("{},notify=trap", trap.display());
-    let ioeventfd = format!("{},notify=ioeventfd", ioeventfd.display());
+fn verify(cpus: &str, disks: &[String]) {
     let linux = Script {
         cpus,
-        disks: &with_tools(&[trap, ioeventfd]),
+        disks: &with_tools(disks),
         ..Script::default()
     };
     linux.succeed(&format!("{TOOLS} chroot /tools fio /verify.fio"));
+}
+
+fn fio() {
+    let (_dir, trap) = empty_image(16 << 20);
+    let (_dir2, ioeventfd) = empty_image(16 << 20);
+    let disks = [
+        disk(&trap, ",notify=trap"),
+        disk(&ioeventfd, ",notify=ioeventfd"),
+    ];
+    verify("1", &disks);
+}
+
+/// On a block device, since not every file can be read past the cache.
+fn fio_4_cpus() {
+    let (_dir, direct) = empty_image(16 << 20);
+    let (_dir2, mapped) = empty_image(16 << 20);
+    let device = Loop::new(&direct);
+    let disks = [
+        disk(device.path(), ",direct=on,notify=trap"),
+        disk(&mapped, ",registers=mapped,notify=ioeventfd"),
+    ];
+    verify("4", &disks);
+}
+
+/// The limits hold, and are no lower than they are said to be.
+fn throttle() {
+    let (_dir, requests) = empty_image(1 << 20);
+    let (_dir2, bytes) = empty_image(1 << 20);
+    let disks = [
+        disk(&requests, ",throttle=iops:100"),
+        disk(&bytes, ",throttle=bps:1M"),
+    ];
+    let linux = Script {
+        disks: &with_tools(&disks),
+        ..Script::default()
+    };
+    let printed = linux.succeed(&format!(
+        "{TOOLS}
+        for job in 'iops vdb 4k' 'bps vdc 32k'; do
+            set -- $job
+            # IOPS of reads are in the eighth field, KiB/s in the seventh.
+            echo $1 $(chroot /tools /bin/fio --name=$1 --filename=/dev/$2 --rw=randread --bs=$3 \
+                --direct=1 --time_based --runtime=3 --output-format=terse | cut -d';' -f7,8) end
+        done"
+    ));
+    let told = |name: &str, field: usize| -> u64 {
+        let line = printed.lines().find(|line| line.starts_with(name)).unwrap();
+        let numbers = line.split_whitespace().nth(1).unwrap();
+        numbers.split(';').nth(field).unwrap().parse().unwrap()
+    };
+    let (iops, kib) = (told("iops ", 1), told("bps ", 0));
+    assert!((70..=110).contains(&iops), "{iops} IOPS of 100");
+    assert!((700..=1130).contains(&kib), "{kib} KiB/s of 1024");
 }
 
 fn mkfs() {

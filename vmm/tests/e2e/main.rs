@@ -32,6 +32,7 @@ mod guide;
 mod harness;
 mod host_failures;
 mod hostile;
+mod hostile_disks;
 mod hostile_smp;
 mod hostile_smp_sectors;
 mod journal;
@@ -91,6 +92,7 @@ fn main() {
         explain_page::tests(),
         guide::tests(),
         hostile::tests(),
+        hostile_disks::tests(),
         hostile_smp::tests(),
         host_failures::tests(),
         #[cfg(feature = "gdb")]
