@@ -190,7 +190,7 @@ fn resize() {
 
 /// On a device with blocks of 4096 bytes, past the host's cache, by registers that are memory.
 fn linux() {
-    let (_dir, path) = image(64 << 20);
+    let (_dir, path) = image(32 << 20);
     let device = Loop::with(&path, &["--sector-size", "4096"]);
     let options = ",notify=ioeventfd,direct=on,registers=mapped";
     let linux = Script {
@@ -203,27 +203,25 @@ fn linux() {
         zeros() {{ tr -d '\\0' | wc -c; }}
         echo blocks $(run lsblk -t -d -n -o LOG-SEC,PHY-SEC,MIN-IO /dev/vdb)
         echo discards $(run lsblk -D -d -n -o DISC-GRAN,DISC-MAX /dev/vdb)
-        run blkdiscard -o 8M -l 20M /dev/vdb
-        run blkdiscard -z -o 32M -l 20M /dev/vdb
-        run fallocate -z -n -o 56M -l 1M /dev/vdb
+        run blkdiscard -o 4M -l 8M /dev/vdb
+        run blkdiscard -z -o 16M -l 4M /dev/vdb
+        run fallocate -z -n -o 24M -l 1M /dev/vdb
         sync
-        echo cleared $(dd if=/dev/vdb bs=1M skip=8 count=20 iflag=direct | zeros) \
-            $(dd if=/dev/vdb bs=1M skip=32 count=20 iflag=direct | zeros) \
-            $(dd if=/dev/vdb bs=1M skip=56 count=1 iflag=direct | zeros)
-        echo kept $(dd if=/dev/vdb bs=1M skip=28 count=4 iflag=direct | zeros)
-        run mkfs.ext4 -q /dev/vdb
+        echo cleared $(dd if=/dev/vdb bs=1M skip=4 count=8 iflag=direct | zeros) \
+            $(dd if=/dev/vdb bs=1M skip=16 count=4 iflag=direct | zeros) \
+            $(dd if=/dev/vdb bs=1M skip=24 count=1 iflag=direct | zeros)
+        echo kept $(dd if=/dev/vdb bs=1M skip=12 count=4 iflag=direct | zeros)
+        run mkfs.ext4 -q -b 4096 -O ^has_journal /dev/vdb
         mount /dev/vdb /tools/tmp
-        seq 1000000 | head -c 4194304 > /tools/tmp/file
-        run fallocate -p -o 1M -l 1M /tmp/file
-        run fallocate -z -o 2M -l 1M /tmp/file
-        sync
-        echo 3 > /proc/sys/vm/drop_caches
-        echo file $(dd if=/tools/tmp/file bs=1M skip=1 count=2 | zeros) \
-            $(stat -c %s /tools/tmp/file) $(($(stat -c %b /tools/tmp/file) / 2048))
-        dd if=/dev/zero of=/tools/tmp/large bs=1M count=30
-        sync
+        seq 1000000 | head -c 2097152 > /tools/tmp/file
+        dd if=/dev/zero of=/tools/tmp/large bs=1M count=8
+        run fallocate -p -o 512K -l 512K /tmp/file
+        run fallocate -z -o 1M -l 512K /tmp/file
         rm /tools/tmp/large
         sync
+        echo 3 > /proc/sys/vm/drop_caches
+        echo file $(dd if=/tools/tmp/file bs=512k skip=1 count=2 | zeros) \
+            $(stat -c %s /tools/tmp/file) $(($(stat -c %b /tools/tmp/file) / 1024))
         run fstrim /tmp
         umount /tools/tmp"
     ));
@@ -232,13 +230,13 @@ fn linux() {
         "discards 4K 16M",
         "cleared 0 0 0",
         "kept 4194304",
-        "file 0 4194304 3",
+        "file 0 2097152 3",
     ] {
         assert!(printed.contains(line), "no '{line}' in\n{printed}");
     }
     must(&mut tool("sync"));
     drop(device);
     let left = allocated(&path) >> 20;
-    assert!(left < 20, "{left} MiB are left");
+    assert!(left < 8, "{left} MiB are left");
     e2fs("e2fsck", &["-fn"], &path);
 }
