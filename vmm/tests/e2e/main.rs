@@ -44,6 +44,7 @@ mod locks;
 mod mapped;
 mod memory;
 mod needs;
+mod pin;
 mod power_loss;
 #[cfg(feature = "gdb")]
 mod probes;
@@ -101,6 +102,7 @@ fn main() {
         locks::tests(),
         mapped::tests(),
         memory::tests(),
+        pin::tests(),
         power_loss::tests(),
         #[cfg(feature = "gdb")]
         probes::tests(),
