@@ -20,10 +20,17 @@ const KNOWN: usize = 16;
 const SEED: u64 = 1;
 const NOTIFY: [Notify; 3] = [Notify::Trap, Notify::IoEventFd, Notify::Poll];
 
+/// Why those of several queues are skipped.
+const ONE_QUEUE: &str = "the disk has one queue";
 /// Why cases are skipped on this disk.
-const SKIPPED: [&str; 2] = ["the disk is not read-only", "the disk is too small"];
+const SKIPPED: [&str; 3] = [
+    "the disk is not read-only",
+    "the disk is too small",
+    ONE_QUEUE,
+];
 /// The same where it is read-only.
-const SKIPPED_READ_ONLY: [&str; 4] = [
+const SKIPPED_READ_ONLY: [&str; 5] = [
+    ONE_QUEUE,
     "the disk is read-only",
     "the disk is too small",
     "VIRTIO_BLK_F_DISCARD is not offered",
@@ -80,6 +87,23 @@ fn the_device_survives_every_case_and_the_disk_holds_what_was_rightly_written() 
             }
         }
         assert!(*disk.bytes() == expected, "{notify:?}, {read_only}");
+    }
+}
+
+#[test]
+fn a_device_with_several_queues_survives_every_case_and_skips_none_of_theirs() {
+    for (notify, queues) in NOTIFY.into_iter().flat_map(|n| [(n, 2), (n, 4)]) {
+        let disk = disk();
+        let mut ram = Ram::new();
+        let mut hosts = [Host::with_queues(&ram, &disk, (notify, queues), false)];
+        let (ok, console) = run(&mut ram, &mut hosts, "run=hostile case=all");
+        let about = format!("{notify:?}, {queues} queues: {console}");
+        assert!(ok && !console.contains(ONE_QUEUE), "{about}");
+        let of_queues = results(&console)
+            .into_iter()
+            .filter(|line| line.contains(" - queues-"));
+        assert!(of_queues.count() >= 5, "{about}");
+        assert!(*disk.bytes() == left(), "{about}");
     }
 }
 
