@@ -40,6 +40,7 @@ mod limits;
 mod linux;
 mod linux_clear;
 mod linux_disk;
+mod linux_queues;
 mod locks;
 mod mapped;
 mod memory;
@@ -99,6 +100,7 @@ fn main() {
         linux::tests(),
         linux_clear::tests(),
         linux_disk::tests(),
+        linux_queues::tests(),
         locks::tests(),
         mapped::tests(),
         memory::tests(),
