@@ -213,6 +213,38 @@ fn a_case_that_fails_says_what_was_expected_and_what_was_seen() {
 }
 
 #[test]
+fn cases_of_several_queues_fail_where_a_queue_is_not_as_it_must_be() {
+    for (case, register, value, what) in [
+        (
+            "queues-counted",
+            Register::QueueNumMax,
+            512,
+            "QueueSel, 0x4",
+        ),
+        (
+            "queue-stopped-in-use",
+            Register::QueueReset,
+            1,
+            "QueueReset, 0x0",
+        ),
+        (
+            "queue-stopped-in-use",
+            Register::QueueReady,
+            1,
+            "QueueReady, 0x0",
+        ),
+    ] {
+        let mut ram = Ram::new();
+        let mut hosts = [Host::with_queues(&ram, &disk(), (Notify::Trap, 4), false)];
+        hosts[0].forge(Read::Register(register), value);
+        let (ok, console) = run(&mut ram, &mut hosts, &format!("run=hostile case={case}"));
+        assert!(!ok && console.contains("not ok 1 "), "{case}: {console}");
+        let what = format!("what: \"{what}\"");
+        assert!(console.contains(&what), "{case}: {console}");
+    }
+}
+
+#[test]
 fn a_device_that_does_not_come_back_ends_the_run() {
     let mut ram = Ram::new();
     let mut hosts = [Host::new(&ram, &disk(), Notify::Trap, false)];

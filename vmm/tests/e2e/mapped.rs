@@ -32,7 +32,7 @@ pub fn tests() -> Vec<Trial> {
         own_kvm(
             "mapped_registers_survive_cpus_that_reset_a_device_in_use",
             || {
-                hostile_smp::survives_resets(",registers=mapped");
+                hostile_smp::survives_resets(",registers=mapped,queues=4");
             },
         ),
         crate::harness::test(
