@@ -318,6 +318,37 @@ fn devices() -> Vec<Vec<u8>> {
         }
     }
 
+    // Several queues, of which one is stopped, and one broken where nobody watches it.
+    for kind in [0x20, 0x40, 0x60, 0x61, 0x60 | 28, 0x60 | 30] {
+        let mut seed = vec![kind];
+        let queues = kind >> 5;
+        let turn = |seed: &mut Vec<u8>, how: u8| {
+            for queue in 0..=queues {
+                let of_queue = |code: u8| code | queue << 4;
+                for (request_type, writable) in [(1, false), (0, true)] {
+                    seed.extend(add_data(1, u16::from(queue), writable));
+                    let sector = 3 * u32::from(queue);
+                    seed.extend(request(of_queue(3), how, 0, request_type, sector));
+                }
+                seed.extend(record(of_queue(11), how, 0, 0));
+            }
+            for queue in (0..=queues).rev() {
+                seed.extend(record(6 | queue << 4, 0, 0, 0));
+            }
+        };
+        turn(&mut seed, 0);
+        turn(&mut seed, 1);
+        seed.extend(record(9 | 1 << 4, 0, 0, 0));
+        turn(&mut seed, 0);
+        seed.extend(record(13 | queues << 4, 0, 100, 0));
+        seed.extend(record(10, 3, 0, 0));
+        turn(&mut seed, 1);
+        seed.extend(add_data(1, 2, false));
+        seed.extend(request(8 | queues << 4, 0, 0, 1, 7));
+        turn(&mut seed, 0);
+        seeds.push(seed);
+    }
+
     // More flushes than fit the share of a drain, and loops.
     let mut seed = [&[0][..], &record(7, 0, 5, 0)].concat();
     for _ in 0..20 {

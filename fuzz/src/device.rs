@@ -7,7 +7,7 @@ use spec::block::{RequestHeader, Segment};
 use spec::mmio::Register;
 use spec::queue::{DescFlags, Descriptor};
 
-use crate::harness::{AREAS, Harness};
+use crate::harness::{Harness, QUEUES_MAX};
 use crate::input::{Record, records};
 use crate::parts::{Mode, SECTORS};
 
@@ -32,8 +32,8 @@ const FEATURES: [Features; 6] = [
     Features::VIRTIO_BLK_F_CONFIG_WCE,
 ];
 
-/// Drives a device as the records of `data` say: the first byte chooses the notify mode and the
-/// disk, and each record is a step of the driver.
+/// Drives a device as the records of `data` say: the first byte chooses the notify mode, the disk and
+/// the number of queues, and each record is a step of the driver, with one of them.
 pub fn device(data: &[u8]) {
     let Some((&kind, data)) = data.split_first() else {
         return;
@@ -43,10 +43,11 @@ pub fn device(data: &[u8]) {
         15 => Mode::Poll,
         _ => Mode::Trap,
     };
+    let queues = 1 + usize::from(kind >> 5) % QUEUES_MAX;
     let mut driver = Driver {
-        harness: Harness::new(mode, kind & 1 != 0),
+        harness: Harness::new((mode, queues), kind & 1 != 0),
         data: Vec::new(),
-        next_desc: 0,
+        next_desc: [0; QUEUES_MAX],
         turn: 0,
     };
     driver.bring_up(0, 3);
@@ -61,14 +62,15 @@ struct Driver {
     harness: Harness,
     /// The data buffers of the next request.
     data: Vec<Descriptor>,
-    /// Where in the table the next chain begins.
-    next_desc: u16,
+    /// Where in the table of each queue the next chain begins.
+    next_desc: [u16; QUEUES_MAX],
     turn: u64,
 }
 
 impl Driver {
     fn step(&mut self, record: Record) {
         let Record { code, a, b, .. } = record;
+        self.harness.choose(usize::from(code >> 4));
         let hostile = !self.harness.has_thread();
         match code % 16 {
             0..2 => self.add_data(record),
@@ -110,7 +112,7 @@ impl Driver {
         self.harness.reset();
         self.harness.clear_rings(size);
         self.harness.bring_up(features, size);
-        self.next_desc = 0;
+        self.next_desc = [0; QUEUES_MAX];
     }
 
     /// Adds a data buffer to the next request: `b` whole sectors in RAM of its own, or anything.
@@ -191,9 +193,10 @@ impl Driver {
 
     /// Links `chain`, in the table or in one of its own, and makes it available.
     fn submit(&mut self, mut chain: Vec<Descriptor>, how: u8) {
-        let Some(size) = self.harness.queue.as_ref().map(|queue| queue.size) else {
+        let Some(size) = self.harness.queue().map(|queue| queue.size) else {
             return;
         };
+        let next_desc = &mut self.next_desc[self.harness.chosen()];
         let (indirect, room) = if how & 1 != 0 {
             (true, TABLE_MAX)
         } else {
@@ -203,7 +206,7 @@ impl Driver {
         let (first, mask) = if indirect {
             (0, u16::MAX)
         } else {
-            (self.next_desc, size - 1)
+            (*next_desc, size - 1)
         };
         let count = chain.len();
         for (index, descriptor) in (first..).zip(&mut chain) {
@@ -219,7 +222,7 @@ impl Driver {
             last.flags |= DescFlags::NEXT;
             last.next = first & mask;
         }
-        let head = self.next_desc & (size - 1);
+        let head = *next_desc & (size - 1);
         if indirect {
             let table = TABLES + 16 * TABLE_MAX as u64 * (self.turn % TURNS);
             let bytes: Vec<u8> = chain.iter().flat_map(|d| d.to_bytes()).collect();
@@ -235,32 +238,28 @@ impl Driver {
                     next: 0,
                 },
             );
-            self.next_desc += 1;
+            *next_desc += 1;
         } else {
             for (index, descriptor) in (first..).zip(&chain) {
                 self.harness.descriptor(index & (size - 1), *descriptor);
             }
-            self.next_desc += count as u16;
+            *next_desc += count as u16;
         }
-        self.next_desc &= size - 1;
+        *next_desc &= size - 1;
         self.harness.offer(head);
     }
 
     /// Says when the driver wants to be interrupted.
     fn wish(&mut self, record: Record) {
-        let Some(size) = self
-            .harness
-            .queue
-            .as_ref()
-            .map(|queue| u64::from(queue.size))
-        else {
+        let Some(size) = self.harness.queue().map(|queue| u64::from(queue.size)) else {
             return;
         };
-        self.harness.poke(AREAS[1], &[record.a & 1]);
-        let idx = self.harness.ram.field(AREAS[2] + 2);
+        let [_, avail, used] = self.harness.areas();
+        self.harness.poke(avail, &[record.a & 1]);
+        let idx = self.harness.ram.field(used + 2);
         let event = idx.wrapping_add(record.b);
         self.harness
-            .poke(AREAS[1] + 4 + 2 * size, &event.to_le_bytes());
+            .poke(avail + 4 + 2 * size, &event.to_le_bytes());
     }
 
     /// Writes to what cannot be changed while the device is live.
@@ -283,7 +282,8 @@ impl Driver {
 
     /// Moves `avail.idx` on.
     fn jump(&mut self, by: u16) {
-        let idx = self.harness.ram.field(AREAS[1] + 2);
+        let avail = self.harness.areas()[1];
+        let idx = self.harness.ram.field(avail + 2);
         self.harness.set_avail_idx(idx.wrapping_add(by));
     }
 

@@ -76,38 +76,43 @@ pub struct Parts {
     pub page: Arc<RegisterPage>,
     pub backend: MemoryBackend,
     pub edges: Arc<Edges>,
-    /// What notifies a device that has a thread.
-    pub kick: Option<EventFd>,
+    /// What notifies the queues of a device that has threads.
+    pub kicks: Vec<EventFd>,
 }
 
 impl Parts {
-    /// A new device, whose queues are in `memory`.
-    pub fn new(mode: Mode, read_only: bool, memory: GuestMemoryMmap) -> Self {
+    /// A new device with so many queues, which are in `memory`.
+    pub fn new((mode, queues): (Mode, usize), read_only: bool, memory: GuestMemoryMmap) -> Self {
         // Another device may have set it.
         let _ = log::set_logger(&Lines);
         log::set_max_level(LevelFilter::Trace);
-        let event = EventFd::new(0).unwrap();
-        let kick = event.try_clone().unwrap();
-        let on_start = StartHook::default();
         let on_failure = FailureHandler::new(|error| panic!("the device's thread: {error}"));
-        let notify = match mode {
-            Mode::Trap => NotifyMode::Trap,
-            Mode::IoEventFd => NotifyMode::IoEventFd {
-                kick,
-                on_start,
-                on_failure,
-            },
-            Mode::Poll => NotifyMode::Poll {
-                kick,
-                on_start,
-                on_failure,
-                idle_limit: Duration::from_micros(50),
-            },
+        let mut kicks = Vec::new();
+        let mut notify_mode = || {
+            if mode == Mode::Trap {
+                return NotifyMode::Trap;
+            }
+            let kick = EventFd::new(0).unwrap();
+            kicks.push(kick.try_clone().unwrap());
+            let (on_start, on_failure) = (StartHook::default(), on_failure.clone());
+            match mode {
+                Mode::Poll => NotifyMode::Poll {
+                    kick,
+                    on_start,
+                    on_failure,
+                    idle_limit: Duration::from_micros(50),
+                },
+                _ => NotifyMode::IoEventFd {
+                    kick,
+                    on_start,
+                    on_failure,
+                },
+            }
         };
         let options = BlockOptions {
             read_only,
             id: ID.into(),
-            notify: vec![notify],
+            notify: (0..queues).map(|_| notify_mode()).collect(),
         };
         let backend = MemoryBackend::new(CONTENT.clone());
         let block = Block::new(Box::new(backend.clone()), options).unwrap();
@@ -123,7 +128,7 @@ impl Parts {
             page,
             backend,
             edges,
-            kick: (mode != Mode::Trap).then_some(event),
+            kicks,
         }
     }
 }

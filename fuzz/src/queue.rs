@@ -32,7 +32,7 @@ pub fn queue(data: &[u8]) {
         accepted.set(feature, features >> bit & 1 != 0);
     }
     let size = 1 << (size % 10);
-    let mut harness = Harness::new(Mode::Trap, features & 0x80 != 0);
+    let mut harness = Harness::new((Mode::Trap, 1), features & 0x80 != 0);
     for (round, bytes) in data.chunks(ROUND).enumerate() {
         fill(&mut harness, bytes, size);
         if round == 0 {

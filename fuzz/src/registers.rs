@@ -20,7 +20,7 @@ pub fn registers(data: &[u8]) {
     };
     let read_only = kind & 1 != 0;
     let memory = ram::zeroed();
-    let mut parts = Parts::new(Mode::Trap, read_only, memory.clone());
+    let mut parts = Parts::new((Mode::Trap, 1), read_only, memory.clone());
     let mut model = Model::new(read_only, SECTORS);
 
     for record in records(data) {
@@ -77,7 +77,7 @@ fn compare(offset: u64, width: usize, parts: &mut Parts, model: &mut Model) {
 }
 
 fn write(offset: u64, bytes: &[u8], parts: &mut Parts, model: &mut Model) {
-    let response = parts.transport.write(offset, bytes);
+    let response = parts.transport.write(offset, bytes).worked();
     assert!(
         matches!(response, Response::Done),
         "{response:?} to {bytes:?} at {offset:#x}"

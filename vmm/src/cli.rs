@@ -105,6 +105,11 @@ struct Args {
     #[command(flatten)]
     trace: trace::TraceArgs,
 
+    /// Keep each thread that runs a CPU of the guest or serves a queue of a disk on one CPU of the
+    /// host, of those that this process may use: first the guest's CPUs, then the queues, in order
+    #[arg(long)]
+    pin: bool,
+
     /// Hold no thread to the system calls that it needs, and keep none from the host's files
     #[arg(long)]
     no_sandbox: bool,
@@ -231,6 +236,7 @@ fn config(args: Args) -> Result<VmConfig, ConfigError> {
             StatsFormat::Json => StatsReport::Json,
         }),
         trace: args.trace.config(),
+        pin: args.pin,
         sandbox: !args.no_sandbox,
         dump_guest_core: args.dump_guest_core,
         #[cfg(feature = "gdb")]

@@ -470,6 +470,12 @@ fn a_kernel_command_line_that_cannot_be_passed_on_is_refused() {
 }
 
 #[test]
+fn threads_are_pinned_where_the_user_asks_for_it() {
+    assert!(!config(&[]).pin);
+    assert!(config(&["--pin"]).pin);
+}
+
+#[test]
 fn the_sandbox_is_on_and_cores_are_without_ram_unless_the_user_says_otherwise() {
     let plain = config(&[]);
     assert!(plain.sandbox && !plain.dump_guest_core);

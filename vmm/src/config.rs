@@ -34,6 +34,8 @@ pub struct VmConfig {
     pub stats: Option<StatsReport>,
     /// Where a trace of the run goes; `None` is nowhere.
     pub trace: Option<TraceConfig>,
+    /// Whether each vCPU and each thread that serves a queue is kept on a CPU of the host.
+    pub pin: bool,
     /// Whether the threads are held to the system calls that they need, and kept from all files
     /// but those that are open.
     pub sandbox: bool,

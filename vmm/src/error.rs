@@ -14,6 +14,7 @@ use vm_memory::GuestMemoryError;
 use crate::boot::{InitrdError, LoadError};
 use crate::kvm::KvmError;
 use crate::memory::MemoryError;
+use crate::pin::PinError;
 use crate::sandbox::SandboxError;
 use crate::trace::TraceError;
 
@@ -67,7 +68,10 @@ pub enum Error {
     Kvm(#[from] KvmError),
     /// The threads cannot be held to what they are to do.
     #[error("sandbox: {0}")]
-    Sandbox(#[from] SandboxError),
+    Sandbox(SandboxError),
+    /// The threads cannot be kept on CPUs of the host.
+    #[error(transparent)]
+    Pin(#[from] PinError),
     /// Two devices are at the same address.
     #[error("putting a device on the bus: {0}")]
     Bus(#[from] BusError),
@@ -102,6 +106,15 @@ pub enum Error {
     /// KVM_RUN left the guest for a reason that no guest of this machine can give.
     #[error("KVM left the guest for a reason that this VMM does not handle: {0}")]
     UnexpectedExit(String),
+}
+
+impl From<SandboxError> for Error {
+    fn from(error: SandboxError) -> Self {
+        match error {
+            SandboxError::Pin(error) => Self::Pin(error),
+            error => Self::Sandbox(error),
+        }
+    }
 }
 
 /// Names what failed, for `map_err`.

@@ -29,6 +29,7 @@ mod named;
 pub mod observe;
 #[cfg(any(feature = "bench", feature = "explain"))]
 pub mod output;
+pub mod pin;
 pub mod sandbox;
 pub mod signals;
 pub mod stats;

@@ -2,45 +2,37 @@
 //! nothing. What each part does is in its own file, how devices are connected in `attach`.
 
 mod attach;
+mod build;
 mod disks;
 mod prepare;
 
 use std::io::Write;
 use std::mem;
 use std::os::fd::OwnedFd;
-use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
 use devices::serial::SerialInput;
-use devices::virtio::block::BlockBackend;
-use kvm_ioctls::{VcpuFd, VmFd};
-use vm_memory::{GuestMemoryBackend, GuestMemoryMmap};
+use kvm_ioctls::VmFd;
+use vm_memory::GuestMemoryMmap;
 
-use attach::{add_ports, add_virtio, block_device, serial, transport};
 pub use disks::Disks;
 pub(crate) use prepare::BUILT_IN_GUEST;
-use prepare::{ask_for_cpuid, check_address_bits, load_kernel};
 
-use crate::acpi;
-use crate::arch::x86_64 as arch;
 use crate::config::VmConfig;
 use crate::console::{InputThread, Output, Source};
 use crate::error::{Error, cannot};
 use crate::exit::Buses;
 #[cfg(feature = "gdb")]
 use crate::gdb::{Gdb, GdbThread};
-use crate::kvm::{self, failed_to};
-use crate::mapped::{self, AckRing, MappedWindow};
-use crate::memory;
-use crate::observe::{MachineObserver, QueueName};
+use crate::mapped::MappedWindow;
+use crate::observe::MachineObserver;
 use crate::sandbox::{Sandbox, ThreadKind};
 use crate::signals::{HeldSignals, SignalThread};
-use crate::stats::address::AddressMap;
-use crate::stats::{AckCounter, Statistics};
+use crate::stats::Statistics;
 use crate::stop::{StopEvent, StopReason};
 use crate::terminal::{self, Input};
-use crate::trace::{Trace, Tracer};
+use crate::trace::Trace;
 use crate::vcpu::{Vcpu, VcpuThreads};
 
 /// A machine that is ready to run.
@@ -108,135 +100,6 @@ impl Vm {
     ) -> Result<(Self, T), Error> {
         let stop = StopEvent::new().map_err(cannot("create an eventfd"))?;
         Self::build(config, stop, output, reasons, None, add_devices)
-    }
-
-    fn build<T>(
-        config: &VmConfig,
-        stop: StopEvent,
-        output: Box<dyn Write + Send>,
-        reasons: &Sender<StopReason>,
-        observer: Option<&mut dyn MachineObserver>,
-        add_devices: impl FnOnce(&VmFd, &mut Buses) -> Result<T, Error>,
-    ) -> Result<(Self, T), Error> {
-        let cpuid = ask_for_cpuid()?;
-        let backends: Vec<Box<dyn BlockBackend>> = config
-            .disks
-            .iter()
-            .map(attach::backend)
-            .collect::<Result<_, _>>()?;
-        let memory = memory::allocate(config.memory)?;
-        if !config.dump_guest_core {
-            memory::leave_out_of_cores(&memory)?;
-        }
-        let state = load_kernel(config, &memory)?;
-        arch::write_tables(&memory, state.mode).map_err(Error::Tables)?;
-
-        let kvm = kvm::open()?;
-        let cpus = kvm::check_cpus(&kvm, config.cpus)?;
-        acpi::write(&memory, cpus, config.disks.len()).map_err(Error::BootData)?;
-        #[cfg(feature = "gdb")]
-        let mut gdb = (config.gdb.as_ref())
-            .map(|options| Gdb::new(options, &kvm))
-            .transpose()?;
-        let windows = mapped::windows(config, &kvm, memory.num_regions())?;
-        let vm = Arc::new(kvm::create_vm(&kvm, &memory, &windows)?);
-        let create_vcpu = |index: u8| vm.create_vcpu(index.into());
-        let fds: Vec<VcpuFd> = (0..cpus)
-            .map(create_vcpu)
-            .collect::<Result<_, _>>()
-            .map_err(failed_to("create a vCPU"))?;
-        let (serial, input_room) = serial(&vm, output)?;
-        let (mut buses, mut map) = (Buses::default(), AddressMap::default());
-        if let Some(vcpu) = fds.first().filter(|_| !windows.is_empty()) {
-            let acks = AckRing::map(vcpu, &windows);
-            let acks = acks.map_err(cannot("map the ring of writes that wait"))?;
-            buses.acks = Some(Arc::new(acks));
-        }
-        let input = serial.input();
-        add_ports(&mut buses, &mut map, serial)?;
-        let mut tracer = config.trace.as_ref().map(Tracer::new);
-        let ours = tracer
-            .iter_mut()
-            .map(|tracer| tracer as &mut dyn MachineObserver);
-        let mut observers: Vec<_> = ours.chain(observer).collect();
-        let (mut queues, mut acks) = (Vec::new(), Vec::new());
-        let mut sandbox = Sandbox::new(config.sandbox)?;
-        for (index, (disk, backend)) in config.disks.iter().zip(backends).enumerate() {
-            let mut block = block_device(&vm, index, disk, backend, reasons, &mut sandbox)?;
-            let name = format!("virtio-blk {index} ({})", disk.id);
-            let window = windows.iter().find(|window| window.index == index);
-            if let (Some(window), Some(ring)) = (window, &buses.acks) {
-                acks.push(AckCounter {
-                    disk: name.clone(),
-                    ring: Arc::clone(ring),
-                    base: window.base,
-                });
-            }
-            for queue in 0..disk.queues {
-                let at = QueueName {
-                    disk: index,
-                    device: name.clone(),
-                    queue,
-                    of: disk.queues,
-                };
-                if config.stats.is_some() {
-                    queues.push((at.clone(), block.record_stats(queue)));
-                }
-                for observer in &mut observers {
-                    block.observe(queue, observer.queue(&at));
-                }
-            }
-            let ring = buses.acks.as_ref();
-            let transport = transport(&vm, &memory, index, block, window, ring)?;
-            add_virtio(&mut buses, &mut map, index, transport, &name)?;
-        }
-        let added = add_devices(&vm, &mut buses)?;
-        let (buses, map) = (Arc::new(buses), Arc::new(map));
-        let mut statistics = (config.stats)
-            .map(|report| Statistics::new(report, Arc::clone(&map), queues).count_acks(acks));
-
-        let cpuid = cpuid.join().unwrap_or_else(|panic| resume_unwind(panic))?;
-        check_address_bits(&memory, arch::physical_address_bits(&cpuid))?;
-        let mut vcpus = Vec::new();
-        for (index, vcpu) in (0..).zip(fds) {
-            arch::set_up(&vcpu, &cpuid, index, cpus)?;
-            if index == 0 {
-                arch::set_registers(&vcpu, &state)?;
-            }
-            let buses = Arc::clone(&buses);
-            let recorder = statistics.as_mut().map(|all| all.add_vcpu(&vcpu));
-            let mut vcpu = Vcpu::new(index, vcpu, buses, memory.clone())?;
-            if let Some(recorder) = recorder {
-                vcpu.observe(Box::new(recorder));
-            }
-            for observer in &mut observers {
-                vcpu.observe(observer.vcpu(index));
-            }
-            vcpus.push(vcpu);
-        }
-        #[cfg(feature = "gdb")]
-        if let Some(gdb) = &mut gdb {
-            vcpus.iter_mut().for_each(|vcpu| gdb.add_vcpu(vcpu));
-        }
-        let machine = Self {
-            vcpus,
-            buses,
-            disks: config.disks.len(),
-            input,
-            input_room,
-            stop,
-            statistics: statistics.map(Arc::new),
-            trace: tracer
-                .map(|tracer| Trace::open(tracer, map, config))
-                .transpose()?,
-            sandbox,
-            #[cfg(feature = "gdb")]
-            gdb,
-            vm,
-            windows,
-            memory,
-        };
-        Ok((machine, added))
     }
 
     /// Guest RAM.

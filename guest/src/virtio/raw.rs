@@ -202,8 +202,13 @@ impl RawDriver<'_, '_> {
     }
 
     /// Tells the device of a queue 0 of `num` descriptors at `areas`, but not that it is ready.
-    pub fn describe(&mut self, num: u32, [desc, driver, device]: [u64; 3]) {
-        self.transport.write(Register::QueueSel, 0);
+    pub fn describe(&mut self, num: u32, areas: [u64; 3]) {
+        self.describe_queue(0, num, areas);
+    }
+
+    /// The same of the queue `index`.
+    pub fn describe_queue(&mut self, index: u32, num: u32, [desc, driver, device]: [u64; 3]) {
+        self.transport.write(Register::QueueSel, index);
         self.transport.write(Register::QueueNum, num);
         for (low, high, address) in [
             (Register::QueueDescLow, Register::QueueDescHigh, desc),

@@ -159,6 +159,11 @@ pub trait Transport {
         self.write_at(CONFIG_OFFSET + offset, Width::One, value.into());
     }
 
+    /// Reads two bytes of the configuration space.
+    fn read_config_16(&mut self, offset: u64) -> u16 {
+        self.read_at(CONFIG_OFFSET + offset, Width::Two) as u16
+    }
+
     /// Reads eight bytes of the configuration space: in two halves, and again if the device
     /// changed it between them (section 2.5.1).
     fn read_config_64(&mut self, offset: u64) -> u64 {

@@ -176,6 +176,9 @@ pub enum Failure<'e> {
         /// Of how many.
         cases: u32,
     },
+    /// The disk that was to be slow has answered all that it was asked.
+    #[error("the disk has answered all by now: it is to be a slow one")]
+    NotSlow,
     /// Nobody has commands for a benchmark.
     #[error("port {CONTROL_PORT:#x} reads {read:#x}: there is no `vmm bench` that has commands")]
     NoControl {

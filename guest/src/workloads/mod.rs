@@ -26,6 +26,7 @@ mod read;
 mod retry;
 mod selftest;
 mod shell;
+mod stalled;
 mod storm;
 mod verify;
 mod watch;
@@ -211,6 +212,12 @@ const WORKLOADS: &[Workload] = &[
         parameters: &["kind", "rounds", "then", "disk"],
         common: &[],
         run: storm::run,
+    },
+    Workload {
+        name: "stalled",
+        parameters: &["rounds", "beside", "disk"],
+        common: &[],
+        run: stalled::run,
     },
     Workload {
         name: "broken",

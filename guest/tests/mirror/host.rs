@@ -174,33 +174,49 @@ impl Host {
         notify: Notify,
         read_only: bool,
     ) -> Self {
+        Self::with_queues(ram, disk, (notify, 1), read_only)
+    }
+
+    /// The same with more request queues than one.
+    pub fn with_queues(
+        ram: &Ram,
+        disk: &(impl BlockBackend + Clone + 'static),
+        (notify, queues): (Notify, usize),
+        read_only: bool,
+    ) -> Self {
         let edges = Arc::new(Edges::default());
-        let event = EventFd::new(0).unwrap();
-        let kick = event.try_clone().unwrap();
-        let on_start = StartHook::default();
         let on_failure = FailureHandler::new(|error| panic!("{error}"));
-        let options = BlockOptions {
-            read_only,
-            id: "mirror".to_owned(),
-            notify: vec![match notify {
-                Notify::Trap => NotifyMode::Trap,
-                Notify::IoEventFd => NotifyMode::IoEventFd {
-                    kick,
-                    on_start,
-                    on_failure,
-                },
+        let mut kicks = Vec::new();
+        let mut mode = || {
+            if notify == Notify::Trap {
+                return NotifyMode::Trap;
+            }
+            let kick = EventFd::new(0).unwrap();
+            kicks.push(kick.try_clone().unwrap());
+            let (on_start, on_failure) = (StartHook::default(), on_failure.clone());
+            match notify {
                 Notify::Poll => NotifyMode::Poll {
                     kick,
                     on_start,
                     on_failure,
                     idle_limit: IDLE_LIMIT,
                 },
-            }],
+                _ => NotifyMode::IoEventFd {
+                    kick,
+                    on_start,
+                    on_failure,
+                },
+            }
+        };
+        let options = BlockOptions {
+            read_only,
+            id: "mirror".to_owned(),
+            notify: (0..queues).map(|_| mode()).collect(),
         };
         let block = Block::new(Box::new(disk.clone()), options).unwrap();
         let device = MmioTransport::new(ram.memory.clone(), Box::new(block), edges.clone());
         Self {
-            port: Port::new(device, (notify != Notify::Trap).then_some(event)),
+            port: Port::new(device, kicks),
             memory: ram.memory.clone(),
             edges,
             notifications: 0,

@@ -20,10 +20,17 @@ const KNOWN: usize = 16;
 const SEED: u64 = 1;
 const NOTIFY: [Notify; 3] = [Notify::Trap, Notify::IoEventFd, Notify::Poll];
 
+/// Why those of several queues are skipped.
+const ONE_QUEUE: &str = "the disk has one queue";
 /// Why cases are skipped on this disk.
-const SKIPPED: [&str; 2] = ["the disk is not read-only", "the disk is too small"];
+const SKIPPED: [&str; 3] = [
+    "the disk is not read-only",
+    "the disk is too small",
+    ONE_QUEUE,
+];
 /// The same where it is read-only.
-const SKIPPED_READ_ONLY: [&str; 4] = [
+const SKIPPED_READ_ONLY: [&str; 5] = [
+    ONE_QUEUE,
     "the disk is read-only",
     "the disk is too small",
     "VIRTIO_BLK_F_DISCARD is not offered",
@@ -80,6 +87,23 @@ fn the_device_survives_every_case_and_the_disk_holds_what_was_rightly_written() 
             }
         }
         assert!(*disk.bytes() == expected, "{notify:?}, {read_only}");
+    }
+}
+
+#[test]
+fn a_device_with_several_queues_survives_every_case_and_skips_none_of_theirs() {
+    for (notify, queues) in NOTIFY.into_iter().flat_map(|n| [(n, 2), (n, 4)]) {
+        let disk = disk();
+        let mut ram = Ram::new();
+        let mut hosts = [Host::with_queues(&ram, &disk, (notify, queues), false)];
+        let (ok, console) = run(&mut ram, &mut hosts, "run=hostile case=all");
+        let about = format!("{notify:?}, {queues} queues: {console}");
+        assert!(ok && !console.contains(ONE_QUEUE), "{about}");
+        let of_queues = results(&console)
+            .into_iter()
+            .filter(|line| line.contains(" - queues-"));
+        assert!(of_queues.count() >= 5, "{about}");
+        assert!(*disk.bytes() == left(), "{about}");
     }
 }
 
@@ -186,6 +210,38 @@ fn a_case_that_fails_says_what_was_expected_and_what_was_seen() {
         \x20 ...\n\
         hostile case=queue-size FAILED: failed=1 cases=1\n";
     assert_eq!((ok, &console[..]), (false, expected));
+}
+
+#[test]
+fn cases_of_several_queues_fail_where_a_queue_is_not_as_it_must_be() {
+    for (case, register, value, what) in [
+        (
+            "queues-counted",
+            Register::QueueNumMax,
+            512,
+            "QueueSel, 0x4",
+        ),
+        (
+            "queue-stopped-in-use",
+            Register::QueueReset,
+            1,
+            "QueueReset, 0x0",
+        ),
+        (
+            "queue-stopped-in-use",
+            Register::QueueReady,
+            1,
+            "QueueReady, 0x0",
+        ),
+    ] {
+        let mut ram = Ram::new();
+        let mut hosts = [Host::with_queues(&ram, &disk(), (Notify::Trap, 4), false)];
+        hosts[0].forge(Read::Register(register), value);
+        let (ok, console) = run(&mut ram, &mut hosts, &format!("run=hostile case={case}"));
+        assert!(!ok && console.contains("not ok 1 "), "{case}: {console}");
+        let what = format!("what: \"{what}\"");
+        assert!(console.contains(&what), "{case}: {console}");
+    }
 }
 
 #[test]

@@ -20,5 +20,6 @@ mod parameters;
 mod port;
 mod resize;
 mod shell;
+mod stalled;
 mod storm;
 mod workloads;

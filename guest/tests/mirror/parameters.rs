@@ -24,7 +24,7 @@ fn what_is_wrong_with_a_parameter_is_told() {
         (
             "run=sleep",
             "sleep FAILED: no such workload; there are info read fill clear verify watch journal \
-             explain selftest hostile storm broken shell bench crash"
+             explain selftest hostile storm stalled broken shell bench crash"
                 .to_owned(),
         ),
         (

@@ -22,18 +22,18 @@ const MOMENT: Duration = Duration::from_micros(10);
 #[derive(Clone)]
 pub struct Port {
     bus: Arc<Bus>,
-    /// The eventfd that KVM would write, for the device that has one.
-    kick: Option<Arc<EventFd>>,
+    /// The eventfds that KVM would write, one for each queue, for the device that has them.
+    kicks: Arc<[EventFd]>,
 }
 
 impl Port {
-    pub fn new(device: MmioTransport, kick: Option<EventFd>) -> Self {
+    pub fn new(device: MmioTransport, kicks: Vec<EventFd>) -> Self {
         let mut bus = Bus::new();
         bus.insert(BASE, SIZE, Arc::new(Mutex::new(device)))
             .unwrap();
         Self {
             bus: Arc::new(bus),
-            kick: kick.map(Arc::new),
+            kicks: kicks.into(),
         }
     }
 
@@ -44,7 +44,7 @@ impl Port {
 
     /// Whether a thread of its own serves the device.
     pub fn is_kicked(&self) -> bool {
-        self.kick.is_some()
+        !self.kicks.is_empty()
     }
 }
 
@@ -69,11 +69,14 @@ impl Transport for Port {
     }
 
     fn write_at(&mut self, offset: u64, width: Width, value: u64) {
-        // KVM takes what is written to an eventfd's address in any width.
-        if let Some(kick) = &self.kick
-            && offset == Register::QueueNotify.offset()
-        {
-            return kick.write(1).unwrap();
+        // KVM takes what is written to an eventfd's address in any width; of several it is the value
+        // that chooses.
+        if offset == Register::QueueNotify.offset() {
+            let several = self.kicks.len() > 1;
+            let queue = if several { value as usize } else { 0 };
+            if let Some(kick) = self.kicks.get(queue) {
+                return kick.write(1).unwrap();
+            }
         }
         let address = BASE.wrapping_add(offset);
         let data = &value.to_le_bytes()[..width.bytes()];

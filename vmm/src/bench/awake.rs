@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
 
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::CpuSet;
 
 use super::error::{BenchError, cannot};
+use crate::pin;
 
 /// A thread on each CPU that this process may use, which spins when nobody else wants that CPU
 /// (SCHED_IDLE); on one that is not, there is none to be kept awake for. Dropping this ends them.
@@ -57,10 +58,8 @@ impl Drop for Awake {
 
 /// Makes this thread one that runs on `cpu` when nobody else does; returns whether it is.
 fn run_when_idle(cpu: usize) -> bool {
-    let mut only = CpuSet::new();
-    only.set(cpu);
     let idle = libc::sched_param { sched_priority: 0 };
     // SAFETY: the call reads `idle`, and changes the scheduling of this thread alone.
     let lowered = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const idle) } == 0;
-    lowered && sched_setaffinity(None, &only).is_ok()
+    lowered && pin::stay_on(cpu).is_ok()
 }

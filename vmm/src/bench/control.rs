@@ -8,13 +8,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use devices::virtio::Interrupt;
-use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 use spec::bench::{self, Command, END, GO, LATENCIES_MAX, Outcome, outcome};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
 
 use super::error::{BenchError, cannot};
 use super::transcript::Transcript;
+use crate::error::Error;
+use crate::pin;
 
 /// How long a guest has to come to its first question: on a software KVM, hundreds of thousands of
 /// instructions.
@@ -109,14 +110,11 @@ impl GuestEnd {
     /// The guest says where its page is.
     pub fn announce(&mut self, page: u32) {
         self.page = Some(page);
-        if let Some(cpu) = self.pin.take() {
-            let mut only = CpuSet::new();
-            only.set(cpu);
-            if let Err(error) = sched_setaffinity(None, &only) {
-                let error = cannot("run a vCPU on the CPU asked for")(error);
-                // Nobody listens any more when the machine is to stop.
-                let _ = self.events.send(Event::Ended(error));
-            }
+        if let Some(cpu) = self.pin.take()
+            && let Err(error) = pin::stay_on(cpu)
+        {
+            // Nobody listens any more when the machine is to stop.
+            let _ = self.events.send(Event::Ended(Error::from(error).into()));
         }
     }
 

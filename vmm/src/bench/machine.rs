@@ -56,6 +56,7 @@ impl MachineOptions {
             cmdline,
             stats: self.stats.then_some(StatsReport::Nobody),
             trace: None,
+            pin: false,
             sandbox: true,
             dump_guest_core: false,
             #[cfg(feature = "gdb")]

@@ -23,7 +23,6 @@ pub mod html;
 pub mod kinds;
 pub mod latencies;
 pub mod machine;
-pub mod pin;
 pub mod plot;
 pub mod probe;
 pub mod progress;

@@ -12,7 +12,6 @@ use super::files::{self, FileError};
 use super::format::time;
 use super::host::System;
 use super::html::page;
-use super::pin::{self, PinError};
 use super::plot::PlotError;
 use super::progress::Bar;
 use super::report::{FORMAT, Report};
@@ -22,6 +21,7 @@ use super::worker::{self, WorkerError};
 use super::{block, exits, start};
 use crate::logger::printable_lines;
 use crate::output::{self, WriteError};
+use crate::pin::{self, PinError};
 use crate::signals;
 use thiserror::Error;
 

@@ -119,6 +119,7 @@ fn request(args: Explain) -> Result<Request, String> {
             cmdline,
             stats: None,
             trace: None,
+            pin: false,
             sandbox: !args.no_sandbox,
             dump_guest_core: false,
             #[cfg(feature = "gdb")]

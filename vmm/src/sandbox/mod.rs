@@ -1,6 +1,7 @@
 //! What the threads of a machine can still do once its guest runs: each is held to the system calls
-//! of its kind (seccomp), and reaches no path, no network and no other process (landlock). Which
-//! calls these are is in `resources/seccomp`; how the machine works is not known here.
+//! of its kind (seccomp), and reaches no path, no network and no other process (landlock); with
+//! `--pin` it is on one CPU of the host. Which calls these are is in `resources/seccomp`; how the
+//! machine works is not known here.
 
 mod filters;
 mod paths;
@@ -14,6 +15,8 @@ use seccompiler::sock_filter;
 use thiserror::Error;
 
 use paths::Paths;
+
+use crate::pin::{self, PinError, Pins};
 
 /// What a thread does, and so what it may ask of the kernel: each kind has a section in
 /// `resources/seccomp/threads.list`, and the filter that is generated from it.
@@ -65,6 +68,9 @@ pub enum SandboxError {
         /// Why not.
         source: landlock::RulesetError,
     },
+    /// A thread could not be kept on its CPU.
+    #[error(transparent)]
+    Pin(#[from] PinError),
     /// A thread has ended too early.
     #[error("a thread ended before it was in the sandbox")]
     Ended,
@@ -82,6 +88,7 @@ struct Held {
 #[derive(Debug)]
 pub struct Sandbox {
     on: bool,
+    pins: Option<Pins>,
     tickets: usize,
     entered: Sender<Result<Held, SandboxError>>,
     told: Receiver<Result<Held, SandboxError>>,
@@ -92,6 +99,8 @@ pub struct Sandbox {
 pub struct Ticket {
     kind: ThreadKind,
     on: bool,
+    /// The CPU of the host to stay on, if there is one.
+    cpu: Option<usize>,
     entered: Sender<Result<Held, SandboxError>>,
     /// Below which directory files may be removed, if any.
     removable: Option<OwnedFd>,
@@ -109,18 +118,31 @@ impl Sandbox {
         let (entered, told) = mpsc::channel();
         Ok(Self {
             on,
+            pins: None,
             tickets: 0,
             entered,
             told,
         })
     }
 
+    /// The same with each vCPU and each worker on the CPU of the host that `pins` has for it.
+    #[must_use]
+    pub fn pinned(self, pins: Option<Pins>) -> Self {
+        Self { pins, ..self }
+    }
+
     /// A ticket for a thread of this `kind`, which it must use.
     pub fn ticket(&mut self, kind: ThreadKind) -> Ticket {
         self.tickets += 1;
+        let pins = self.pins.as_mut();
         Ticket {
             kind,
             on: self.on,
+            cpu: pins.and_then(|pins| match kind {
+                ThreadKind::Vcpu => Some(pins.vcpu()),
+                ThreadKind::Worker => Some(pins.worker()),
+                ThreadKind::Main | ThreadKind::Listener | ThreadKind::Gdb => None,
+            }),
             entered: self.entered.clone(),
             removable: None,
         }
@@ -136,7 +158,8 @@ impl Sandbox {
         drop(self.entered);
         let mut entered = 0;
         for held in self.told {
-            let shortfall = if self.on { held?.shortfall() } else { None };
+            let held = held?;
+            let shortfall = if self.on { held.shortfall() } else { None };
             if let Some(shortfall) = shortfall {
                 SAID.call_once(|| log::warn!("sandbox: {shortfall}"));
             }
@@ -160,14 +183,16 @@ impl Ticket {
         }
     }
 
-    /// Puts the thread that calls this into the sandbox, for good. Whether that has worked
-    /// [`Sandbox::close`] tells, before the guest runs.
+    /// Puts the thread that calls this on its CPU and into the sandbox, for good. Whether that has
+    /// worked [`Sandbox::close`] tells, before the guest runs.
     pub fn enter(self) {
-        let held = if self.on {
-            enter(self.kind, self.removable.as_ref())
-        } else {
-            Ok(Held::NOTHING)
-        };
+        let pinned = self.cpu.map_or(Ok(()), pin::stay_on);
+        let held = pinned
+            .map_err(SandboxError::from)
+            .and_then(|()| match self.on {
+                true => enter(self.kind, self.removable.as_ref()),
+                false => Ok(Held::NOTHING),
+            });
         // Nobody listens any more when the machine could not be started.
         let _ = self.entered.send(held);
     }

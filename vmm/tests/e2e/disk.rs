@@ -244,7 +244,7 @@ fn failures() {
         (
             "run=nothing",
             "nothing FAILED: no such workload",
-            "selftest hostile storm broken shell bench crash",
+            "selftest hostile storm stalled broken shell bench crash",
         ),
     ] {
         run_on(None, &disks, cmdline).assert_failed(begin, end);

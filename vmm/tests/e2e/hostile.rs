@@ -22,11 +22,18 @@ const MOST_LINES: usize = 12;
 /// Why the cases of several CPUs are skipped.
 const ONE_CPU: &str = "one CPU";
 
+/// Why the cases of several queues are skipped.
+const ONE_QUEUE: &str = "the disk has one queue";
+
 pub fn tests() -> Vec<Trial> {
     let test = |name, body| crate::harness::test(name, Needs::Kvm, body);
     let own_kvm = |name, body| crate::harness::test(name, Needs::OwnKvm, body);
     vec![
         test("hostile_guest_is_survived_in_every_mode", || survives("")),
+        test(
+            "hostile_guest_is_survived_by_several_queues_in_every_mode",
+            || survives(",queues=4"),
+        ),
         own_kvm("hostile_guest_is_survived_by_a_read_only_disk", read_only),
         test("hostile_guest_lists_its_cases_and_refuses_others", choices),
     ]
@@ -37,18 +44,17 @@ pub fn survives(options: &str) {
     let mut expected = image();
     pattern(SEED, 0, &mut expected[..WRITTEN * SECTOR]);
     for notify in NOTIFY_MODES {
-        attack(
-            notify,
-            options,
-            &[ONE_CPU, "the disk is not read-only"],
-            &expected,
-        );
+        let may_skip = [ONE_CPU, "the disk is not read-only", ONE_QUEUE];
+        // The last is none where there are several queues.
+        let reasons = may_skip.len() - usize::from(options.contains("queues="));
+        attack(notify, options, &may_skip[..reasons], &expected);
     }
 }
 
 fn read_only() {
     let may_skip = [
         ONE_CPU,
+        ONE_QUEUE,
         "the disk is read-only",
         "VIRTIO_BLK_F_DISCARD is not offered",
         "VIRTIO_BLK_F_WRITE_ZEROES is not offered",

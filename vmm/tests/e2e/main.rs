@@ -42,10 +42,12 @@ mod limits;
 mod linux;
 mod linux_clear;
 mod linux_disk;
+mod linux_queues;
 mod locks;
 mod mapped;
 mod memory;
 mod needs;
+mod pin;
 mod power_loss;
 #[cfg(feature = "gdb")]
 mod probes;
@@ -102,9 +104,11 @@ fn main() {
         linux::tests(),
         linux_clear::tests(),
         linux_disk::tests(),
+        linux_queues::tests(),
         locks::tests(),
         mapped::tests(),
         memory::tests(),
+        pin::tests(),
         power_loss::tests(),
         #[cfg(feature = "gdb")]
         probes::tests(),

@@ -82,7 +82,7 @@ fn inherit_nothing() -> std::io::Result<()> {
 }
 
 /// A field of each thread's status, by the thread's name; but for what KVM puts into the process.
-fn threads(running: &Running, field: &str) -> BTreeMap<String, String> {
+pub fn threads(running: &Running, field: &str) -> BTreeMap<String, String> {
     let tasks = fs::read_dir(running.proc("task")).unwrap();
     let thread = |task: &Path| {
         let name = fs::read_to_string(task.join("comm")).unwrap();

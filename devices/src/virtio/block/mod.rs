@@ -8,6 +8,7 @@ pub mod disk;
 pub mod extents;
 mod notify;
 pub mod observe;
+mod options;
 pub mod request;
 mod resize;
 mod server;
@@ -17,18 +18,18 @@ pub mod throttle;
 pub mod worker;
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 
 use log::error;
 use spec::Features;
+use spec::block::SECTOR_SIZE;
 use spec::block::config::WRITEBACK;
-use spec::block::{ID_SIZE, SECTOR_SIZE};
 use spec::mmio::DEVICE_ID_BLOCK;
 
 pub use backend::{BlockBackend, TransferError};
 use backend::{Topology, sectors};
 pub use notify::{FailureHandler, NotifyMode, StartHook};
+pub use options::{BlockError, BlockOptions};
 pub use resize::ResizeError;
 
 use super::queue::SplitQueue;
@@ -62,47 +63,6 @@ pub const CLEAR_SEG_MAX: u32 = 4;
 /// clears as much as the largest write writes, since writing may be the only way to do it.
 pub const CLEAR_SECTORS_MAX: u32 = (16 << 20) / SECTOR_SIZE as u32;
 
-/// What can be chosen of a block device.
-#[derive(Debug)]
-pub struct BlockOptions {
-    /// Refuse everything that would change the disk.
-    pub read_only: bool,
-    /// What GET_ID answers: at most 20 printable ASCII characters.
-    pub id: String,
-    /// How the device learns of available buffers, for each of its queues: from 1 to [`QUEUES_MAX`].
-    pub notify: Vec<NotifyMode>,
-}
-
-/// Why a block device cannot be made.
-#[derive(Debug, thiserror::Error)]
-pub enum BlockError {
-    /// The identity does not fit the 20 bytes that the specification has for it.
-    #[error("the id '{0}' is longer than {ID_SIZE} bytes")]
-    IdTooLong(String),
-    /// The identity has characters that the specification does not allow.
-    #[error("the id '{0}' is not printable ASCII")]
-    IdNotPrintable(String),
-    /// The disk does not end with a whole block, or no block can have this size.
-    #[error("a disk of {capacity} sectors is not made of blocks of {size} bytes")]
-    BlockSize {
-        /// Size of a block, in bytes.
-        size: u32,
-        /// Size of the disk, in sectors.
-        capacity: u64,
-    },
-    /// No device has this number of queues.
-    #[error("a disk has 1 to {QUEUES_MAX} queues, not {0}")]
-    Queues(usize),
-    /// The thread that is to serve a queue could not be started.
-    #[error("cannot start the thread '{name}': {source}")]
-    Thread {
-        /// Name of the thread.
-        name: String,
-        /// Why not.
-        source: io::Error,
-    },
-}
-
 /// A block device.
 pub struct Block {
     features: Features,
@@ -134,39 +94,13 @@ impl Block {
     /// # Errors
     /// The identity is not one, or there can be no thread.
     pub fn new(backend: Box<dyn BlockBackend>, options: BlockOptions) -> Result<Self, BlockError> {
+        let (id_bytes, queue_count) = (options.id_bytes()?, options.queue_count()?);
         let BlockOptions {
             read_only,
             id,
             notify,
         } = options;
-        if !id.chars().all(|c| c == ' ' || c.is_ascii_graphic()) {
-            return Err(BlockError::IdNotPrintable(id));
-        }
-        let queue_count = u16::try_from(notify.len()).ok();
-        let queue_count = queue_count
-            .filter(|count| (1..=QUEUES_MAX).contains(count))
-            .ok_or(BlockError::Queues(notify.len()))?;
-        let mut id_bytes = [0; ID_SIZE];
-        match id_bytes.get_mut(..id.len()) {
-            Some(bytes) => bytes.copy_from_slice(id.as_bytes()),
-            None => return Err(BlockError::IdTooLong(id)),
-        }
-
-        let mut features = Features::VIRTIO_F_VERSION_1
-            | Features::VIRTIO_F_EVENT_IDX
-            | Features::VIRTIO_F_INDIRECT_DESC
-            | Features::VIRTIO_BLK_F_FLUSH
-            | Features::VIRTIO_BLK_F_CONFIG_WCE
-            | Features::VIRTIO_BLK_F_SEG_MAX
-            | Features::VIRTIO_BLK_F_SIZE_MAX
-            | Features::VIRTIO_BLK_F_GEOMETRY
-            | Features::VIRTIO_BLK_F_BLK_SIZE
-            | Features::VIRTIO_BLK_F_TOPOLOGY;
-        features.set(Features::VIRTIO_BLK_F_RO, read_only);
-        features.set(Features::VIRTIO_BLK_F_MQ, notify.len() > 1);
-        features.set(Features::VIRTIO_BLK_F_WRITE_ZEROES, !read_only);
-        let discards = !read_only && backend.discard_granularity().is_some();
-        features.set(Features::VIRTIO_BLK_F_DISCARD, discards);
+        let features = features(&*backend, read_only, queue_count);
         let writeback = Writeback::default();
         let initial_writeback = writeback.get();
         let topology = backend.topology();
@@ -397,6 +331,26 @@ impl fmt::Debug for Block {
             .field("features", &self.features)
             .finish_non_exhaustive()
     }
+}
+
+/// What a device on `backend` with so many queues offers.
+fn features(backend: &dyn BlockBackend, read_only: bool, queue_count: u16) -> Features {
+    let mut features = Features::VIRTIO_F_VERSION_1
+        | Features::VIRTIO_F_EVENT_IDX
+        | Features::VIRTIO_F_INDIRECT_DESC
+        | Features::VIRTIO_BLK_F_FLUSH
+        | Features::VIRTIO_BLK_F_CONFIG_WCE
+        | Features::VIRTIO_BLK_F_SEG_MAX
+        | Features::VIRTIO_BLK_F_SIZE_MAX
+        | Features::VIRTIO_BLK_F_GEOMETRY
+        | Features::VIRTIO_BLK_F_BLK_SIZE
+        | Features::VIRTIO_BLK_F_TOPOLOGY;
+    features.set(Features::VIRTIO_BLK_F_RO, read_only);
+    features.set(Features::VIRTIO_BLK_F_MQ, queue_count > 1);
+    features.set(Features::VIRTIO_BLK_F_WRITE_ZEROES, !read_only);
+    let discards = !read_only && backend.discard_granularity().is_some();
+    features.set(Features::VIRTIO_BLK_F_DISCARD, discards);
+    features
 }
 
 /// The name of the thread that serves queue `index` of `count` of the disk `id`; the kernel shows 15

@@ -48,6 +48,8 @@ pub(super) enum DiskKind {
     Discards,
     /// One that takes write-zeroes requests.
     WritesZeroes,
+    /// One with more queues than one.
+    SeveralQueues,
 }
 
 /// What is negotiated for a case.
@@ -73,6 +75,7 @@ impl Mode {
             | Features::VIRTIO_BLK_F_SIZE_MAX
             | Features::VIRTIO_BLK_F_SEG_MAX
             | Features::VIRTIO_BLK_F_BLK_SIZE
+            | Features::VIRTIO_BLK_F_MQ
             | Features::VIRTIO_BLK_F_DISCARD
             | Features::VIRTIO_BLK_F_WRITE_ZEROES;
         wanted.set(Features::VIRTIO_F_INDIRECT_DESC, self.indirect);
@@ -177,6 +180,7 @@ impl Case {
             DiskKind::WritableCache if !offers(Features::VIRTIO_BLK_F_CONFIG_WCE) => {
                 Some("VIRTIO_BLK_F_CONFIG_WCE is not offered")
             }
+            DiskKind::SeveralQueues if disk.queues < 2 => Some("the disk has one queue"),
             DiskKind::ReadOnly if !disk.is_read_only() => Some("the disk is not read-only"),
             _ => match self.run {
                 Run::Cpus(_) if cpus == 1 => Some("one CPU"),

@@ -4,6 +4,7 @@
 
 use core::fmt::Write;
 
+use spec::Features;
 use spec::block::{SECTOR_SIZE, config, status};
 use spec::mmio::{DEVICE_ID_BLOCK, Register};
 
@@ -21,7 +22,9 @@ mod chains;
 mod descriptors;
 mod discard;
 mod framing;
+mod lanes;
 mod notifications;
+mod queues;
 mod registers;
 mod requests;
 mod rings;
@@ -48,7 +51,7 @@ const SEED: u64 = 1;
 /// How much of the end of RAM is for the cases, in bytes.
 const TAIL: usize = 4096;
 
-const CASES: [&[Case]; 11] = [
+const CASES: [&[Case]; 12] = [
     &rings::CASES,
     &notifications::CASES,
     &setup::CASES,
@@ -58,6 +61,7 @@ const CASES: [&[Case]; 11] = [
     &requests::CASES,
     &discard::CASES,
     &cache::CASES,
+    &queues::CASES,
     &smp::CASES,
     &registers::CASES,
 ];
@@ -174,9 +178,14 @@ fn measure<'m>(
         pattern(SEED, i as u64, &mut sector);
         contents.write(i * SECTOR, &sector);
     }
+    let offered = transport.offered_features();
     Ok(Disk {
-        offered: transport.offered_features(),
+        offered,
         queue_num_max,
+        queues: match offered.contains(Features::VIRTIO_BLK_F_MQ) {
+            true => transport.read_config_16(config::NUM_QUEUES),
+            false => 1,
+        },
         capacity: transport.read_config_64(config::CAPACITY),
         contents,
     })

@@ -275,7 +275,8 @@ fn config_written(scene: &mut Scene<'_>) -> Outcome {
 }
 
 fn queue_sel(scene: &mut Scene<'_>) -> Outcome {
-    for sel in [1, 2, 0xffff, 0x1_0000, u32::MAX] {
+    let beyond = u32::from(scene.disk.queues);
+    for sel in [beyond, beyond + 1, 0xffff, 0x1_0000, u32::MAX] {
         let transport = &mut *scene.driver.transport;
         transport.write(Register::QueueSel, sel);
         transport.write(Register::QueueNum, 8);

@@ -34,6 +34,8 @@ pub struct Disk<'m> {
     pub offered: Features,
     /// The largest size that queue 0 may have, in descriptors.
     pub queue_num_max: u32,
+    /// How many queues there are.
+    pub queues: u16,
     /// Size, in sectors.
     pub capacity: u64,
     /// What the first sectors hold; cases write nothing else to them.

@@ -142,7 +142,7 @@ pub fn register(transport: &mut dyn Transport, rng: &mut Rng) {
         0 => transport.write(Register::InterruptACK, b.into()),
         1 => _ = transport.read(Register::InterruptStatus),
         2 => _ = transport.read_config(0),
-        _ => transport.notify(0),
+        _ => transport.notify(b % 4),
     }
 }
 

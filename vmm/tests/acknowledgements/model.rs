@@ -1,20 +1,13 @@
-//! That no interrupt is lost, and none stays pending, where acknowledgements wait in a ring
-//! (`registers=mapped`): all schedules of workers, handlers, exits and resets, step by step. What is
-//! one step here is one access to what they share there: `InterruptState::notify`, `AckRing::apply`,
-//! KVM's side of the ring, and the handler of Linux (`vm_interrupt`). What a worker publishes is seen
-//! by the others at any time after, and at the latest where the worker has a full fence.
-
-#![allow(clippy::unwrap_used, clippy::panic)]
-
-use std::collections::HashMap;
+//! What workers, handlers, exits and resets share of interrupts, as states and the steps between them.
+//! Which schedules there are, and what of them must be so, is tried out beside this.
 
 /// Bits of InterruptStatus.
-const USED: u8 = 1;
-const CONFIG: u8 = 2;
+pub const USED: u8 = 1;
+pub const CONFIG: u8 = 2;
 
 /// What is tried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Design {
+pub enum Design {
     /// What is built: a worker publishes, applies what waits, sets the bit and raises the edge; who
     /// takes entries out leaves them in the ring, and has the lock, until they are applied.
     Built,
@@ -28,15 +21,20 @@ enum Design {
     LooksWithoutFence,
     /// Who takes entries out takes them first and then applies them, and keeps nobody waiting.
     TakesBeforeApplying,
+    /// The worker sets the bit in two steps, a load and a store.
+    SetsBitInTwoSteps,
 }
 
-/// What a device does, and what its guest makes of it.
-struct Scenario {
-    /// For each device, for each of its lives (from one reset to the next), the events.
-    lives: &'static [&'static [&'static [u8]]],
+/// What workers tell of in one life of a device (from one reset to the next): the events of each.
+pub type Life = &'static [&'static [u8]];
+
+/// What devices do, and what their guest makes of it.
+pub struct Scenario {
+    /// The lives of each device, all with as many workers: one for each of its queues.
+    pub lives: &'static [&'static [Life]],
     /// How many acknowledgements have room to wait: where there is none each exits, as with
     /// `registers=trap`.
-    room: usize,
+    pub room: usize,
 }
 
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
@@ -79,7 +77,8 @@ enum HandlerAt {
     Acknowledge(u8),
     /// The same, where the ring was full: the write exits.
     Exit(u8),
-    Look(u8),
+    /// The same, with whose queue is looked at next.
+    Look(u8, usize),
 }
 
 #[derive(Clone, Copy, Debug, Default, Hash, PartialEq, Eq)]
@@ -93,17 +92,24 @@ enum DriverAt {
 }
 
 #[derive(Clone, Debug, Default, Hash, PartialEq, Eq)]
-struct Device {
-    life: usize,
-    /// How many events of this life have been told of.
+struct Worker {
+    /// How many events of this life it has told of.
     told: usize,
-    worker: WorkerAt,
-    worker_applying: Applying,
-    /// How much the worker has stored of each kind, how much of that there is to see, and how much
-    /// the handler has seen.
+    at: WorkerAt,
+    applying: Applying,
+    /// InterruptStatus as it has loaded it, where it is to store it.
+    loaded: Option<u8>,
+    /// How much it has stored of each kind, how much of that there is to see, and how much the
+    /// handler has seen.
     stored: [u8; 2],
     published: [u8; 2],
     seen: [u8; 2],
+}
+
+#[derive(Clone, Debug, Default, Hash, PartialEq, Eq)]
+struct Device {
+    life: usize,
+    workers: Vec<Worker>,
     status: u8,
     edge: bool,
     handler: HandlerAt,
@@ -112,8 +118,9 @@ struct Device {
     driver_applying: Applying,
 }
 
+/// What there is at one moment.
 #[derive(Clone, Debug, Default, Hash, PartialEq, Eq)]
-struct State {
+pub struct State {
     devices: Vec<Device>,
     ring: Vec<Ack>,
     locked: bool,
@@ -126,23 +133,23 @@ fn kind(event: u8) -> usize {
 }
 
 impl State {
-    fn new(scenario: &Scenario) -> Self {
+    /// The beginning.
+    pub fn new(scenario: &Scenario) -> Self {
+        let device = |lives: &&[Life]| Device {
+            workers: vec![Worker::default(); lives[0].len()],
+            ..Device::default()
+        };
         Self {
-            devices: vec![Device::default(); scenario.lives.len()],
+            devices: scenario.lives.iter().map(device).collect(),
             ..Self::default()
         }
     }
 
     /// Moves on who is `applying` what waits: the state after one step of it, unless another has the
     /// lock.
-    fn apply(
-        &self,
-        design: Design,
-        who: fn(&mut Self, usize) -> &mut Applying,
-        at: usize,
-    ) -> Option<Self> {
+    fn apply(&self, design: Design, who: impl Fn(&mut Self) -> &mut Applying) -> Option<Self> {
         let mut next = self.clone();
-        let applying = who(&mut next, at).clone();
+        let applying = who(&mut next).clone();
         let built = design != Design::TakesBeforeApplying;
         let after = match applying {
             Applying::No if self.ring.is_empty() => Applying::Done,
@@ -171,39 +178,40 @@ impl State {
             },
             Applying::Done => return None,
         };
-        *who(&mut next, at) = after;
+        *who(&mut next) = after;
         Some(next)
     }
 
     /// All that can happen next, with who does it.
-    fn steps(&self, design: Design, scenario: &Scenario) -> Vec<(String, Self)> {
+    pub fn steps(&self, design: Design, scenario: &Scenario) -> Vec<(String, Self)> {
         let mut steps = Vec::new();
         for at in 0..self.devices.len() {
-            let worker = self
-                .worker(design, scenario, at)
-                .map(|next| ("worker", next));
-            let handler = self
-                .handler(design, scenario, at)
-                .map(|next| ("handler", next));
-            let driver = self
-                .driver(design, scenario, at)
-                .map(|next| ("driver", next));
-            let all = [worker, handler, driver].into_iter().flatten();
-            steps.extend(all.map(|(who, next)| (format!("{who} {at}"), next)));
+            for worker in 0..self.devices[at].workers.len() {
+                let next = self.worker(design, scenario, (at, worker));
+                steps.extend(next.map(|next| (format!("worker {worker} of {at}"), next)));
+                let told = &self.devices[at].workers[worker];
+                if told.stored != told.published {
+                    let mut next = self.clone();
+                    next.devices[at].workers[worker].published = told.stored;
+                    steps.push((format!("seen of worker {worker} of {at}"), next));
+                }
+            }
+            let handler = self.handler(design, scenario, at);
+            let driver = self.driver(design, scenario, at);
+            let both = [("handler", handler), ("driver", driver)];
+            let both = both
+                .into_iter()
+                .filter_map(|(who, next)| Some((who, next?)));
+            steps.extend(both.map(|(who, next)| (format!("{who} {at}"), next)));
             if self.devices[at].edge && self.devices[at].handler == HandlerAt::Idle {
                 let mut next = self.clone();
                 next.devices[at].edge = false;
                 next.devices[at].handler = HandlerAt::ReadStatus;
                 steps.push((format!("interrupt {at}"), next));
             }
-            if self.devices[at].stored != self.devices[at].published {
-                let mut next = self.clone();
-                next.devices[at].published = next.devices[at].stored;
-                steps.push((format!("seen of {at}"), next));
-            }
         }
         if !self.ring.is_empty() || self.exit != Applying::No {
-            let exit = self.apply(design, |state, _| &mut state.exit, 0);
+            let exit = self.apply(design, |state| &mut state.exit);
             steps.extend(exit.map(|mut next| {
                 if next.exit == Applying::Done {
                     next.exit = Applying::No;
@@ -214,14 +222,23 @@ impl State {
         steps
     }
 
-    fn worker(&self, design: Design, scenario: &Scenario, at: usize) -> Option<Self> {
+    fn worker(
+        &self,
+        design: Design,
+        scenario: &Scenario,
+        (at, worker): (usize, usize),
+    ) -> Option<Self> {
         let device = &self.devices[at];
-        let event = *scenario.lives[at][device.life].get(device.told)?;
-        if device.worker == WorkerAt::Publish && device.driver != DriverAt::Drives {
+        let us = &device.workers[worker];
+        let event = *scenario.lives[at][device.life][worker].get(us.told)?;
+        if us.at == WorkerAt::Publish && device.driver != DriverAt::Drives {
             return None;
         }
         let order: &[WorkerAt] = match design {
-            Design::Built | Design::LooksWithoutFence | Design::TakesBeforeApplying => &[
+            Design::Built
+            | Design::LooksWithoutFence
+            | Design::TakesBeforeApplying
+            | Design::SetsBitInTwoSteps => &[
                 WorkerAt::Publish,
                 WorkerAt::Apply,
                 WorkerAt::SetBit,
@@ -243,33 +260,41 @@ impl State {
                 WorkerAt::RaiseEdge,
             ],
         };
-        let here = order.iter().position(|step| *step == device.worker);
+        let here = order.iter().position(|step| *step == us.at);
         let here = here.unwrap_or(0);
-        let is_seen = device.stored == device.published;
+        let is_seen = us.stored == us.published;
         let mut next = self.clone();
+        let device = &mut next.devices[at];
+        let ours = &mut device.workers[worker];
         match order[here] {
-            WorkerAt::Publish => next.devices[at].stored[kind(event)] += 1,
+            WorkerAt::Publish => ours.stored[kind(event)] += 1,
             WorkerAt::Apply if !is_seen && design != Design::LooksWithoutFence => return None,
             WorkerAt::Apply => {
-                next = self.apply(
-                    design,
-                    |state, at| &mut state.devices[at].worker_applying,
-                    at,
-                )?;
-                if next.devices[at].worker_applying != Applying::Done {
+                next = self.apply(design, |state| {
+                    &mut state.devices[at].workers[worker].applying
+                })?;
+                let ours = &mut next.devices[at].workers[worker];
+                if ours.applying != Applying::Done {
                     return Some(next);
                 }
-                next.devices[at].worker_applying = Applying::No;
+                ours.applying = Applying::No;
             }
             // Another thread may set a bit at the same time: to do so is a fence, too.
             WorkerAt::SetBit if !is_seen => return None,
-            WorkerAt::SetBit => next.devices[at].status |= event,
+            WorkerAt::SetBit if design == Design::SetsBitInTwoSteps => match ours.loaded.take() {
+                None => {
+                    ours.loaded = Some(device.status);
+                    return Some(next);
+                }
+                Some(loaded) => device.status = loaded | event,
+            },
+            WorkerAt::SetBit => device.status |= event,
             WorkerAt::RaiseEdge => {
-                next.devices[at].edge = true;
-                next.devices[at].told += 1;
+                ours.told += 1;
+                device.edge = true;
             }
         }
-        next.devices[at].worker = order[(here + 1) % order.len()];
+        next.devices[at].workers[worker].at = order[(here + 1) % order.len()];
         Some(next)
     }
 
@@ -283,30 +308,31 @@ impl State {
             HandlerAt::ReadStatus => HandlerAt::Acknowledge(device.status),
             HandlerAt::Acknowledge(bits) if self.ring.len() < scenario.room => {
                 next.ring.push(Ack { device: at, bits });
-                HandlerAt::Look(bits)
+                HandlerAt::Look(bits, 0)
             }
             HandlerAt::Acknowledge(bits) => HandlerAt::Exit(bits),
             HandlerAt::Exit(bits) => {
-                next = self.apply(
-                    design,
-                    |state, at| &mut state.devices[at].handler_applying,
-                    at,
-                )?;
+                next = self.apply(design, |state| &mut state.devices[at].handler_applying)?;
                 let device = &mut next.devices[at];
                 if device.handler_applying != Applying::Done {
                     return Some(next);
                 }
                 device.handler_applying = Applying::No;
                 device.status &= !bits;
-                HandlerAt::Look(bits)
+                HandlerAt::Look(bits, 0)
             }
-            HandlerAt::Look(bits) => {
-                for event in [USED, CONFIG] {
-                    if bits & event != 0 {
-                        device.seen[kind(event)] = device.published[kind(event)];
+            HandlerAt::Look(bits, worker) => {
+                let count = device.workers.len();
+                let worker_of = &mut device.workers[worker];
+                for event in [USED, CONFIG].map(|bit| bits & bit) {
+                    if event != 0 {
+                        worker_of.seen[kind(event)] = worker_of.published[kind(event)];
                     }
                 }
-                HandlerAt::Idle
+                match worker + 1 < count {
+                    true => HandlerAt::Look(bits, worker + 1),
+                    false => HandlerAt::Idle,
+                }
             }
         };
         next.devices[at].handler = after;
@@ -323,11 +349,7 @@ impl State {
             return another.then_some(next);
         }
         if device.driver_applying != Applying::Done {
-            return self.apply(
-                design,
-                |state, at| &mut state.devices[at].driver_applying,
-                at,
-            );
+            return self.apply(design, |state| &mut state.devices[at].driver_applying);
         }
         // A reset waits until the worker is done with what it has begun.
         if device.driver == DriverAt::Resets && self.is_at_work(design, at) {
@@ -337,8 +359,8 @@ impl State {
         device.driver_applying = Applying::No;
         device.driver = match device.driver {
             DriverAt::Resets => {
-                (device.life, device.told) = (device.life + 1, 0);
-                (device.stored, device.published, device.seen) = ([0; 2], [0; 2], [0; 2]);
+                device.life += 1;
+                device.workers.fill(Worker::default());
                 device.status = 0;
                 DriverAt::Revives
             }
@@ -348,22 +370,19 @@ impl State {
     }
 
     fn is_at_work(&self, design: Design, at: usize) -> bool {
-        let device = &self.devices[at];
         let first = match design {
             Design::AppliesBeforePublishing => WorkerAt::Apply,
             _ => WorkerAt::Publish,
         };
-        device.worker != first || device.worker_applying != Applying::No
+        let mut workers = self.devices[at].workers.iter();
+        workers.any(|worker| worker.at != first || worker.applying != Applying::No)
     }
 
     /// The acknowledgements that are still to be applied.
     fn waiting(&self) -> Vec<Ack> {
         let all = self.devices.iter().flat_map(|device| {
-            [
-                &device.worker_applying,
-                &device.handler_applying,
-                &device.driver_applying,
-            ]
+            let workers = device.workers.iter().map(|worker| &worker.applying);
+            workers.chain([&device.handler_applying, &device.driver_applying])
         });
         let mut waiting = Vec::new();
         let mut left_in_ring = 0;
@@ -380,10 +399,11 @@ impl State {
     }
 
     /// What is wrong with this state, if anything is.
-    fn fault(&self, is_end: bool) -> Option<String> {
+    pub fn fault(&self, is_end: bool) -> Option<String> {
         let waiting = self.waiting();
         for (at, device) in self.devices.iter().enumerate() {
-            if is_end && device.seen != device.published {
+            let mut workers = device.workers.iter();
+            if is_end && workers.any(|worker| worker.seen != worker.published) {
                 return Some(format!("device {at} has told of what nobody looks at"));
             }
             // A bit that is set has someone who will take it away.
@@ -394,9 +414,12 @@ impl State {
                 let handled = match device.handler {
                     HandlerAt::ReadStatus => true,
                     HandlerAt::Acknowledge(bits) | HandlerAt::Exit(bits) => bits & bit != 0,
-                    HandlerAt::Idle | HandlerAt::Look(_) => false,
+                    HandlerAt::Idle | HandlerAt::Look(..) => false,
                 };
-                let is_telling = matches!(device.worker, WorkerAt::Apply | WorkerAt::RaiseEdge);
+                let is_telling = device
+                    .workers
+                    .iter()
+                    .any(|worker| matches!(worker.at, WorkerAt::Apply | WorkerAt::RaiseEdge));
                 let taken_away = device.edge || is_telling || acknowledged || handled;
                 if device.status & bit != 0 && !taken_away {
                     return Some(format!("device {at} has bit {bit} set for ever"));
@@ -404,82 +427,5 @@ impl State {
             }
         }
         None
-    }
-}
-
-/// Goes through all schedules, the shortest first: how many states there are, or the first schedule
-/// that ends in a fault.
-fn explore(design: Design, scenario: &Scenario) -> Result<usize, String> {
-    let start = State::new(scenario);
-    let mut number = HashMap::from([(start.clone(), 0)]);
-    let mut found = vec![(start, 0, String::new())];
-    let mut at = 0;
-    while let Some((state, ..)) = found.get(at) {
-        let steps = state.steps(design, scenario);
-        if let Some(fault) = state.fault(steps.is_empty()) {
-            let mut schedule = vec![fault];
-            while at > 0 {
-                let (_, from, step) = &found[at];
-                schedule.push(step.clone());
-                at = *from;
-            }
-            schedule.reverse();
-            return Err(schedule.join(", "));
-        }
-        for (step, next) in steps {
-            if !number.contains_key(&next) {
-                number.insert(next.clone(), found.len());
-                found.push((next, at, step));
-            }
-        }
-        at += 1;
-    }
-    Ok(found.len())
-}
-
-const ONE: &[&[&[u8]]] = &[&[&[USED, CONFIG, USED]]];
-const CONFIGS: &[&[&[u8]]] = &[&[&[CONFIG, CONFIG, USED]]];
-const TWO: &[&[&[u8]]] = &[&[&[USED, CONFIG]], &[&[USED, USED]]];
-const RESET: &[&[&[u8]]] = &[&[&[USED, CONFIG], &[USED, CONFIG]]];
-const RESET_OF_ONE: &[&[&[u8]]] = &[&[&[USED], &[USED]], &[&[USED]]];
-
-#[test]
-fn no_interrupt_is_lost_and_no_bit_stays_set_in_any_schedule() {
-    for (name, lives) in [
-        ("one device", ONE),
-        ("a device that changes twice", CONFIGS),
-        ("two devices", TWO),
-        ("a reset", RESET),
-        ("a reset beside another device", RESET_OF_ONE),
-    ] {
-        for room in 0..=2 {
-            let scenario = Scenario { lives, room };
-            match explore(Design::Built, &scenario) {
-                Ok(states) => println!("{name}, room for {room}: {states} states"),
-                Err(schedule) => panic!("{name}, room for {room}: {schedule}"),
-            }
-        }
-    }
-}
-
-#[test]
-fn each_part_of_the_order_is_needed() {
-    for design in [
-        Design::WorkerAppliesNothing,
-        Design::AppliesBeforePublishing,
-        Design::AppliesAfterSetting,
-        Design::LooksWithoutFence,
-        Design::TakesBeforeApplying,
-    ] {
-        let scenario = Scenario {
-            lives: ONE,
-            room: 2,
-        };
-        let schedule = explore(design, &scenario).unwrap_err();
-        println!("{design:?}: {schedule}");
-        assert!(
-            schedule.ends_with("nobody looks at"),
-            "{design:?}: {schedule}"
-        );
     }
 }
