@@ -149,6 +149,7 @@ impl Driver {
         let queue = SplitQueue::new(layout, features);
         let interrupt = Arc::new(InterruptState::new(Arc::new(Unheard)));
         let disk = Disk::new(Box::new(disk()), false, [0; ID_SIZE]);
+        let engine = disk.engine();
         let index = |addr| {
             let slice = memory.get_slice(GuestAddress(addr), 2).unwrap();
             let index: *const AtomicU16 = slice.get_atomic_ref::<AtomicU16>(0).unwrap();
@@ -156,7 +157,13 @@ impl Driver {
             unsafe { &*index }
         };
         Self {
-            worker: QueueWorker::new(disk, memory.clone(), (0, queue), features, interrupt),
+            worker: QueueWorker::new(
+                (disk, engine),
+                memory.clone(),
+                (0, queue),
+                features,
+                interrupt,
+            ),
             memory,
             requests,
             avail_idx: index(AVAIL + queue::RING_IDX),

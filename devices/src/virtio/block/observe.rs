@@ -6,7 +6,7 @@ use spec::block::{ID_SIZE, SECTOR_SIZE};
 use spec::mmio::InterruptStatus;
 use spec::queue::Descriptor;
 
-use super::disk::Answer;
+use super::answer::Answer;
 use super::request::{ParseError, Request};
 use super::stats::{DrainCause, RequestKind};
 use crate::virtio::Drain;

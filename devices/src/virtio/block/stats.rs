@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use spec::block::status;
 
-use super::disk::Answer;
+use super::answer::Answer;
 use super::observe::QueueObserver;
 use super::request::{Operation, ParseError, Request};
 use crate::distribution::Distribution;
@@ -54,18 +54,30 @@ impl RequestKind {
     #[must_use]
     pub fn of(parsed: &Result<Request<'_>, ParseError>) -> Self {
         match parsed {
-            Ok(request) => match request.operation {
-                Operation::In { .. } => Self::In,
-                Operation::Out { .. } => Self::Out,
-                Operation::Flush => Self::Flush,
-                Operation::GetId { .. } => Self::GetId,
-                Operation::Discard(_) => Self::Discard,
-                Operation::WriteZeroes(_) => Self::WriteZeroes,
-            },
-            Err(error) => match error.code() {
-                status::UNSUPP => Self::Unsupported,
-                _ => Self::Refused,
-            },
+            Ok(request) => Self::of_operation(&request.operation),
+            Err(error) => Self::of_error(error),
+        }
+    }
+
+    /// The kind of a sound request.
+    #[must_use]
+    pub fn of_operation(operation: &Operation<'_>) -> Self {
+        match operation {
+            Operation::In { .. } => Self::In,
+            Operation::Out { .. } => Self::Out,
+            Operation::Flush => Self::Flush,
+            Operation::GetId { .. } => Self::GetId,
+            Operation::Discard(_) => Self::Discard,
+            Operation::WriteZeroes(_) => Self::WriteZeroes,
+        }
+    }
+
+    /// The kind of one that is refused.
+    #[must_use]
+    pub fn of_error(error: &ParseError) -> Self {
+        match error.code() {
+            status::UNSUPP => Self::Unsupported,
+            _ => Self::Refused,
         }
     }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use vmm_sys_util::eventfd::EventFd;
 
+use super::engine::Engine;
 use super::stats::DrainCause;
 use super::worker::QueueWorker;
 use super::{FailureHandler, StartHook};
@@ -31,7 +32,7 @@ pub(super) struct WorkerThread {
     workers: Option<Sender<QueueWorker>>,
     /// Whether it has been given a worker that it has not been stopped with.
     serving: bool,
-    done: Receiver<()>,
+    done: Receiver<Result<Box<dyn Engine>, DeviceError>>,
     /// `None` once it has been waited for.
     thread: Option<JoinHandle<()>>,
 }
@@ -56,10 +57,10 @@ impl WorkerThread {
             let (kick, stopping) = (Arc::clone(&kick), Arc::clone(&stopping));
             move || {
                 on_start.call();
-                for worker in given {
-                    run(worker, &kick, &on_failure, idle_limit, &stopping);
+                for mut worker in given {
+                    run(&mut worker, &kick, &on_failure, idle_limit, &stopping);
                     // Nobody waits for it when the device has gone meanwhile.
-                    let _ = ended.send(());
+                    let _ = ended.send(worker.end());
                 }
             }
         })?;
@@ -103,15 +104,15 @@ impl WorkerThread {
         self.kick()
     }
 
-    /// Has the thread stop serving the queue, if it has one, and waits until it has finished the
-    /// drain that it is in.
-    pub(super) fn stop(&mut self) -> Result<(), DeviceError> {
+    /// Has the thread stop serving the queue, if it has one, and returns the engine of that when it
+    /// has finished the drain that it is in.
+    pub(super) fn stop(&mut self) -> Result<Option<Box<dyn Engine>>, DeviceError> {
         if !std::mem::take(&mut self.serving) {
-            return Ok(());
+            return Ok(None);
         }
         self.ask_to_stop()?;
         match self.done.recv() {
-            Ok(()) => Ok(()),
+            Ok(engine) => engine.map(Some),
             // A thread that has panicked brings down whoever waits for it.
             Err(gone) => match self.thread.take().map(JoinHandle::join) {
                 Some(Err(panic)) => std::panic::resume_unwind(panic),
@@ -134,7 +135,7 @@ impl Drop for WorkerThread {
 /// Drains the queue until told to stop. Buffers that were there before the thread was are served
 /// first.
 fn run(
-    mut worker: QueueWorker,
+    worker: &mut QueueWorker,
     kick: &EventFd,
     on_failure: &FailureHandler,
     idle_limit: Duration,
@@ -148,7 +149,7 @@ fn run(
                 thread::park_timeout(wait);
                 Ok(DrainCause::Continuation)
             }
-            Drain::Complete if watch(&worker, idle_limit, stopping) => Ok(DrainCause::Poll),
+            Drain::Complete if watch(worker, idle_limit, stopping) => Ok(DrainCause::Poll),
             Drain::Complete if worker.rearm_notifications() => Ok(DrainCause::Poll),
             Drain::Complete => wait(kick).map(|()| DrainCause::EventFd),
         });

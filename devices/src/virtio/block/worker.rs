@@ -8,7 +8,10 @@ use spec::mmio::InterruptStatus;
 use spec::queue::Descriptor;
 use vm_memory::GuestMemoryMmap;
 
-use super::disk::{Answer, Disk, Warned};
+use super::answer::{Answer, Begun, Data};
+use super::disk::{Disk, Warned};
+use super::engine::Engine;
+use super::flight::Flight;
 use super::observe::{Observers, QueueObserver};
 use super::request::Buffers;
 use super::stats::DrainCause;
@@ -30,13 +33,17 @@ const CLEAR_BYTES: u64 = 1 << 20;
 /// A request queue and all that serving it needs, in the hands of one thread.
 pub struct QueueWorker {
     disk: Disk,
-    memory: GuestMemoryMmap,
+    memory: Arc<GuestMemoryMmap>,
     queue: SplitQueue,
+    /// The requests whose data is on its way.
+    flight: Flight,
     interrupt: Arc<InterruptState>,
     /// The rings could not be understood: the queue is not touched until it is set up anew.
     broken: bool,
     /// What is left of it is served first by the next drain.
     batch: Batch,
+    /// What the drain has done so far, as a number of bytes.
+    effort: u64,
     descriptors: Vec<Descriptor>,
     /// What the next drain begins for.
     cause: DrainCause,
@@ -44,10 +51,11 @@ pub struct QueueWorker {
 }
 
 impl QueueWorker {
-    /// A worker that serves `queue`, the one with this `index`, from `disk`, for a driver that has accepted `features`.
+    /// A worker that serves `queue`, the one with this `index`, from `disk` by `engine`, for a driver
+    /// that has accepted `features`.
     #[must_use]
     pub fn new(
-        mut disk: Disk,
+        (mut disk, engine): (Disk, Box<dyn Engine>),
         memory: GuestMemoryMmap,
         (index, queue): (u16, SplitQueue),
         features: Features,
@@ -55,13 +63,16 @@ impl QueueWorker {
     ) -> Self {
         disk.negotiated(features);
         let observers = Observers::none(disk.id(), index);
+        let memory = Arc::new(memory);
         Self {
             disk,
+            flight: Flight::new(engine, Arc::clone(&memory)),
             memory,
             queue,
             interrupt,
             broken: false,
             batch: Batch::default(),
+            effort: 0,
             descriptors: Vec::new(),
             cause: DrainCause::Activation,
             observers,
@@ -152,13 +163,21 @@ impl QueueWorker {
         !self.broken && self.queue.rearm_notifications()
     }
 
+    /// Ends with the queue, and returns its engine, which has nothing of it any more.
+    ///
+    /// # Errors
+    /// The engine cannot wait for what it has.
+    pub fn end(self) -> Result<Box<dyn Engine>, DeviceError> {
+        Ok(self.flight.into_engine())
+    }
+
     fn drain(&mut self) -> Result<Drain, RingError> {
-        let memory = &self.memory;
-        let mut slices = Vec::new();
-        let (mut chains, mut moved) = (self.queue.size(), 0_u64);
+        let memory = Arc::clone(&self.memory);
+        let mut chains = self.queue.size();
+        self.effort = 0;
 
         self.queue.suppress_notifications();
-        while chains > 0 && moved < SHARE {
+        while chains > 0 && self.effort < SHARE {
             let Some(head) = self.batch.heads.pop_front() else {
                 if self.queue.take(chains, &mut self.batch)? == 0 {
                     break;
@@ -177,38 +196,91 @@ impl QueueWorker {
                 return Ok(Drain::Later(wait));
             }
             chains = chains.saturating_sub(1);
-            let descriptors = &mut self.descriptors;
-            let answer = match self.queue.walk(memory, head, descriptors) {
-                Ok(()) => {
-                    let buffers = Buffers {
-                        memory,
-                        descriptors,
-                    };
-                    let disk = self.disk.hold();
-                    let parsed = disk.parse(&buffers);
-                    self.observers.submitted(head, descriptors, &parsed);
-                    let answer = disk.answer(memory, &parsed, &mut slices);
-                    self.observers.answered(head, &answer);
-                    answer
-                }
-                Err(error) => {
-                    self.observers.refused(head, &error);
-                    self.disk.warn(Warned::Chain, || {
-                        format!("refused a chain, and may refuse more: {error}")
-                    });
-                    Answer::default()
-                }
-            };
-            let flush = if answer.flushed { FLUSH_BYTES } else { 0 };
-            let clears = CLEAR_BYTES.saturating_mul(answer.clears);
-            let effort = answer.moved.max(clears).saturating_add(flush);
-            moved = moved.saturating_add(effort);
-            self.disk.spend(answer.moved);
-            let used = self.queue.next_used();
-            self.queue.add_used(head, answer.written);
-            self.observers.completed(head, used, &answer);
+            self.serve(&memory, head);
         }
-        let spent = chains == 0 || moved >= SHARE;
+        let spent = chains == 0 || self.effort >= SHARE;
         Ok(if spent { Drain::More } else { Drain::Complete })
+    }
+
+    /// Serves the chain from `head`.
+    fn serve(&mut self, memory: &GuestMemoryMmap, head: u16) {
+        let mut descriptors = std::mem::take(&mut self.descriptors);
+        match self.queue.walk(memory, head, &mut descriptors) {
+            Ok(()) => {
+                let descriptors = &descriptors;
+                let buffers = Buffers {
+                    memory,
+                    descriptors,
+                };
+                self.request(head, &buffers);
+            }
+            Err(error) => {
+                self.observers.refused(head, &error);
+                self.disk.warn(Warned::Chain, || {
+                    format!("refused a chain, and may refuse more: {error}")
+                });
+                self.disk.spend(0);
+                self.complete(head, &Answer::default());
+            }
+        }
+        self.descriptors = descriptors;
+    }
+
+    /// Serves the request in `buffers`, those of the chain from `head`.
+    fn request(&mut self, head: u16, buffers: &Buffers<'_>) {
+        let memory = buffers.memory;
+        let disk = self.disk.clone();
+        let held = disk.hold();
+        let parsed = held.parse(buffers);
+        self.observers.submitted(head, buffers.descriptors, &parsed);
+        let request = match parsed {
+            Ok(request) => request,
+            Err(error) => {
+                self.disk.spend(0);
+                let answer = self.disk.refuse(memory, &error);
+                return self.answered(head, &answer);
+            }
+        };
+        let begun = self.disk.begin(head, &request);
+        self.spend(&begun);
+        let outcome = match Data::of(&request.operation) {
+            Some(data) => match self.flight.push(begun, &data) {
+                Ok(()) => return self.reap(),
+                Err(error) => Err(error.into()),
+            },
+            None => self.disk.execute(memory, &begun, &request.operation),
+        };
+        let answer = self.disk.end(memory, &begun, outcome);
+        self.answered(head, &answer);
+    }
+
+    /// Counts a request that has begun.
+    fn spend(&mut self, request: &Begun) {
+        self.disk.spend(request.moved);
+        let flush = if request.flushes { FLUSH_BYTES } else { 0 };
+        let clears = CLEAR_BYTES.saturating_mul(request.clears);
+        let effort = request.moved.max(clears).saturating_add(flush);
+        self.effort = self.effort.saturating_add(effort);
+    }
+
+    /// Returns the chains of the requests whose data has come to the end of its way.
+    fn reap(&mut self) {
+        while let Some((request, outcome)) = self.flight.pop(&**self.disk.backend()) {
+            let answer = self.disk.end(&self.memory, &request, outcome);
+            self.answered(request.head, &answer);
+        }
+    }
+
+    /// Returns the chain from `head`, whose request has been answered.
+    fn answered(&mut self, head: u16, answer: &Answer) {
+        self.observers.answered(head, answer);
+        self.complete(head, answer);
+    }
+
+    /// Returns the chain from `head`.
+    fn complete(&mut self, head: u16, answer: &Answer) {
+        let used = self.queue.next_used();
+        self.queue.add_used(head, answer.written);
+        self.observers.completed(head, used, answer);
     }
 }

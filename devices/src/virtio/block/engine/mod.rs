@@ -1,0 +1,53 @@
+//! How the data of requests comes from the disk and goes to it: an engine is given transfers, and
+//! gives them back when they have ended. It knows nothing of requests, rings and interrupts.
+
+mod sync;
+mod transfer;
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+pub use sync::SyncEngine;
+pub use transfer::{Direction, Transfer};
+
+use super::backend::TransferError;
+
+/// The most transfers that an engine has at a time.
+pub const TRANSFERS_MAX: usize = 128;
+
+/// Makes the transfers of one queue. Those that it has at the same time may be made in any order, or
+/// together.
+///
+/// Dropping an engine waits for what it has been given: until then the host may write to memory of
+/// the guest.
+pub trait Engine: Send {
+    /// Begins a transfer: there are at most [`TRANSFERS_MAX`] that have not been
+    /// [reaped](Self::reap). It may have ended by the time this returns.
+    fn submit(&mut self, transfer: Transfer);
+
+    /// Passes on to the host what has been submitted, and waits until there is one to reap if there
+    /// is one to `wait` for.
+    ///
+    /// # Errors
+    /// The host takes none. What it has taken before goes on.
+    fn enter(&mut self, wait: bool) -> io::Result<()>;
+
+    /// Gives back a transfer that has ended.
+    fn reap(&mut self) -> Option<Ended>;
+
+    /// Whether there is one to reap. It costs little.
+    fn has_ended(&self) -> bool;
+
+    /// What can be read (POLLIN) for as long as there is one to reap; `None` where all have ended
+    /// when [`submit`](Self::submit) returns.
+    fn event(&self) -> Option<BorrowedFd<'_>>;
+}
+
+/// A transfer that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The transfer.
+    pub transfer: Transfer,
+    /// What has become of it. An error says how much of it has been made, from its first byte on.
+    pub result: Result<(), TransferError>,
+}
