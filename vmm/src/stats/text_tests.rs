@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::super::exits::ExitKind;
-use super::super::report::{Batch, RequestRow};
+use super::super::report::{Batch, Merged, RequestRow};
 use super::*;
 
 const TIMES: Times = Times {
@@ -77,6 +77,10 @@ fn report() -> Report {
                 p50: 3,
                 max: 4,
             },
+            merged: Merged {
+                requests: 0,
+                calls: 0,
+            },
             interrupts_sent: 3,
             interrupts_suppressed: 2,
             register_exits: 900,
@@ -124,6 +128,11 @@ fn what_is_rare_is_told_where_there_is_any() {
     let mut report = report();
     report.queues[0].skipped_heads = 5;
     assert!(render(&report).contains("\n  heads skipped: 5\n"));
+    report.queues[0].merged = Merged {
+        requests: 40,
+        calls: 3,
+    };
+    assert!(render(&report).contains("\n  neighbours merged: 40 requests into 3 calls\n"));
     report.queues[0].mapped_acks = Some(7);
     let line = "\n  registers mapped: 7 acknowledgements did not exit, nor did any read\n";
     assert!(render(&report).contains(line));

@@ -1,7 +1,7 @@
 //! The disk behind the queues: a backend, and all that they have in common about it. It knows nothing of
 //! rings and interrupts, and answers no request itself.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::warn;
@@ -11,6 +11,7 @@ use spec::block::{ID_SIZE, SECTOR_SIZE};
 pub use super::answer::Answer;
 use super::backend::BlockBackend;
 use super::cache::Writeback;
+use super::capacity::{Capacity, Hold};
 use super::config::SharedConfig;
 use super::engine::{Engine, SyncEngine};
 use super::request::{Buffers, Geometry, ParseError, Request};
@@ -41,8 +42,8 @@ struct Shared {
     backend: Arc<dyn BlockBackend>,
     read_only: bool,
     id: [u8; ID_SIZE],
-    /// Size of the disk, in sectors. It does not change while a request is under way.
-    capacity: RwLock<u64>,
+    /// Held while a request is under way.
+    capacity: Capacity,
     writeback: Writeback,
     config: SharedConfig,
     size_wish: SizeWish,
@@ -74,7 +75,7 @@ impl Disk {
             backend: backend.into(),
             read_only,
             id,
-            capacity: RwLock::new(capacity),
+            capacity: Capacity::new(capacity),
             writeback,
             config,
             size_wish: SizeWish::default(),
@@ -122,15 +123,19 @@ impl Disk {
     }
 
     /// Looks at the size of the disk, if somebody wishes for that, and returns whether the driver is
-    /// told of another from now on. No request is under way meanwhile, in whichever queue: those
-    /// before were held against the old size, those after are held against the new one.
+    /// told of another from now on. It waits until no request is under way, in whichever queue: those
+    /// before were held against the old size, those after are held against the new one. So the caller
+    /// must not have a [hold](Self::holder) on it.
     pub(super) fn resize(&self) -> bool {
         let shared = &*self.shared;
-        if !shared.size_wish.take() {
-            return false;
-        }
-        let held = shared.capacity.write();
-        let mut capacity = held.unwrap_or_else(PoisonError::into_inner);
+        shared.size_wish.is_set()
+            && shared
+                .capacity
+                .change(|capacity| shared.size_wish.take() && self.look_at_size(capacity))
+    }
+
+    fn look_at_size(&self, capacity: &mut u64) -> bool {
+        let shared = &*self.shared;
         let mut config = shared.config.lock();
         let old = *capacity;
         let size = shared.backend.size().map_err(ResizeError::from);
@@ -187,34 +192,25 @@ impl Disk {
         self.shared.id
     }
 
-    /// The disk as it is for one request: its size stays the same for as long as the caller has this.
-    pub(super) fn hold(&self) -> Held<'_> {
-        let capacity = self.shared.capacity.read();
-        Held {
-            disk: self,
-            capacity: capacity.unwrap_or_else(PoisonError::into_inner),
-        }
+    /// Whoever is to keep the disk at its size, for requests that are held against it.
+    pub(super) fn holder(&self) -> Hold {
+        self.shared.capacity.holder()
     }
-}
 
-/// A disk while a request is under way.
-pub(super) struct Held<'d> {
-    disk: &'d Disk,
-    capacity: RwLockReadGuard<'d, u64>,
-}
-
-impl Held<'_> {
-    /// The request in `buffers`.
+    /// The request in `buffers`, on a disk of this `capacity` in sectors.
     ///
     /// # Errors
     /// This disk refuses it.
-    pub(super) fn parse<'a>(&self, buffers: &Buffers<'a>) -> Result<Request<'a>, ParseError> {
-        let Disk { shared, features } = self.disk;
+    pub(super) fn parse<'a>(
+        &self,
+        capacity: u64,
+        buffers: &Buffers<'_, 'a>,
+    ) -> Result<Request<'a>, ParseError> {
         let geometry = Geometry {
-            capacity: *self.capacity,
-            read_only: shared.read_only,
-            discard: features.contains(Features::VIRTIO_BLK_F_DISCARD),
-            write_zeroes: features.contains(Features::VIRTIO_BLK_F_WRITE_ZEROES),
+            capacity,
+            read_only: self.shared.read_only,
+            discard: self.features.contains(Features::VIRTIO_BLK_F_DISCARD),
+            write_zeroes: self.features.contains(Features::VIRTIO_BLK_F_WRITE_ZEROES),
         };
         Request::parse(buffers, &geometry)
     }

@@ -1,5 +1,5 @@
-//! The requests of a queue whose data is on its way: made into transfers for the engine, and out of
-//! those again when they have ended. It decides nothing of rings, and writes no status.
+//! The requests of a queue whose data is on its way: made into transfers for the engine, neighbours
+//! into one, and out of those again at their end. It decides nothing of rings, and writes no status.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,51 +9,97 @@ use vm_memory::GuestMemoryMmap;
 
 use super::answer::{Begun, Data, Outcome};
 use super::backend::{BlockBackend, TransferError};
-use super::engine::{Direction, Ended, Engine, Transfer};
+use super::engine::{Direction, Ended, Engine, SLICES_MAX, Transfer};
 
-/// The requests of one queue that an engine has, and those that it has done with.
+/// The most bytes that requests are merged to.
+const MERGED_MAX: u64 = 1 << 20;
+
+/// The requests of one queue that an engine has, those that it is to have next, and those that it has
+/// done with.
 pub(super) struct Flight {
     engine: Box<dyn Engine>,
     memory: Arc<GuestMemoryMmap>,
-    /// How many transfers the engine has.
-    transfers: usize,
+    /// A request for as many bytes, or more, is not merged with others.
+    merges_below: u64,
+    /// What the engine gets next, unless it has neighbours that come after it.
+    open: Option<Box<Transfer>>,
     /// Transfers of nothing, for the room that they have.
-    spare: Vec<Transfer>,
+    spare: Vec<Box<Transfer>>,
     ended: VecDeque<(Begun, Outcome)>,
 }
 
 impl Flight {
-    /// Nothing, for `engine` to take to and from `memory`.
-    pub(super) fn new(engine: Box<dyn Engine>, memory: Arc<GuestMemoryMmap>) -> Self {
+    /// Nothing, for `engine` to take to and from `memory`. Requests for fewer bytes than
+    /// `merges_below` are merged with their neighbours.
+    pub(super) fn new(
+        engine: Box<dyn Engine>,
+        memory: Arc<GuestMemoryMmap>,
+        merges_below: u64,
+    ) -> Self {
         Self {
             engine,
             memory,
-            transfers: 0,
+            merges_below,
+            open: None,
             spare: Vec::new(),
             ended: VecDeque::new(),
         }
     }
 
-    /// Sends the `data` of `request` on its way.
+    /// Whether `data` may go on the way with that of the requests before, as one transfer.
+    pub(super) fn continues(&self, data: &Data<'_>) -> bool {
+        let Some((open, last)) = self.open.as_ref().and_then(|open| {
+            let last = open.parts().last()?;
+            Some((open, last.len))
+        }) else {
+            return false;
+        };
+        // A descriptor is two slices where it lies in two regions of RAM.
+        let slices = data.memory.descriptor_count().saturating_mul(2);
+        open.direction() == data.direction
+            && open.end() == data.position
+            && last.max(data.memory.len()) < self.merges_below
+            && open.len().saturating_add(data.memory.len()) <= MERGED_MAX
+            && open.slices().len().saturating_add(slices) <= SLICES_MAX
+    }
+
+    /// Has the `data` of `request` go on its way, with that of the requests before where it
+    /// [continues](Self::continues) it. What it does not continue must have been
+    /// [sent](Self::send) on its way.
     ///
     /// # Errors
     /// A part of it is not in RAM.
     pub(super) fn push(&mut self, request: Begun, data: &Data<'_>) -> io::Result<()> {
-        let spare = self.spare.pop();
-        let mut transfer = spare.unwrap_or_else(|| Transfer::new(Arc::clone(&self.memory)));
-        transfer.restart(data.direction, data.position);
-        transfer.add(request, data.memory)?;
-        self.transfers = self.transfers.saturating_add(1);
-        self.engine.submit(transfer);
-        Ok(())
+        let transfer = self.open.get_or_insert_with(|| {
+            let spare = self.spare.pop();
+            let new = || Box::new(Transfer::new(Arc::clone(&self.memory)));
+            let mut transfer = spare.unwrap_or_else(new);
+            transfer.restart(data.direction, data.position);
+            transfer
+        });
+        transfer.add(request, data.memory)
     }
 
-    /// A request whose data has come to its end on the way between memory and `backend`.
+    /// Sends what has been pushed on its way, and returns for how many requests that is.
+    pub(super) fn send(&mut self) -> usize {
+        let Some(transfer) = self.open.take() else {
+            return 0;
+        };
+        let requests = transfer.parts().len();
+        match requests {
+            0 => self.spare.push(transfer),
+            _ => self.engine.submit(transfer),
+        }
+        requests
+    }
+
+    /// A request whose data has come to its end on the way between memory and `backend`, and to
+    /// stable storage where that was asked for.
     pub(super) fn pop(&mut self, backend: &dyn BlockBackend) -> Option<(Begun, Outcome)> {
         if self.ended.is_empty() {
-            let ended = self.engine.reap()?;
-            self.transfers = self.transfers.saturating_sub(1);
-            self.end(ended, backend);
+            let Ended { transfer, result } = self.engine.reap()?;
+            self.end(&transfer, result, backend);
+            self.spare.push(transfer);
         }
         self.ended.pop_front()
     }
@@ -63,31 +109,46 @@ impl Flight {
         self.engine
     }
 
-    /// Ends the requests of a transfer.
-    fn end(&mut self, Ended { transfer, result }: Ended, backend: &dyn BlockBackend) {
-        let mut result = result;
-        for part in transfer.parts() {
-            let moved = std::mem::replace(&mut result, Ok(()));
-            let outcome = outcome(&transfer, part.len, moved);
-            let outcome = outcome.and_then(|written| {
-                if part.request.flushes {
-                    backend.flush()?;
-                }
-                Ok(written)
-            });
+    /// Ends the requests of a transfer: those that have been moved as a whole, the one that has been
+    /// cut short, and those that have not begun, each of which is tried alone.
+    fn end(
+        &mut self,
+        transfer: &Transfer,
+        result: Result<(), TransferError>,
+        backend: &dyn BlockBackend,
+    ) {
+        let (mut moved, mut failure) = match result {
+            Ok(()) => (transfer.len(), None),
+            Err(error) => (error.transferred, Some(error.source)),
+        };
+        let (is_alone, mut flushes) = (transfer.parts().len() == 1, false);
+        for (index, part) in transfer.parts().iter().enumerate() {
+            let transferred = moved.min(part.len);
+            moved = moved.saturating_sub(part.len);
+            let is_cut = 0 < transferred && transferred < part.len;
+            let result = match failure.take_if(|_| is_cut || is_alone) {
+                Some(source) => Err(TransferError {
+                    transferred,
+                    source,
+                }),
+                None if transferred == part.len => Ok(()),
+                None => transfer.make_part(backend, index),
+            };
+            let outcome = match (transfer.direction(), result) {
+                (Direction::In, result) => result.map(|()| part.len),
+                (Direction::Out, Ok(())) => Ok(0),
+                // Nothing has been written to memory.
+                (Direction::Out, Err(error)) => Err(error.source.into()),
+            };
+            flushes |= part.request.flushes && outcome.is_ok();
             self.ended.push_back((part.request, outcome));
         }
-        self.spare.push(transfer);
-    }
-}
-
-/// What has become of a request for `len` bytes in this direction, whose transfer came to this
-/// `result`.
-fn outcome(transfer: &Transfer, len: u64, result: Result<(), TransferError>) -> Outcome {
-    match (transfer.direction(), result) {
-        (Direction::In, result) => result.map(|()| len),
-        (Direction::Out, Ok(())) => Ok(0),
-        // Nothing has been written to memory.
-        (Direction::Out, Err(error)) => Err(error.source.into()),
+        if flushes && let Err(error) = backend.flush() {
+            for (request, outcome) in &mut self.ended {
+                if request.flushes && outcome.is_ok() {
+                    *outcome = Err(io::Error::new(error.kind(), error.to_string()).into());
+                }
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@
 mod answer;
 pub mod backend;
 mod cache;
+mod capacity;
 mod config;
 pub mod disk;
 pub mod engine;

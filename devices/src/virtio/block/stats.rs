@@ -168,6 +168,10 @@ pub struct QueueStats {
     drains: [u64; DrainCause::ALL.len()],
     /// How many requests each drain that found any has served.
     pub batch: Distribution,
+    /// How many requests have had their data moved together with that of neighbours.
+    pub merged: u64,
+    /// By how many calls.
+    pub merged_calls: u64,
     /// How many entries of the available ring were no head, or one that was in flight: nothing
     /// can be used for these.
     pub skipped: u64,
@@ -247,8 +251,8 @@ pub struct QueueRecorder {
     stats: SharedQueueStats,
     /// What the drain has begun for.
     cause: DrainCause,
-    /// When the chains that are being served were taken.
-    taken: Instant,
+    /// When each chain was taken, by its head.
+    taken: Vec<Instant>,
     /// How many requests the drain has served so far.
     batch: u64,
 }
@@ -260,7 +264,7 @@ impl QueueRecorder {
         Self {
             stats,
             cause: DrainCause::Activation,
-            taken: Instant::now(),
+            taken: Vec::new(),
             batch: 0,
         }
     }
@@ -272,14 +276,28 @@ impl QueueObserver for QueueRecorder {
     }
 
     fn taken(&mut self, batch: &Batch) {
-        self.taken = Instant::now();
+        let now = Instant::now();
+        for head in batch.heads.iter().copied().map(usize::from) {
+            if self.taken.len() <= head {
+                self.taken.resize(head + 1, now);
+            }
+            self.taken[head] = now;
+        }
         if batch.refused > 0 {
             (self.stats).with(|stats| stats.skipped += u64::from(batch.refused));
         }
     }
 
-    fn completed(&mut self, _head: u16, _used: u16, answer: &Answer) {
-        let latency = self.taken.elapsed();
+    fn merged(&mut self, requests: usize) {
+        self.stats.with(|stats| {
+            stats.merged += requests as u64;
+            stats.merged_calls += 1;
+        });
+    }
+
+    fn completed(&mut self, head: u16, _used: u16, answer: &Answer) {
+        let taken = self.taken.get(usize::from(head));
+        let latency = taken.map(Instant::elapsed).unwrap_or_default();
         self.batch += 1;
         self.stats.with(|stats| {
             let requests = &mut stats.requests[answer.kind as usize];

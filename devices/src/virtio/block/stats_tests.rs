@@ -7,6 +7,7 @@ fn recorder() -> (QueueRecorder, SharedQueueStats) {
 
 fn taken(recorder: &mut QueueRecorder, refused: u16) {
     recorder.taken(&Batch {
+        heads: [0].into(),
         refused,
         ..Batch::default()
     });
@@ -60,6 +61,38 @@ fn latency_is_counted_from_when_the_chain_was_taken() {
     taken(&mut recorder, 0);
     let latency = stats.snapshot().latency();
     assert!(latency.max() >= wait.as_nanos() as u64 * 99 / 100);
+}
+
+#[test]
+fn requests_that_overlap_have_latencies_of_their_own() {
+    let (mut recorder, stats) = recorder();
+    let mut take = |heads: [u16; 1]| {
+        recorder.taken(&Batch {
+            heads: heads.into(),
+            ..Batch::default()
+        });
+    };
+    take([5]);
+    let wait = std::time::Duration::from_millis(2);
+    std::thread::sleep(wait);
+    take([2]);
+    let latencies = [2, 5].map(|head| {
+        let before = stats.snapshot().latency().max();
+        recorder.completed(head, 0, &Answer::default());
+        (before, stats.snapshot().latency().max())
+    });
+    let [(_, short), (_, long)] = latencies;
+    assert!(long >= wait.as_nanos() as u64 * 99 / 100);
+    assert!(short < long, "{short} {long}");
+}
+
+#[test]
+fn neighbours_that_were_merged_count_by_requests_and_by_calls() {
+    let (mut recorder, stats) = recorder();
+    recorder.merged(3);
+    recorder.merged(2);
+    let stats = stats.snapshot();
+    assert_eq!((stats.merged, stats.merged_calls), (5, 2));
 }
 
 #[test]

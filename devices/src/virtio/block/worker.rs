@@ -9,6 +9,7 @@ use spec::queue::Descriptor;
 use vm_memory::GuestMemoryMmap;
 
 use super::answer::{Answer, Begun, Data};
+use super::capacity::Hold;
 use super::disk::{Disk, Warned};
 use super::engine::Engine;
 use super::flight::Flight;
@@ -16,7 +17,7 @@ use super::observe::{Observers, QueueObserver};
 use super::request::Buffers;
 use super::stats::DrainCause;
 use crate::error::DeviceError;
-use crate::virtio::queue::{Batch, RingError, SplitQueue};
+use crate::virtio::queue::{Batch, SplitQueue};
 use crate::virtio::{Drain, InterruptState};
 
 /// Once a drain has moved or cleared as many bytes as this it ends with the request that it is in,
@@ -37,6 +38,8 @@ pub struct QueueWorker {
     queue: SplitQueue,
     /// The requests whose data is on its way.
     flight: Flight,
+    /// That on the size that they are held against.
+    hold: Hold,
     interrupt: Arc<InterruptState>,
     /// The rings could not be understood: the queue is not touched until it is set up anew.
     broken: bool,
@@ -64,9 +67,11 @@ impl QueueWorker {
         disk.negotiated(features);
         let observers = Observers::none(disk.id(), index);
         let memory = Arc::new(memory);
+        let merges_below = disk.backend().merges_below();
         Self {
+            hold: disk.holder(),
             disk,
-            flight: Flight::new(engine, Arc::clone(&memory)),
+            flight: Flight::new(engine, Arc::clone(&memory), merges_below),
             memory,
             queue,
             interrupt,
@@ -97,6 +102,10 @@ impl QueueWorker {
     /// # Errors
     /// An interrupt could not be raised.
     pub(super) fn resize(&mut self) -> Result<(), DeviceError> {
+        if !self.disk.size_wish().is_set() {
+            return Ok(());
+        }
+        self.settle();
         match self.disk.resize() {
             true => {
                 let read = |space: &mut [u8]| self.disk.read_config(space);
@@ -124,14 +133,7 @@ impl QueueWorker {
         }
         let (cause, next_avail) = (self.cause, self.queue.next_avail());
         self.observers.drain_begins(cause, next_avail);
-        let drained = self.drain();
-        if let Err(error) = &drained {
-            self.broken = true;
-            self.disk.warn(Warned::Rings, || {
-                format!("{error}; the device needs a reset, and may again")
-            });
-        }
-        let drained = drained.unwrap_or(Drain::Complete);
+        let drained = self.drain()?;
         self.cause = match drained {
             Drain::More | Drain::Later(_) => DrainCause::Continuation,
             // Whoever calls again without a word does so for a notification that it got.
@@ -171,54 +173,69 @@ impl QueueWorker {
         Ok(self.flight.into_engine())
     }
 
-    fn drain(&mut self) -> Result<Drain, RingError> {
-        let memory = Arc::clone(&self.memory);
+    fn drain(&mut self) -> Result<Drain, DeviceError> {
         let mut chains = self.queue.size();
         self.effort = 0;
 
         self.queue.suppress_notifications();
-        while chains > 0 && self.effort < SHARE {
+        let drain = loop {
+            if chains == 0 || self.effort >= SHARE {
+                break Drain::More;
+            }
             let Some(head) = self.batch.heads.pop_front() else {
-                if self.queue.take(chains, &mut self.batch)? == 0 {
-                    break;
-                }
-                self.observers.taken(&self.batch);
-                chains = chains.saturating_sub(self.batch.refused);
-                if self.batch.refused > 0 {
-                    self.disk.warn(Warned::Head, || {
-                        "skipped a head that is not one, or is in flight; there may be more".into()
-                    });
+                if self.take(chains) > 0 {
+                    chains = chains.saturating_sub(self.batch.refused);
+                } else if !self.send() {
+                    break Drain::Complete;
                 }
                 continue;
             };
             if let Some(wait) = self.disk.wait() {
                 self.batch.heads.push_front(head);
-                return Ok(Drain::Later(wait));
+                break Drain::Later(wait);
             }
+            self.resize()?;
             chains = chains.saturating_sub(1);
-            self.serve(&memory, head);
+            self.serve(head);
+        };
+        self.settle();
+        Ok(drain)
+    }
+
+    /// Takes at most `limit` entries from the available ring, and returns how many.
+    fn take(&mut self, limit: u16) -> u16 {
+        match self.queue.take(limit, &mut self.batch) {
+            Ok(0) => 0,
+            Ok(taken) => {
+                self.observers.taken(&self.batch);
+                if self.batch.refused > 0 {
+                    self.disk.warn(Warned::Head, || {
+                        "skipped a head that is not one, or is in flight; there may be more".into()
+                    });
+                }
+                taken
+            }
+            Err(error) => {
+                self.broken = true;
+                self.disk.warn(Warned::Rings, || {
+                    format!("{error}; the device needs a reset, and may again")
+                });
+                0
+            }
         }
-        let spent = chains == 0 || self.effort >= SHARE;
-        Ok(if spent { Drain::More } else { Drain::Complete })
     }
 
     /// Serves the chain from `head`.
-    fn serve(&mut self, memory: &GuestMemoryMmap, head: u16) {
+    fn serve(&mut self, head: u16) {
         let mut descriptors = std::mem::take(&mut self.descriptors);
-        match self.queue.walk(memory, head, &mut descriptors) {
-            Ok(()) => {
-                let descriptors = &descriptors;
-                let buffers = Buffers {
-                    memory,
-                    descriptors,
-                };
-                self.request(head, &buffers);
-            }
+        match self.queue.walk(&self.memory, head, &mut descriptors) {
+            Ok(()) => self.request(head, &descriptors),
             Err(error) => {
                 self.observers.refused(head, &error);
                 self.disk.warn(Warned::Chain, || {
                     format!("refused a chain, and may refuse more: {error}")
                 });
+                self.settle();
                 self.disk.spend(0);
                 self.complete(head, &Answer::default());
             }
@@ -226,41 +243,66 @@ impl QueueWorker {
         self.descriptors = descriptors;
     }
 
-    /// Serves the request in `buffers`, those of the chain from `head`.
-    fn request(&mut self, head: u16, buffers: &Buffers<'_>) {
-        let memory = buffers.memory;
-        let disk = self.disk.clone();
-        let held = disk.hold();
-        let parsed = held.parse(buffers);
-        self.observers.submitted(head, buffers.descriptors, &parsed);
+    /// Serves the request in the chain of these `descriptors` from `head`. Where it is one for data, it
+    /// goes on its way with its neighbours; whatever else it is, it waits for those before.
+    fn request(&mut self, head: u16, descriptors: &[Descriptor]) {
+        let buffers = Buffers {
+            memory: &self.memory,
+            descriptors,
+        };
+        let parsed = self.disk.parse(self.hold.sectors(), &buffers);
+        self.observers.submitted(head, descriptors, &parsed);
         let request = match parsed {
             Ok(request) => request,
             Err(error) => {
+                self.settle();
                 self.disk.spend(0);
-                let answer = self.disk.refuse(memory, &error);
+                let answer = self.disk.refuse(&self.memory, &error);
                 return self.answered(head, &answer);
             }
         };
         let begun = self.disk.begin(head, &request);
-        self.spend(&begun);
-        let outcome = match Data::of(&request.operation) {
+        let data = Data::of(&request.operation);
+        let continues = (data.as_ref()).is_some_and(|data| self.flight.continues(data));
+        self.spend(&begun, continues);
+        if !continues {
+            self.send();
+        }
+        let outcome = match data {
             Some(data) => match self.flight.push(begun, &data) {
-                Ok(()) => return self.reap(),
+                Ok(()) => return,
                 Err(error) => Err(error.into()),
             },
-            None => self.disk.execute(memory, &begun, &request.operation),
+            None => {
+                self.settle();
+                self.disk.execute(&self.memory, &begun, &request.operation)
+            }
         };
-        let answer = self.disk.end(memory, &begun, outcome);
+        let answer = self.disk.end(&self.memory, &begun, outcome);
         self.answered(head, &answer);
     }
 
-    /// Counts a request that has begun.
-    fn spend(&mut self, request: &Begun) {
+    /// Counts a request that has begun. One that `continues` those before is flushed with them.
+    fn spend(&mut self, request: &Begun, continues: bool) {
         self.disk.spend(request.moved);
-        let flush = if request.flushes { FLUSH_BYTES } else { 0 };
+        let flush = if request.flushes && !continues {
+            FLUSH_BYTES
+        } else {
+            0
+        };
         let clears = CLEAR_BYTES.saturating_mul(request.clears);
         let effort = request.moved.max(clears).saturating_add(flush);
         self.effort = self.effort.saturating_add(effort);
+    }
+
+    /// Sends the data on its way that waits for neighbours, and returns whether there is some.
+    fn send(&mut self) -> bool {
+        let requests = self.flight.send();
+        if requests > 1 {
+            self.observers.merged(requests);
+        }
+        self.reap();
+        requests > 0
     }
 
     /// Returns the chains of the requests whose data has come to the end of its way.
@@ -269,6 +311,12 @@ impl QueueWorker {
             let answer = self.disk.end(&self.memory, &request, outcome);
             self.answered(request.head, &answer);
         }
+    }
+
+    /// Has all data come to the end of its way: no request is under way then.
+    fn settle(&mut self) {
+        self.send();
+        self.hold.release();
     }
 
     /// Returns the chain from `head`, whose request has been answered.

@@ -182,6 +182,11 @@ impl<B: BlockBackend> BlockBackend for AlignedBackend<B> {
         self.backend.physical_block().max(self.unit as u32)
     }
 
+    /// A call to a disk without a cache waits for it: the fewer the better.
+    fn merges_below(&self) -> u64 {
+        u64::MAX
+    }
+
     fn read_at(&self, slices: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
         match self.fits(slices, position) {
             true => self.backend.read_at(slices, position),

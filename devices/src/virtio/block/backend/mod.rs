@@ -40,6 +40,12 @@ pub trait BlockBackend: Send + Sync {
         SECTOR_SIZE as u32
     }
 
+    /// Below how many bytes neighbouring requests are faster as one call than one after the other. From
+    /// this on a call costs little beside the bytes that it moves.
+    fn merges_below(&self) -> u64 {
+        64 << 10
+    }
+
     /// Fills `slices`, one after the other, from `position`.
     ///
     /// # Errors

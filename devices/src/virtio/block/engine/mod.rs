@@ -15,6 +15,9 @@ use super::backend::TransferError;
 /// The most transfers that an engine has at a time.
 pub const TRANSFERS_MAX: usize = 128;
 
+/// The most [slices](Transfer::slices) that a transfer has: as many as one call takes (IOV_MAX).
+pub const SLICES_MAX: usize = 1024;
+
 /// Makes the transfers of one queue. Those that it has at the same time may be made in any order, or
 /// together.
 ///
@@ -23,7 +26,7 @@ pub const TRANSFERS_MAX: usize = 128;
 pub trait Engine: Send {
     /// Begins a transfer: there are at most [`TRANSFERS_MAX`] that have not been
     /// [reaped](Self::reap). It may have ended by the time this returns.
-    fn submit(&mut self, transfer: Transfer);
+    fn submit(&mut self, transfer: Box<Transfer>);
 
     /// Passes on to the host what has been submitted, and waits until there is one to reap if there
     /// is one to `wait` for.
@@ -47,7 +50,7 @@ pub trait Engine: Send {
 #[derive(Debug)]
 pub struct Ended {
     /// The transfer.
-    pub transfer: Transfer,
+    pub transfer: Box<Transfer>,
     /// What has become of it. An error says how much of it has been made, from its first byte on.
     pub result: Result<(), TransferError>,
 }

@@ -25,7 +25,7 @@ impl SyncEngine {
 }
 
 impl Engine for SyncEngine {
-    fn submit(&mut self, transfer: Transfer) {
+    fn submit(&mut self, transfer: Box<Transfer>) {
         let result = transfer.make(&*self.backend);
         self.ended.push_back(Ended { transfer, result });
     }

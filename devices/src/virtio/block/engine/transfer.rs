@@ -37,8 +37,12 @@ pub struct Transfer {
 pub(in crate::virtio::block) struct Part {
     /// The request.
     pub(in crate::virtio::block) request: Begun,
+    /// First byte on the disk.
+    position: u64,
     /// How many bytes.
     pub(in crate::virtio::block) len: u64,
+    /// Its first slice.
+    first: usize,
 }
 
 // SAFETY: the slices are all that is not `Send` by itself, for their pointers. They point into memory
@@ -76,18 +80,23 @@ impl Transfer {
         request: Begun,
         data: Run<'_>,
     ) -> io::Result<()> {
-        let (before, len) = (self.slices.len(), data.len());
+        let (first, len) = (self.slices.len(), data.len());
         // SAFETY: what this refers to lives, at this address, as long as `self.memory`, which nobody
         // replaces. The reference itself ends with this function; the slices that are made of it,
         // which point into its mappings and at nothing else, are dropped with `self` at the latest,
         // and lent out for no longer than `self` is borrowed.
         let memory: &'static GuestMemoryMmap = unsafe { &*Arc::as_ptr(&self.memory) };
         if let Err(error) = data.slices(memory, &mut self.slices) {
-            self.slices.truncate(before);
+            self.slices.truncate(first);
             return Err(error);
         }
+        self.parts.push(Part {
+            request,
+            position: self.end(),
+            len,
+            first,
+        });
         self.len = self.len.saturating_add(len);
-        self.parts.push(Part { request, len });
         Ok(())
     }
 
@@ -101,6 +110,12 @@ impl Transfer {
     #[must_use]
     pub fn position(&self) -> u64 {
         self.position
+    }
+
+    /// The byte on the disk after the last one.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.position.saturating_add(self.len)
     }
 
     /// How many bytes: those of all [slices](Self::slices).
@@ -131,9 +146,36 @@ impl Transfer {
     /// # Errors
     /// As those of [`BlockBackend::read_at`] and [`BlockBackend::write_at`].
     pub fn make(&self, backend: &dyn BlockBackend) -> Result<(), TransferError> {
+        self.move_by(backend, self.slices(), self.position)
+    }
+
+    /// Has `backend` move what is for the request with this `index` among the [parts](Self::parts).
+    ///
+    /// # Errors
+    /// As those of [`make`](Self::make).
+    pub(in crate::virtio::block) fn make_part(
+        &self,
+        backend: &dyn BlockBackend,
+        index: usize,
+    ) -> Result<(), TransferError> {
+        let Some(part) = self.parts.get(index) else {
+            return Ok(());
+        };
+        let next = self.parts.get(index.saturating_add(1));
+        let after = next.map_or(self.slices.len(), |next| next.first);
+        let slices = self.slices.get(part.first..after).unwrap_or_default();
+        self.move_by(backend, slices, part.position)
+    }
+
+    fn move_by(
+        &self,
+        backend: &dyn BlockBackend,
+        slices: &[VolatileSlice<'_>],
+        position: u64,
+    ) -> Result<(), TransferError> {
         match self.direction {
-            Direction::In => backend.read_at(self.slices(), self.position),
-            Direction::Out => backend.write_at(self.slices(), self.position),
+            Direction::In => backend.read_at(slices, position),
+            Direction::Out => backend.write_at(slices, position),
         }
     }
 }
