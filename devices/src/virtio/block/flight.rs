@@ -3,13 +3,14 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use vm_memory::GuestMemoryMmap;
 
 use super::answer::{Begun, Data, Outcome};
 use super::backend::{BlockBackend, TransferError};
-use super::engine::{Direction, Ended, Engine, SLICES_MAX, Transfer};
+use super::engine::{Direction, Ended, Engine, SLICES_MAX, TRANSFERS_MAX, Transfer};
 
 /// The most bytes that requests are merged to.
 const MERGED_MAX: u64 = 1 << 20;
@@ -23,7 +24,10 @@ pub(super) struct Flight {
     merges_below: u64,
     /// What the engine gets next, unless it has neighbours that come after it.
     open: Option<Box<Transfer>>,
+    /// How many transfers the engine has.
+    transfers: usize,
     /// Transfers of nothing, for the room that they have.
+    #[expect(clippy::vec_box, reason = "an engine takes them in their boxes")]
     spare: Vec<Box<Transfer>>,
     ended: VecDeque<(Begun, Outcome)>,
 }
@@ -41,9 +45,40 @@ impl Flight {
             memory,
             merges_below,
             open: None,
+            transfers: 0,
             spare: Vec::new(),
             ended: VecDeque::new(),
         }
+    }
+
+    /// Whether no request is under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.transfers == 0 && self.open.is_none() && self.ended.is_empty()
+    }
+
+    /// Whether no more may go on the way before something has come to its end.
+    pub(super) fn is_full(&self) -> bool {
+        let open = usize::from(self.open.is_some());
+        self.transfers.saturating_add(open) >= TRANSFERS_MAX
+    }
+
+    /// Whether there is something to [pop](Self::pop).
+    pub(super) fn has_ended(&self) -> bool {
+        self.engine.has_ended()
+    }
+
+    /// What can be read when there is, while something is on its way.
+    pub(super) fn event(&self) -> Option<BorrowedFd<'_>> {
+        self.engine.event().filter(|_| self.transfers > 0)
+    }
+
+    /// Has the host know of what has been [sent](Self::send), and waits until there is something to
+    /// [pop](Self::pop) if there is reason to `wait`.
+    ///
+    /// # Errors
+    /// The engine fails.
+    pub(super) fn enter(&mut self, wait: bool) -> io::Result<()> {
+        self.engine.enter(wait)
     }
 
     /// Whether `data` may go on the way with that of the requests before, as one transfer.
@@ -88,7 +123,10 @@ impl Flight {
         let requests = transfer.parts().len();
         match requests {
             0 => self.spare.push(transfer),
-            _ => self.engine.submit(transfer),
+            _ => {
+                self.transfers = self.transfers.saturating_add(1);
+                self.engine.submit(transfer);
+            }
         }
         requests
     }
@@ -98,6 +136,7 @@ impl Flight {
     pub(super) fn pop(&mut self, backend: &dyn BlockBackend) -> Option<(Begun, Outcome)> {
         if self.ended.is_empty() {
             let Ended { transfer, result } = self.engine.reap()?;
+            self.transfers = self.transfers.saturating_sub(1);
             self.end(&transfer, result, backend);
             self.spare.push(transfer);
         }

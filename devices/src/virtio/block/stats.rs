@@ -110,16 +110,19 @@ pub enum DrainCause {
     Activation,
     /// The drain before had come to its bound.
     Continuation,
+    /// Data that was on its way had come to its end.
+    Completion,
 }
 
 impl DrainCause {
     /// Every cause.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Trap,
         Self::EventFd,
         Self::Poll,
         Self::Activation,
         Self::Continuation,
+        Self::Completion,
     ];
 
     /// Whether the device was told of available buffers, or looked for them itself.
@@ -137,6 +140,7 @@ impl DrainCause {
             Self::Poll => "poll",
             Self::Activation => "activation",
             Self::Continuation => "continuation",
+            Self::Completion => "completion",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `QueueWorker::process_queue`, the one place that drains a request queue: it takes chains, has
 //! them answered, returns them and interrupts. Who calls it, and when, is not its business.
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use spec::Features;
@@ -40,6 +41,8 @@ pub struct QueueWorker {
     flight: Flight,
     /// That on the size that they are held against.
     hold: Hold,
+    /// Whether a drain may end while there are some.
+    leaves_in_flight: bool,
     interrupt: Arc<InterruptState>,
     /// The rings could not be understood: the queue is not touched until it is set up anew.
     broken: bool,
@@ -70,6 +73,7 @@ impl QueueWorker {
         let merges_below = disk.backend().merges_below();
         Self {
             hold: disk.holder(),
+            leaves_in_flight: false,
             disk,
             flight: Flight::new(engine, Arc::clone(&memory), merges_below),
             memory,
@@ -89,6 +93,12 @@ impl QueueWorker {
         self.observers.add(observer);
     }
 
+    /// Lets drains end while requests are in flight, where the engine has that: the caller looks after
+    /// them. If this is not called a drain waits for all that it has begun.
+    pub(super) fn leave_in_flight(&mut self) {
+        self.leaves_in_flight = true;
+    }
+
     /// The next drain begins for `cause`, unless it would have begun without it: for a notification
     /// by trap, if nobody tells.
     pub(super) fn woken(&mut self, cause: DrainCause) {
@@ -105,7 +115,8 @@ impl QueueWorker {
         if !self.disk.size_wish().is_set() {
             return Ok(());
         }
-        self.settle();
+        self.settle()?;
+        self.hold.release();
         match self.disk.resize() {
             true => {
                 let read = |space: &mut [u8]| self.disk.read_config(space);
@@ -117,15 +128,16 @@ impl QueueWorker {
         }
     }
 
-    /// Serves what is in the queue, at most as many chains as the queue is long and little more
-    /// than 64 MiB of data, 16 flushes or 64 segments to clear, as far as the limits of the disk
-    /// allow it, and sends one used buffer notification if the driver wants it.
+    /// Returns what has come to its end and serves what is in the queue, at most as many chains as the
+    /// queue is long and little more than 64 MiB of data, 16 flushes or 64 segments to clear, as far
+    /// as the limits of the disk allow it. It sends one used buffer notification if the driver wants it.
     ///
-    /// The driver is asked not to notify. After a complete drain it is the caller's to look into
-    /// the queue again, or to [rearm](Self::rearm_notifications) the notifications.
+    /// The driver is asked not to notify. After a complete drain, and one that has left something in
+    /// flight, it is the caller's to look into the queue again, or to
+    /// [rearm](Self::rearm_notifications) the notifications.
     ///
     /// # Errors
-    /// An interrupt could not be raised.
+    /// An interrupt could not be raised, or the engine fails.
     pub fn process_queue(&mut self) -> Result<Drain, DeviceError> {
         self.resize()?;
         if self.broken {
@@ -137,7 +149,7 @@ impl QueueWorker {
         self.cause = match drained {
             Drain::More | Drain::Later(_) => DrainCause::Continuation,
             // Whoever calls again without a word does so for a notification that it got.
-            Drain::Complete => DrainCause::Trap,
+            Drain::Complete | Drain::InFlight => DrainCause::Trap,
         };
         let interrupts = self.queue.wants_interrupt();
         self.observers.drain_ends(drained, interrupts);
@@ -152,35 +164,51 @@ impl QueueWorker {
         Ok(drained)
     }
 
-    /// Whether there is something in the queue.
+    /// Whether a drain would find something to do: a request that has come to its end, or one in the
+    /// queue that there is room for in flight.
     #[must_use]
-    pub fn has_available(&self) -> bool {
-        !self.broken && self.queue.has_available()
+    pub fn has_work(&self) -> bool {
+        self.flight.has_ended() || self.may_take() && self.queue.has_available()
     }
 
-    /// Asks the driver to notify, and returns whether there is something in the queue already, for
-    /// which it may not have notified.
+    /// Asks the driver to notify, unless there is no room in flight, and returns whether there is
+    /// [work](Self::has_work) already, for which it may not have notified.
     #[must_use]
     pub fn rearm_notifications(&mut self) -> bool {
-        !self.broken && self.queue.rearm_notifications()
+        let has_available = self.may_take() && self.queue.rearm_notifications();
+        has_available || self.flight.has_ended()
+    }
+
+    /// What can be read when a request that is in flight has come to its end.
+    pub(super) fn event(&self) -> Option<BorrowedFd<'_>> {
+        self.flight.event()
     }
 
     /// Ends with the queue, and returns its engine, which has nothing of it any more.
     ///
     /// # Errors
-    /// The engine cannot wait for what it has.
-    pub fn end(self) -> Result<Box<dyn Engine>, DeviceError> {
+    /// The engine fails.
+    pub fn end(mut self) -> Result<Box<dyn Engine>, DeviceError> {
+        self.settle()?;
         Ok(self.flight.into_engine())
+    }
+
+    fn may_take(&self) -> bool {
+        !self.broken && !self.flight.is_full()
     }
 
     fn drain(&mut self) -> Result<Drain, DeviceError> {
         let mut chains = self.queue.size();
         self.effort = 0;
 
+        self.reap();
         self.queue.suppress_notifications();
         let drain = loop {
             if chains == 0 || self.effort >= SHARE {
                 break Drain::More;
+            }
+            if self.flight.is_full() {
+                break Drain::InFlight;
             }
             let Some(head) = self.batch.heads.pop_front() else {
                 if self.take(chains) > 0 {
@@ -196,10 +224,21 @@ impl QueueWorker {
             }
             self.resize()?;
             chains = chains.saturating_sub(1);
-            self.serve(head);
+            self.serve(head)?;
         };
-        self.settle();
-        Ok(drain)
+        if self.leaves_in_flight && !self.broken {
+            self.pass_on()?;
+        } else {
+            self.settle()?;
+        }
+        if self.flight.is_empty() {
+            self.hold.release();
+        }
+        Ok(match drain {
+            Drain::Complete if !self.flight.is_empty() => Drain::InFlight,
+            Drain::InFlight if self.flight.is_empty() => Drain::More,
+            drain => drain,
+        })
     }
 
     /// Takes at most `limit` entries from the available ring, and returns how many.
@@ -226,26 +265,33 @@ impl QueueWorker {
     }
 
     /// Serves the chain from `head`.
-    fn serve(&mut self, head: u16) {
+    ///
+    /// # Errors
+    /// The engine fails.
+    fn serve(&mut self, head: u16) -> Result<(), DeviceError> {
         let mut descriptors = std::mem::take(&mut self.descriptors);
-        match self.queue.walk(&self.memory, head, &mut descriptors) {
+        let served = match self.queue.walk(&self.memory, head, &mut descriptors) {
             Ok(()) => self.request(head, &descriptors),
             Err(error) => {
                 self.observers.refused(head, &error);
                 self.disk.warn(Warned::Chain, || {
                     format!("refused a chain, and may refuse more: {error}")
                 });
-                self.settle();
                 self.disk.spend(0);
-                self.complete(head, &Answer::default());
+                self.settle()
+                    .map(|()| self.complete(head, &Answer::default()))
             }
-        }
+        };
         self.descriptors = descriptors;
+        served
     }
 
     /// Serves the request in the chain of these `descriptors` from `head`. Where it is one for data, it
     /// goes on its way with its neighbours; whatever else it is, it waits for those before.
-    fn request(&mut self, head: u16, descriptors: &[Descriptor]) {
+    ///
+    /// # Errors
+    /// The engine fails.
+    fn request(&mut self, head: u16, descriptors: &[Descriptor]) -> Result<(), DeviceError> {
         let buffers = Buffers {
             memory: &self.memory,
             descriptors,
@@ -255,10 +301,11 @@ impl QueueWorker {
         let request = match parsed {
             Ok(request) => request,
             Err(error) => {
-                self.settle();
+                self.settle()?;
                 self.disk.spend(0);
                 let answer = self.disk.refuse(&self.memory, &error);
-                return self.answered(head, &answer);
+                self.answered(head, &answer);
+                return Ok(());
             }
         };
         let begun = self.disk.begin(head, &request);
@@ -270,16 +317,17 @@ impl QueueWorker {
         }
         let outcome = match data {
             Some(data) => match self.flight.push(begun, &data) {
-                Ok(()) => return,
+                Ok(()) => return Ok(()),
                 Err(error) => Err(error.into()),
             },
             None => {
-                self.settle();
+                self.settle()?;
                 self.disk.execute(&self.memory, &begun, &request.operation)
             }
         };
         let answer = self.disk.end(&self.memory, &begun, outcome);
         self.answered(head, &answer);
+        Ok(())
     }
 
     /// Counts a request that has begun. One that `continues` those before is flushed with them.
@@ -313,10 +361,24 @@ impl QueueWorker {
         }
     }
 
-    /// Has all data come to the end of its way: no request is under way then.
-    fn settle(&mut self) {
+    /// Has the host know of all data that is on its way, without waiting for it.
+    fn pass_on(&mut self) -> Result<(), DeviceError> {
         self.send();
-        self.hold.release();
+        if !self.flight.is_empty() {
+            self.flight.enter(false).map_err(DeviceError::Engine)?;
+            self.reap();
+        }
+        Ok(())
+    }
+
+    /// Has all data come to the end of its way.
+    fn settle(&mut self) -> Result<(), DeviceError> {
+        self.send();
+        while !self.flight.is_empty() {
+            self.flight.enter(true).map_err(DeviceError::Engine)?;
+            self.reap();
+        }
+        Ok(())
     }
 
     /// Returns the chain from `head`, whose request has been answered.
