@@ -42,6 +42,8 @@ use cache::Writeback;
 use config::SharedConfig;
 use disk::Disk;
 use engine::Engine;
+#[cfg(feature = "io-uring")]
+use engine::IoUringEngine;
 use observe::MakeObserver;
 use server::Server;
 use stats::{QueueRecorder, SharedQueueStats};
@@ -257,6 +259,26 @@ impl Block {
             queue.engine = Some(engine);
         }
         self
+    }
+
+    /// Has the transfers of all queues made by io_uring, in all lives of the device. If `polled`, a
+    /// thread of the kernel looks for what is submitted to a queue, while there is something every
+    /// few milliseconds.
+    ///
+    /// # Errors
+    /// There is no io_uring for this process, or for this disk. Then nothing changes.
+    #[cfg(feature = "io-uring")]
+    pub fn use_io_uring(&mut self, polled: bool) -> io::Result<()> {
+        let read_only = self.features.contains(Features::VIRTIO_BLK_F_RO);
+        let make = |_: &Queue| {
+            let backend = Arc::clone(self.disk.backend());
+            IoUringEngine::new(backend, read_only, polled)
+        };
+        let engines: Vec<_> = self.queues.iter().map(make).collect::<Result<_, _>>()?;
+        for (queue, engine) in self.queues.iter_mut().zip(engines) {
+            queue.engine = Some(Box::new(engine));
+        }
+        Ok(())
     }
 
     /// How many request queues the device has.

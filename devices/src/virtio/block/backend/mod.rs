@@ -19,6 +19,8 @@ pub use aligned::AlignedBackend;
 pub use file::{FileBackend, FileBackendError};
 pub use gate::{Closed, Gate};
 pub use memory::MemoryBackend;
+#[cfg(feature = "io-uring")]
+pub(super) use vectored::Segments;
 
 /// How many zeros are written at a time, where they are.
 const ZEROS_PIECE: usize = 256 << 10;

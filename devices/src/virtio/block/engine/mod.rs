@@ -1,12 +1,17 @@
 //! How the data of requests comes from the disk and goes to it: an engine is given transfers, and
 //! gives them back when they have ended. It knows nothing of requests, rings and interrupts.
 
+#[cfg(feature = "io-uring")]
+mod io_uring;
 mod sync;
 mod transfer;
+pub mod trial;
 
 use std::io;
 use std::os::fd::BorrowedFd;
 
+#[cfg(feature = "io-uring")]
+pub use io_uring::IoUringEngine;
 pub use sync::SyncEngine;
 pub use transfer::{Direction, Transfer};
 
@@ -41,8 +46,9 @@ pub trait Engine: Send {
     /// Whether there is one to reap. It costs little.
     fn has_ended(&self) -> bool;
 
-    /// What can be read (POLLIN) for as long as there is one to reap; `None` where all have ended
-    /// when [`submit`](Self::submit) returns.
+    /// What is readable (POLLIN) once the host has done with a transfer. One who waits for that sees
+    /// first that none [has ended](Self::has_ended). `None` where all have when
+    /// [`submit`](Self::submit) returns.
     fn event(&self) -> Option<BorrowedFd<'_>>;
 }
 

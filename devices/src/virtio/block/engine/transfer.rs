@@ -190,3 +190,21 @@ impl fmt::Debug for Transfer {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, feature = "io-uring"))]
+impl Transfer {
+    /// A transfer between the disk from `position` on and `data`, for no request.
+    pub(super) fn of(
+        memory: &Arc<GuestMemoryMmap>,
+        (direction, position): (Direction, u64),
+        data: Run<'_>,
+    ) -> Self {
+        let mut transfer = Self::new(Arc::clone(memory));
+        transfer.restart(direction, position);
+        // SAFETY: as in `add`.
+        let memory: &'static GuestMemoryMmap = unsafe { &*Arc::as_ptr(&transfer.memory) };
+        data.slices(memory, &mut transfer.slices).unwrap();
+        transfer.len = data.len();
+        transfer
+    }
+}
