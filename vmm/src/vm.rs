@@ -3,6 +3,7 @@
 
 mod attach;
 mod disks;
+mod engine;
 mod prepare;
 
 use std::io::Write;
@@ -19,6 +20,8 @@ use vm_memory::{GuestMemoryBackend, GuestMemoryMmap};
 
 use attach::{add_ports, add_virtio, block_device, serial, transport};
 pub use disks::Disks;
+#[cfg(feature = "bench")]
+pub(crate) use engine::io_uring_reason;
 pub(crate) use prepare::BUILT_IN_GUEST;
 use prepare::{ask_for_cpuid, check_address_bits, load_kernel};
 
@@ -162,7 +165,8 @@ impl Vm {
         let (mut queues, mut acks) = (Vec::new(), Vec::new());
         let mut sandbox = Sandbox::new(config.sandbox)?;
         for (index, (disk, backend)) in config.disks.iter().zip(backends).enumerate() {
-            let mut block = block_device(&vm, index, disk, backend, reasons, &mut sandbox)?;
+            let (mut block, engine) =
+                block_device(&vm, index, disk, backend, reasons, &mut sandbox)?;
             let name = format!("virtio-blk {index} ({})", disk.id);
             let window = windows.iter().find(|window| window.index == index);
             if let (Some(window), Some(ring)) = (window, &buses.acks) {
@@ -178,6 +182,7 @@ impl Vm {
                     device: name.clone(),
                     queue,
                     of: disk.queues,
+                    engine,
                 };
                 if config.stats.is_some() {
                     queues.push((at.clone(), block.record_stats(queue)));

@@ -11,7 +11,12 @@ pub fn value(name: &str) -> Result<u32, String> {
 /// What linux/prctl.h calls so ("AUXV"), and libc does not have.
 const PR_GET_AUXV: u32 = 0x4155_5856;
 
+/// All flags of io_uring_enter but those to wait for completions (1), and to wake the kernel's thread
+/// (2) or wait for it (4).
+const ENTER_OTHER: u32 = !7;
+
 const VALUES: &[(&str, u32)] = &[
+    ("ENTER_OTHER", ENTER_OTHER),
     ("FIONBIO", libc::FIONBIO as u32),
     ("F_GETFD", libc::F_GETFD as u32),
     ("KVM_GET_MP_STATE", 0x8004_ae98),

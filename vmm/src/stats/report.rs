@@ -79,6 +79,8 @@ pub struct QueueReport {
     pub queue: u16,
     /// How many queues the disk has.
     pub queues: u16,
+    /// How data gets to the disk and from it.
+    pub engine: &'static str,
     /// Requests of each kind, kinds of which there were none left out.
     pub requests: Vec<RequestRow>,
     /// Requests of all kinds.
@@ -249,6 +251,7 @@ impl QueueReport {
             device: name.device.clone(),
             queue: name.queue,
             queues: name.of,
+            engine: name.engine.name(),
             requests: rows.filter(|row| row.count > 0).collect(),
             all: RequestRow::all(stats),
             drains: drains

@@ -123,6 +123,7 @@ fn requests(out: &mut String, queue: &QueueReport) {
         "  exits at its registers: {}, {:.2} a request\n",
         queue.register_exits, queue.register_exits_per_request
     );
+    *out += &format!("  engine: {}\n", queue.engine);
     if let Some(acks) = queue.mapped_acks {
         *out += &format!(
             "  registers mapped: {acks} acknowledgements did not exit, nor did any read\n"

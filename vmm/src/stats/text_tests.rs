@@ -68,6 +68,7 @@ fn report() -> Report {
             device: disk.to_owned(),
             queue: 0,
             queues: 1,
+            engine: "io_uring",
             requests: vec![row("IN", 12, 4096), row("FLUSH", 1, 0)],
             all: row("all", 13, 4096),
             drains: BTreeMap::from([("trap", 4), ("poll", 0), ("activation", 1)]),
@@ -113,6 +114,7 @@ Requests of virtio-blk 0 (disk0), and how long each took from the available to t
   requests per drain: mean 3.2, p50 3, max 4
   interrupts: 3 sent, 2 suppressed
   exits at its registers: 900, 69.23 a request
+  engine: io_uring
 
 Counters of KVM by vCPU, and the exits counted here
   counter              vcpu0  vcpu1
@@ -167,4 +169,5 @@ fn json_is_one_line_with_the_names_that_the_text_has() {
     assert_eq!(value["vcpus"][1].get("kvm_error"), None);
     assert_eq!(value["queues"][0]["requests"][0]["type"], "IN");
     assert_eq!(value["queues"][0]["drains"]["trap"], 4);
+    assert_eq!(value["queues"][0]["engine"], "io_uring");
 }

@@ -4,6 +4,7 @@ use devices::virtio::block::stats::{DrainCause, RequestKind};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::config::Engine;
 use crate::stats::exits::ExitKind;
 
 const NOTIFY: u64 = 0xd000_0050;
@@ -86,6 +87,7 @@ fn name(device: &str) -> QueueName {
         device: device.to_owned(),
         queue: 0,
         of: 1,
+        engine: Engine::Sync,
     }
 }
 
