@@ -171,7 +171,11 @@ impl Flight {
                     source,
                 }),
                 None if transferred == part.len => Ok(()),
-                None => transfer.make_part(backend, index),
+                // What is in flight may be what the backend would wait for.
+                None => match self.engine.settle() {
+                    Ok(()) => transfer.make_part(backend, index),
+                    Err(error) => Err(error.into()),
+                },
             };
             let outcome = match (transfer.direction(), result) {
                 (Direction::In, result) => result.map(|()| part.len),

@@ -43,7 +43,7 @@ pub struct IoUringEngine {
 
 /// A transfer that is in flight.
 struct Flight {
-    transfer: Transfer,
+    transfer: Box<Transfer>,
     /// What the operation that is under way is about.
     segments: Segments,
     transferred: u64,
@@ -124,7 +124,7 @@ impl IoUringEngine {
     }
 
     /// Has `transfer` in flight from the next call of the kernel on. It has something to move.
-    fn launch(&mut self, transfer: Transfer) {
+    fn launch(&mut self, transfer: Box<Transfer>) {
         let flight = Flight {
             transfer,
             segments: self.spare.pop().unwrap_or_default(),
@@ -232,20 +232,10 @@ impl IoUringEngine {
             },
         }
     }
-
-    /// Waits until nothing is in flight.
-    fn settle(&mut self) -> io::Result<()> {
-        self.collect();
-        while self.has_flights() {
-            self.call(1)?;
-            self.collect();
-        }
-        Ok(())
-    }
 }
 
 impl Engine for IoUringEngine {
-    fn submit(&mut self, transfer: Transfer) {
+    fn submit(&mut self, transfer: Box<Transfer>) {
         let result = match self.admit(&transfer) {
             Ok(true) => return self.launch(transfer),
             Ok(false) => transfer.make(&*self.backend),
@@ -268,6 +258,15 @@ impl Engine for IoUringEngine {
                 return Ok(());
             }
         }
+    }
+
+    fn settle(&mut self) -> io::Result<()> {
+        self.collect();
+        while self.has_flights() {
+            self.call(1)?;
+            self.collect();
+        }
+        Ok(())
     }
 
     fn reap(&mut self) -> Option<Ended> {

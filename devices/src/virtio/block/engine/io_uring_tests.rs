@@ -67,7 +67,7 @@ fn transfer(
     direction: Direction,
     position: usize,
     pieces: &[(usize, usize)],
-) -> Transfer {
+) -> Box<Transfer> {
     let descriptor = |&(addr, len): &(usize, usize)| Descriptor {
         addr: addr as u64,
         len: len as u32,
@@ -76,7 +76,7 @@ fn transfer(
     };
     let descriptors: Vec<Descriptor> = pieces.iter().map(descriptor).collect();
     let data = Run::new(memory, &descriptors).unwrap();
-    Transfer::of(memory, (direction, position as u64), data)
+    Box::new(Transfer::of(memory, (direction, position as u64), data))
 }
 
 /// Waits for the next of those in flight.
@@ -101,7 +101,7 @@ struct Job {
 }
 
 impl Job {
-    fn transfer(&self, memory: &Arc<GuestMemoryMmap>) -> Transfer {
+    fn transfer(&self, memory: &Arc<GuestMemoryMmap>) -> Box<Transfer> {
         let direction = if self.out {
             Direction::Out
         } else {

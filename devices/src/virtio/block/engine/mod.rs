@@ -40,6 +40,16 @@ pub trait Engine: Send {
     /// The host takes none. What it has taken before goes on.
     fn enter(&mut self, wait: bool) -> io::Result<()>;
 
+    /// Waits until all transfers that it has have ended, and can be [reaped](Self::reap): before the
+    /// backend is asked to change the disk by other ways, as it may wait for them. By default nothing is
+    /// waited for.
+    ///
+    /// # Errors
+    /// The host cannot be waited for.
+    fn settle(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Gives back a transfer that has ended.
     fn reap(&mut self) -> Option<Ended>;
 
