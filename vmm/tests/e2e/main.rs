@@ -18,6 +18,8 @@ mod console;
 mod data_safety;
 mod direct;
 mod disk;
+#[cfg(feature = "io-uring")]
+mod engine;
 #[cfg(feature = "bench")]
 mod exits;
 #[cfg(feature = "explain")]
@@ -79,6 +81,8 @@ fn main() {
         data_safety::tests(),
         direct::tests(),
         disk::tests(),
+        #[cfg(feature = "io-uring")]
+        engine::tests(),
         #[cfg(feature = "bench")]
         block_io::tests(),
         #[cfg(feature = "bench")]
