@@ -1,21 +1,25 @@
 //! What a 4 KiB request costs, in time per request: `Request::parse`, `QueueWorker::process_queue`
 //! on a disk in memory, and beside them the bare copy of the 4 KiB, the part that no device could
 //! do without. The driver's part of a drain is two stores, and is timed with it. Time is that of
-//! the thread, which other work of the machine does not count in.
+//! the thread, which other work of the machine does not count in; but for direct I/O, which is waited
+//! for, and so timed by the clock.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+use std::fs;
 use std::hint::black_box;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
+use devices::virtio::block::BlockBackend;
 use devices::virtio::block::QUEUE_SIZE;
-use devices::virtio::block::backend::MemoryBackend;
+use devices::virtio::block::backend::{FileBackend, MemoryBackend};
 use devices::virtio::block::disk::Disk;
+use devices::virtio::block::engine::{Engine, IoUringEngine};
 use devices::virtio::block::request::{Buffers, Geometry, Request};
 use devices::virtio::block::stats::{QueueRecorder, SharedQueueStats};
 use devices::virtio::block::worker::QueueWorker;
@@ -30,6 +34,8 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, Volati
 /// Data of a request, in bytes.
 const DATA_SIZE: u64 = 4096;
 const DEPTHS: [u16; 2] = [1, 32];
+/// Size of the file that engines read, in blocks of [`DATA_SIZE`].
+const BLOCKS: u64 = 32 << 10;
 
 // Where the driver puts things.
 const RAM: usize = 128 << 20;
@@ -102,10 +108,10 @@ fn chain(index: u16, request_type: u32) -> [Descriptor; 3] {
     ]
 }
 
-fn put_header(memory: &GuestMemoryMmap, index: u16, request_type: u32) {
+fn put_header(memory: &GuestMemoryMmap, index: u16, request_type: u32, block: u64) {
     let header = RequestHeader {
         request_type,
-        sector: u64::from(index) * DATA_SIZE / SECTOR_SIZE,
+        sector: block * DATA_SIZE / SECTOR_SIZE,
     };
     let addr = GuestAddress(HEADERS + HEADER_SIZE as u64 * u64::from(index));
     memory.write_slice(&header.to_bytes(), addr).unwrap();
@@ -126,6 +132,15 @@ fn put_chain(memory: &GuestMemoryMmap, base: u64, first: u16, chain: &mut [Descr
 
 impl Driver {
     fn new(requests: Requests) -> Self {
+        Self::on(Box::new(disk()), None, requests)
+    }
+
+    /// The driver of a disk whose transfers `engine` makes, or else the backend.
+    fn on(
+        backend: Box<dyn BlockBackend>,
+        engine: Option<Box<dyn Engine>>,
+        requests: Requests,
+    ) -> Self {
         let memory = memory();
         let heads: Vec<u16> = (0..requests.depth)
             .map(|index| put_request(memory, index, requests))
@@ -148,7 +163,8 @@ impl Driver {
         let layout = QueueLayout::new(&registers, QUEUE_SIZE, memory).unwrap();
         let queue = SplitQueue::new(layout, features);
         let interrupt = Arc::new(InterruptState::new(Arc::new(Unheard)));
-        let disk = Disk::new(Box::new(disk()), false, [0; ID_SIZE]);
+        let disk = Disk::new(backend, false, [0; ID_SIZE]);
+        let engine = engine.unwrap_or_else(|| disk.engine());
         let index = |addr| {
             let slice = memory.get_slice(GuestAddress(addr), 2).unwrap();
             let index: *const AtomicU16 = slice.get_atomic_ref::<AtomicU16>(0).unwrap();
@@ -156,7 +172,13 @@ impl Driver {
             unsafe { &*index }
         };
         Self {
-            worker: QueueWorker::new(disk, memory.clone(), (0, queue), features, interrupt),
+            worker: QueueWorker::new(
+                (disk, engine),
+                memory.clone(),
+                (0, queue),
+                features,
+                interrupt,
+            ),
             memory,
             requests,
             avail_idx: index(AVAIL + queue::RING_IDX),
@@ -190,7 +212,7 @@ impl Driver {
 
 /// Puts request `index` into memory, and returns its head.
 fn put_request(memory: &GuestMemoryMmap, index: u16, requests: Requests) -> u16 {
-    put_header(memory, index, requests.request_type);
+    put_header(memory, index, requests.request_type, index.into());
     let mut chain = chain(index, requests.request_type);
     if !requests.indirect {
         let head = 3 * index;
@@ -286,9 +308,83 @@ fn process_queue(criterion: &mut Criterion) {
     }
 }
 
+/// Random reads of a file, by each engine, through the host's cache and past it.
+fn engine(criterion: &mut Criterion) {
+    let file = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let content: Vec<u8> = (0..BLOCKS * DATA_SIZE).map(|at| (at % 251) as u8).collect();
+    fs::write(file.path(), content).unwrap();
+    file.as_file().sync_all().unwrap();
+    let open = |direct| -> Option<Box<dyn BlockBackend>> {
+        match direct {
+            false => Some(Box::new(FileBackend::open(file.path(), true).unwrap())),
+            true => Some(Box::new(FileBackend::open_direct(file.path(), true).ok()?)),
+        }
+    };
+    let mut group = criterion.benchmark_group("engine");
+    for (cache, direct) in [("cached", false), ("direct", true)] {
+        for depth in DEPTHS {
+            // What a thread of the kernel does while this one waits is no time of this one.
+            let polled = direct.then_some("io_uring polled");
+            for engine in ["sync", "io_uring"].into_iter().chain(polled) {
+                let (Some(disk), Some(other)) = (open(direct), open(direct)) else {
+                    continue;
+                };
+                let by = match engine {
+                    "sync" => None,
+                    polled => match IoUringEngine::new(other.into(), true, polled != "io_uring") {
+                        Ok(engine) => Some(Box::new(engine) as _),
+                        Err(error) => {
+                            eprintln!("no io_uring: {error}");
+                            continue;
+                        }
+                    },
+                };
+                let request_type = request_type::IN;
+                let mut driver = Driver::on(
+                    disk,
+                    by,
+                    Requests {
+                        depth,
+                        request_type,
+                        indirect: false,
+                    },
+                );
+                let mut seed = 1_u64;
+                let name = format!("{engine}, {cache}, depth {depth}");
+                group.bench_function(name, |bencher| {
+                    bencher.iter_custom(|items| {
+                        let batches = items.div_ceil(depth.into());
+                        let (start, cpu) = (Instant::now(), cpu_time());
+                        for _ in 0..batches {
+                            for index in 0..depth {
+                                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                                put_header(
+                                    driver.memory,
+                                    index,
+                                    request_type,
+                                    (seed >> 33) % BLOCKS,
+                                );
+                            }
+                            driver.drain();
+                        }
+                        let share = items as f64 / (batches * u64::from(depth)) as f64;
+                        let elapsed = if direct {
+                            start.elapsed()
+                        } else {
+                            cpu_time() - cpu
+                        };
+                        elapsed.mul_f64(share)
+                    });
+                });
+                driver.check();
+            }
+        }
+    }
+}
+
 fn parse(criterion: &mut Criterion) {
     let memory = memory();
-    put_header(memory, 0, request_type::IN);
+    put_header(memory, 0, request_type::IN, 0);
     let descriptors = chain(0, request_type::IN);
     let geometry = Geometry {
         capacity: 1 << 20,
@@ -309,6 +405,6 @@ criterion_group! {
     config = Criterion::default()
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_millis(600));
-    targets = copy, parse, process_queue
+    targets = copy, parse, process_queue, engine
 }
 criterion_main!(block);

@@ -15,6 +15,9 @@ pub enum DeviceError {
     /// The thread that serves a queue could not be woken or could not wait.
     #[error("cannot use the eventfd of a queue: {0}")]
     Kick(#[source] io::Error),
+    /// The requests that a disk has in flight could not be passed on to the host or waited for.
+    #[error("cannot use the engine of a disk: {0}")]
+    Engine(#[source] io::Error),
     /// The page of a device's registers could not be taken from the guest or given back.
     #[error("cannot map the registers of a device: {0}")]
     Window(#[source] io::Error),

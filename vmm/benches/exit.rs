@@ -26,7 +26,7 @@ use rustix::time::{ClockId, clock_gettime};
 use spec::board;
 use spec::mmio::{InterruptStatus, Register};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
-use vmm::config::{StatsReport, TraceConfig};
+use vmm::config::{Engine, StatsReport, TraceConfig};
 use vmm::exit::{Buses, handle_exit};
 use vmm::kvm_run::KvmRunPage;
 use vmm::layout;
@@ -184,6 +184,7 @@ fn observers(criterion: &mut Criterion) {
         device: "disk".to_owned(),
         queue: 0,
         of: 1,
+        engine: Engine::Sync,
     };
     let observers: [(_, Box<dyn QueueObserver>); 2] = [
         (

@@ -63,7 +63,9 @@ struct Args {
     /// lets 4 CPUs use the disk at once, each with a queue of its own (default 1);
     /// cache=writethrough, and each write is on stable storage when it completes, not (writeback, the
     /// default) when the guest flushes; direct=on, and the image is read and written past the host's
-    /// cache (O_DIRECT);
+    /// cache (O_DIRECT); engine=io_uring, and up to 128 transfers of a queue are in flight at once, not
+    /// (sync, the default) one after the other, or auto, which is the one that suits the image;
+    /// sqpoll=on, and a thread of the kernel looks for what io_uring is to do, without system calls;
     /// block_size=4096 is the size of the blocks that the guest is to read and write (default 512);
     /// throttle=iops:1000+bps:50M lets it make so many requests, and move so many bytes, in a second
     #[arg(

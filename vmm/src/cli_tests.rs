@@ -6,7 +6,7 @@ use clap::CommandFactory;
 use devices::virtio::block::throttle::Limits;
 
 use super::*;
-use crate::config::{DiskConfig, Notify, Registers};
+use crate::config::{DiskConfig, Engine, Notify, Registers};
 
 fn parse_words(words: &[&str]) -> Result<VmConfig, NoRun> {
     parse_os(words.iter().map(Into::into))
@@ -124,6 +124,8 @@ fn every_option_reaches_the_machine() {
         writeback: true,
         block_size: 512,
         direct: false,
+        engine: Engine::Sync,
+        sqpoll: false,
         limits: Limits::default(),
         registers: Registers::Trap,
     };
@@ -193,6 +195,21 @@ fn direct_io_can_be_asked_for() {
     for (options, direct) in [("", false), (",direct=off", false), (",direct=on", true)] {
         let config = config(&["--disk", &format!("a{options}")]);
         assert_eq!(config.disks[0].direct, direct, "{options}");
+    }
+}
+
+#[test]
+fn the_engine_can_be_chosen_and_io_uring_can_have_a_thread_that_polls() {
+    for (options, engine, sqpoll) in [
+        ("", Engine::Sync, false),
+        (",engine=sync,sqpoll=off", Engine::Sync, false),
+        (",engine=io_uring", Engine::IoUring, false),
+        (",sqpoll=on,engine=io_uring", Engine::IoUring, true),
+        (",engine=auto,sqpoll=on", Engine::Auto, true),
+    ] {
+        let config = config(&["--disk", &format!("a{options}")]);
+        let disk = &config.disks[0];
+        assert_eq!((disk.engine, disk.sqpoll), (engine, sqpoll), "{options}");
     }
 }
 
@@ -398,13 +415,13 @@ fn wrong_disks_are_refused_with_the_reason() {
         ),
         (
             "a,format=raw",
-            "unknown key 'format': readonly, id, notify, queues, registers, cache, direct, block_size \
-             and throttle are known",
+            "unknown key 'format': readonly, id, notify, queues, registers, cache, direct, engine, \
+             sqpoll, block_size and throttle are known",
         ),
         (
             "a,=on",
-            "unknown key '': readonly, id, notify, queues, registers, cache, direct, block_size and \
-             throttle are known",
+            "unknown key '': readonly, id, notify, queues, registers, cache, direct, engine, sqpoll, \
+             block_size and throttle are known",
         ),
         ("a,readonly=on,readonly=on", "key 'readonly' is given twice"),
         ("a,id=x,notify=trap,id=y", "key 'id' is given twice"),
@@ -413,6 +430,23 @@ fn wrong_disks_are_refused_with_the_reason() {
         ("a,readonly=", "readonly is 'on' or 'off', not ''"),
         ("a,direct=yes", "direct is 'on' or 'off', not 'yes'"),
         ("a,direct=on,direct=on", "key 'direct' is given twice"),
+        (
+            "a,engine=uring",
+            "engine is 'sync', 'io_uring' or 'auto', not 'uring'",
+        ),
+        ("a,engine=auto,engine=auto", "key 'engine' is given twice"),
+        (
+            "a,engine=io_uring,sqpoll=1",
+            "sqpoll is 'on' or 'off', not '1'",
+        ),
+        (
+            "a,sqpoll=on",
+            "sqpoll=on is for engine=io_uring or engine=auto",
+        ),
+        (
+            "a,sqpoll=on,engine=sync",
+            "sqpoll=on is for engine=io_uring or engine=auto",
+        ),
         (
             "a,notify=irq",
             "notify is 'trap', 'ioeventfd', 'ioeventfd-datamatch' or 'poll', not 'irq'",

@@ -88,6 +88,10 @@ pub struct DiskConfig {
     pub block_size: u32,
     /// Whether the image is read and written past the host's cache.
     pub direct: bool,
+    /// How data gets from it and to it.
+    pub engine: Engine,
+    /// Whether a thread of the kernel looks for what the engine submits, if that is io_uring.
+    pub sqpoll: bool,
     /// How fast it may be used.
     pub limits: Limits,
     /// How the guest reaches the registers.
@@ -110,6 +114,20 @@ named! {
         /// [`POLL_IDLE_LIMIT`] with an empty queue it is as with [`IoEventFd`](Self::IoEventFd), up to
         /// the next event.
         Poll = "poll",
+    }
+}
+
+named! {
+    /// How data gets from an image and to it.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub enum Engine {
+        /// By a system call for each transfer, which whoever serves the queue waits for.
+        #[default]
+        Sync = "sync",
+        /// By io_uring, as many transfers at a time as there are.
+        IoUring = "io_uring",
+        /// By the one that suits the image as it is when it is opened.
+        Auto = "auto",
     }
 }
 

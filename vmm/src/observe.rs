@@ -6,6 +6,7 @@ use std::fmt;
 use devices::virtio::block::observe::MakeObserver;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
+use crate::config::Engine;
 use crate::stats::exits::ExitSite;
 
 /// An exit that has been handled.
@@ -58,6 +59,8 @@ pub struct QueueName {
     pub queue: u16,
     /// How many the disk has.
     pub of: u16,
+    /// How its data gets to the disk and from it.
+    pub engine: Engine,
 }
 
 impl fmt::Display for QueueName {

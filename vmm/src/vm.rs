@@ -4,6 +4,7 @@
 mod attach;
 mod build;
 mod disks;
+mod engine;
 mod prepare;
 
 use std::io::Write;
@@ -17,6 +18,8 @@ use kvm_ioctls::VmFd;
 use vm_memory::GuestMemoryMmap;
 
 pub use disks::Disks;
+#[cfg(feature = "bench")]
+pub(crate) use engine::io_uring_reason;
 pub(crate) use prepare::BUILT_IN_GUEST;
 
 use crate::config::VmConfig;

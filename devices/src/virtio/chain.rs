@@ -187,6 +187,12 @@ impl<'a> Run<'a> {
         self.len
     }
 
+    /// Of how many descriptors it is made, or little fewer.
+    #[must_use]
+    pub fn descriptor_count(&self) -> usize {
+        self.descriptors.len()
+    }
+
     /// Whether the run has no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -114,13 +114,15 @@ pub enum Drain {
     More,
     /// The same, after this time: the device may do no more before.
     Later(Duration),
+    /// Requests are in flight: call again when one has come to its end, and for a notification.
+    InFlight,
 }
 
 impl From<Result<Drain, DeviceError>> for Response {
     fn from(drained: Result<Drain, DeviceError>) -> Self {
         match drained {
             Ok(Drain::Complete) => Self::Done,
-            Ok(Drain::More) => Self::Again,
+            Ok(Drain::More | Drain::InFlight) => Self::Again,
             Ok(Drain::Later(wait)) => Self::Later(wait),
             Err(error) => Self::Failed(error),
         }

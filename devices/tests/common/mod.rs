@@ -8,7 +8,9 @@
 pub mod backend;
 mod chain;
 pub mod clear;
+pub mod crowd;
 mod edges;
+pub mod engine;
 mod mode;
 
 pub use chain::*;

@@ -14,8 +14,13 @@ const PR_GET_AUXV: u32 = 0x4155_5856;
 /// What linux/fs.h calls so, and libc does not have.
 const BLKDISCARD: u32 = 0x1277;
 
+/// All flags of io_uring_enter but those to wait for completions (1), and to wake the kernel's thread
+/// (2) or wait for it (4).
+const ENTER_OTHER: u32 = !7;
+
 const VALUES: &[(&str, u32)] = &[
     ("BLKDISCARD", BLKDISCARD),
+    ("ENTER_OTHER", ENTER_OTHER),
     ("FIONBIO", libc::FIONBIO as u32),
     ("F_GETFD", libc::F_GETFD as u32),
     ("KVM_GET_MP_STATE", 0x8004_ae98),

@@ -12,7 +12,7 @@ use spec::block::ID_SIZE;
 use thiserror::Error;
 
 use super::parse_size;
-use crate::config::{DiskConfig, Notify, Registers};
+use crate::config::{DiskConfig, Engine, Notify, Registers};
 
 /// One `--disk`.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub(super) struct DiskArg {
     writeback: bool,
     block_size: u32,
     direct: bool,
+    engine: Engine,
+    sqpoll: bool,
     limits: Limits,
     registers: Registers,
 }
@@ -41,6 +43,8 @@ impl DiskArg {
             writeback: self.writeback,
             block_size: self.block_size,
             direct: self.direct,
+            engine: self.engine,
+            sqpoll: self.sqpoll,
             limits: self.limits,
             registers: self.registers,
         }
@@ -54,8 +58,8 @@ pub(super) enum DiskError {
     #[error("'{0}' is no KEY=VALUE (a path cannot hold a comma)")]
     NoValue(String),
     #[error(
-        "unknown key '{0}': readonly, id, notify, queues, registers, cache, direct, block_size and \
-         throttle are known"
+        "unknown key '{0}': readonly, id, notify, queues, registers, cache, direct, engine, sqpoll, \
+         block_size and throttle are known"
     )]
     UnknownKey(String),
     #[error("key '{0}' is given twice")]
@@ -72,6 +76,12 @@ pub(super) enum DiskError {
     Cache(String),
     #[error("direct is 'on' or 'off', not '{0}'")]
     Direct(String),
+    #[error("engine is 'sync', 'io_uring' or 'auto', not '{0}'")]
+    Engine(String),
+    #[error("sqpoll is 'on' or 'off', not '{0}'")]
+    Sqpoll(String),
+    #[error("sqpoll=on is for engine=io_uring or engine=auto")]
+    SqpollWithoutRing,
     #[error("block_size is 512 or 4096, not '{0}'")]
     BlockSize(String),
     #[error("throttle is iops:N, bps:SIZE (a second), or both with a '+' between them, not '{0}'")]
@@ -96,7 +106,7 @@ pub(super) fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
     }
     let (mut readonly, mut id, mut notify) = (None, None, None);
     let (mut queues, mut writeback, mut direct, mut block_size) = (None, None, None, None);
-    let (mut registers, mut limits) = (None, None);
+    let (mut registers, mut limits, mut engine, mut sqpoll) = (None, None, None, None);
     for part in parts {
         let part = String::from_utf8_lossy(part);
         let Some((key, value)) = part.split_once('=') else {
@@ -116,6 +126,11 @@ pub(super) fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
                 let value = parse_switch(value, DiskError::Direct)?;
                 direct.replace(value).is_some()
             }
+            "engine" => engine.replace(parse_engine(value)?).is_some(),
+            "sqpoll" => {
+                let value = parse_switch(value, DiskError::Sqpoll)?;
+                sqpoll.replace(value).is_some()
+            }
             "block_size" => block_size.replace(parse_block_size(value)?).is_some(),
             "throttle" => limits.replace(parse_limits(value)?).is_some(),
             _ => return Err(DiskError::UnknownKey(key.into())),
@@ -123,6 +138,10 @@ pub(super) fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
         if twice {
             return Err(DiskError::Twice(key.into()));
         }
+    }
+    let (engine, sqpoll) = (engine.unwrap_or_default(), sqpoll.unwrap_or(false));
+    if sqpoll && engine == Engine::Sync {
+        return Err(DiskError::SqpollWithoutRing);
     }
     Ok(DiskArg {
         path: OsStr::from_bytes(path).into(),
@@ -133,6 +152,8 @@ pub(super) fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
         writeback: writeback.unwrap_or(true),
         block_size: block_size.unwrap_or(512),
         direct: direct.unwrap_or(false),
+        engine,
+        sqpoll,
         limits: limits.unwrap_or_default(),
         registers: registers.unwrap_or_default(),
     })
@@ -158,6 +179,10 @@ fn parse_queues(value: &str) -> Result<u16, DiskError> {
 
 fn parse_registers(value: &str) -> Result<Registers, DiskError> {
     Registers::from_name(value).ok_or_else(|| DiskError::Registers(value.into()))
+}
+
+fn parse_engine(value: &str) -> Result<Engine, DiskError> {
+    Engine::from_name(value).ok_or_else(|| DiskError::Engine(value.into()))
 }
 
 fn parse_cache(value: &str) -> Result<bool, DiskError> {

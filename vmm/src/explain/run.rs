@@ -18,7 +18,7 @@ use super::symbols::Symbols;
 use super::tell::{self, Subject};
 use super::text;
 use super::watch::Watcher;
-use crate::config::{DiskConfig, Notify, Registers, VmConfig};
+use crate::config::{DiskConfig, Engine, Notify, Registers, VmConfig};
 use crate::error::cannot;
 use crate::layout;
 use crate::output::{self, WriteError};
@@ -148,6 +148,8 @@ fn follow(
             writeback: true,
             block_size: 512,
             direct: false,
+            engine: Engine::Sync,
+            sqpoll: false,
             limits: Limits::default(),
             registers: Registers::Trap,
         }));

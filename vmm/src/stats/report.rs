@@ -79,6 +79,8 @@ pub struct QueueReport {
     pub queue: u16,
     /// How many queues the disk has.
     pub queues: u16,
+    /// How data gets to the disk and from it.
+    pub engine: &'static str,
     /// Requests of each kind, kinds of which there were none left out.
     pub requests: Vec<RequestRow>,
     /// Requests of all kinds.
@@ -89,6 +91,8 @@ pub struct QueueReport {
     pub empty_drains: u64,
     /// Requests of each drain that found some.
     pub batch: Batch,
+    /// Requests whose data was moved together with that of neighbours.
+    pub merged: Merged,
     /// How many used buffer notifications were sent.
     pub interrupts_sent: u64,
     /// How many were not, because the driver did not want them.
@@ -103,6 +107,15 @@ pub struct QueueReport {
     pub mapped_acks: Option<u64>,
     /// How many entries of the available ring were no head of a chain.
     pub skipped_heads: u64,
+}
+
+/// What neighbouring requests became.
+#[derive(Debug, Serialize)]
+pub struct Merged {
+    /// How many of them there were.
+    pub requests: u64,
+    /// How many calls moved their data.
+    pub calls: u64,
 }
 
 /// How many requests come at once.
@@ -238,6 +251,7 @@ impl QueueReport {
             device: name.device.clone(),
             queue: name.queue,
             queues: name.of,
+            engine: name.engine.name(),
             requests: rows.filter(|row| row.count > 0).collect(),
             all: RequestRow::all(stats),
             drains: drains
@@ -248,6 +262,10 @@ impl QueueReport {
                 mean: stats.batch.mean(),
                 p50: stats.batch.quantile(0.5),
                 max: stats.batch.max(),
+            },
+            merged: Merged {
+                requests: stats.merged,
+                calls: stats.merged_calls,
             },
             interrupts_sent: stats.interrupts,
             interrupts_suppressed: stats.suppressed,

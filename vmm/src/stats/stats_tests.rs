@@ -1,5 +1,6 @@
 use super::exits::{ExitKind, ExitSite};
 use super::*;
+use crate::config::Engine;
 
 const SITE: ExitSite = ExitSite {
     kind: ExitKind::Hlt,
@@ -12,6 +13,7 @@ fn statistics() -> (Statistics, ExitRecorder) {
         device: "disk".to_owned(),
         queue: 0,
         of: 1,
+        engine: Engine::Sync,
     };
     let queues = vec![(name, SharedQueueStats::default())];
     let mut statistics = Statistics::new(StatsReport::Nobody, Arc::default(), queues);

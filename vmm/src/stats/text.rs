@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::report::{ExitRow, QueueReport, Report, Times, VcpuReport};
+use super::report::{ExitRow, Merged, QueueReport, Report, Times, VcpuReport};
 use crate::table::align;
 
 /// `report` as lines of text.
@@ -111,6 +111,10 @@ fn requests(out: &mut String, queue: &QueueReport) {
         "  requests per drain: mean {:.1}, p50 {}, max {}\n",
         queue.batch.mean, queue.batch.p50, queue.batch.max
     );
+    let Merged { requests, calls } = queue.merged;
+    if requests > 0 {
+        *out += &format!("  neighbours merged: {requests} requests into {calls} calls\n");
+    }
     *out += &format!(
         "  interrupts: {} sent, {} suppressed\n",
         queue.interrupts_sent, queue.interrupts_suppressed
@@ -119,6 +123,7 @@ fn requests(out: &mut String, queue: &QueueReport) {
         "  exits at its registers: {}, {:.2} a request\n",
         queue.register_exits, queue.register_exits_per_request
     );
+    *out += &format!("  engine: {}\n", queue.engine);
     if let Some(acks) = queue.mapped_acks {
         *out += &format!(
             "  registers mapped: {acks} acknowledgements did not exit, nor did any read\n"

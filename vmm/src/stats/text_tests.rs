@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::super::exits::ExitKind;
-use super::super::report::{Batch, RequestRow};
+use super::super::report::{Batch, Merged, RequestRow};
 use super::*;
 
 const TIMES: Times = Times {
@@ -68,6 +68,7 @@ fn report() -> Report {
             device: disk.to_owned(),
             queue: 0,
             queues: 1,
+            engine: "io_uring",
             requests: vec![row("IN", 12, 4096), row("FLUSH", 1, 0)],
             all: row("all", 13, 4096),
             drains: BTreeMap::from([("trap", 4), ("poll", 0), ("activation", 1)]),
@@ -76,6 +77,10 @@ fn report() -> Report {
                 mean: 3.25,
                 p50: 3,
                 max: 4,
+            },
+            merged: Merged {
+                requests: 0,
+                calls: 0,
             },
             interrupts_sent: 3,
             interrupts_suppressed: 2,
@@ -109,6 +114,7 @@ Requests of virtio-blk 0 (disk0), and how long each took from the available to t
   requests per drain: mean 3.2, p50 3, max 4
   interrupts: 3 sent, 2 suppressed
   exits at its registers: 900, 69.23 a request
+  engine: io_uring
 
 Counters of KVM by vCPU, and the exits counted here
   counter              vcpu0  vcpu1
@@ -124,6 +130,11 @@ fn what_is_rare_is_told_where_there_is_any() {
     let mut report = report();
     report.queues[0].skipped_heads = 5;
     assert!(render(&report).contains("\n  heads skipped: 5\n"));
+    report.queues[0].merged = Merged {
+        requests: 40,
+        calls: 3,
+    };
+    assert!(render(&report).contains("\n  neighbours merged: 40 requests into 3 calls\n"));
     report.queues[0].mapped_acks = Some(7);
     let line = "\n  registers mapped: 7 acknowledgements did not exit, nor did any read\n";
     assert!(render(&report).contains(line));
@@ -158,4 +169,5 @@ fn json_is_one_line_with_the_names_that_the_text_has() {
     assert_eq!(value["vcpus"][1].get("kvm_error"), None);
     assert_eq!(value["queues"][0]["requests"][0]["type"], "IN");
     assert_eq!(value["queues"][0]["drains"]["trap"], 4);
+    assert_eq!(value["queues"][0]["engine"], "io_uring");
 }

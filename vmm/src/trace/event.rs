@@ -58,6 +58,8 @@ pub enum What {
     },
     /// It is in the used ring.
     Completed {
+        /// Head of its chain.
+        head: u16,
         /// What it was.
         kind: RequestKind,
         /// Whether the host failed it.

@@ -126,8 +126,9 @@ impl QueueObserver for QueueTracer {
         });
     }
 
-    fn completed(&mut self, _head: u16, used: u16, answer: &Answer) {
+    fn completed(&mut self, head: u16, used: u16, answer: &Answer) {
         self.write(What::Completed {
+            head,
             kind: answer.kind,
             failed: answer.failed,
             status: answer.status,

@@ -85,6 +85,7 @@ fn what_a_queue_observer_is_told_is_written_down_in_its_order() {
             What::Taken { refused: 2 },
             submitted(3, 2),
             What::Completed {
+                head: 3,
                 kind: Answer::default().kind,
                 failed: false,
                 status: None,

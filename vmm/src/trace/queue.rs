@@ -40,7 +40,7 @@ struct Source {
     time: u64,
 }
 
-/// Entries of the available ring, all of which are served before the next ones are taken.
+/// Entries of the available ring, all of which are submitted before the next ones are taken.
 #[derive(Clone, Copy)]
 struct Taken {
     time: u64,
@@ -51,6 +51,8 @@ struct Taken {
 /// A request that has been submitted.
 struct Submitted {
     time: u64,
+    /// With which entries it was taken.
+    taken: Option<Taken>,
     head: u16,
     descriptors: u16,
     sector: Option<u64>,
@@ -80,9 +82,12 @@ pub struct QueueEvents<'a, 'o> {
     /// How many requests there were in the queues before, and are in this.
     requests: u64,
     drain: Option<Drain>,
-    /// The entries that are being served.
+    /// The entries that are being submitted.
     taken: Option<Taken>,
-    submitted: Option<Submitted>,
+    /// What has not been completed, in the order in which it was submitted.
+    submitted: Vec<Submitted>,
+    /// When the last service ended that is shown: they are on one track, one after the other.
+    service_end: u64,
     /// Whose arrows have not ended.
     served: Vec<Served>,
     /// When the driver was about to be interrupted.
@@ -107,7 +112,8 @@ impl<'a, 'o> QueueEvents<'a, 'o> {
             requests,
             drain: None,
             taken: None,
-            submitted: None,
+            submitted: Vec::new(),
+            service_end: 0,
             served: Vec::new(),
             interrupting: None,
         };
@@ -155,8 +161,9 @@ impl<'a, 'o> QueueEvents<'a, 'o> {
                 sector,
                 bytes,
             } => {
-                self.submitted = Some(Submitted {
+                self.submitted.push(Submitted {
                     time,
+                    taken: self.taken,
                     head,
                     descriptors,
                     sector,
@@ -164,6 +171,7 @@ impl<'a, 'o> QueueEvents<'a, 'o> {
                 });
             }
             What::Completed {
+                head,
                 kind,
                 failed,
                 status,
@@ -177,7 +185,12 @@ impl<'a, 'o> QueueEvents<'a, 'o> {
                     written,
                     used,
                 };
-                self.completed(time, Some(answered));
+                let mut submitted = self.submitted.iter();
+                // Without it, it is not known what the request was.
+                if let Some(at) = submitted.position(|submitted| submitted.head == head) {
+                    let submitted = self.submitted.remove(at);
+                    self.completed(&submitted, time, Some(answered));
+                }
             }
             What::DrainEnds { interrupts, .. } => {
                 self.end_drain(time, false);
@@ -202,12 +215,8 @@ impl<'a, 'o> QueueEvents<'a, 'o> {
         }
     }
 
-    /// The request that was submitted ends: answered, or cut short.
-    fn completed(&mut self, time: u64, answered: Option<Answered>) {
-        // Without it, it is not known what the request was.
-        let Some(submitted) = self.submitted.take() else {
-            return;
-        };
+    /// A request that was submitted ends: answered, or cut short.
+    fn completed(&mut self, submitted: &Submitted, time: u64, answered: Option<Answered>) {
         self.requests += 1;
         let (id, track) = (self.requests, self.queue.track);
         let name = answered
@@ -215,11 +224,14 @@ impl<'a, 'o> QueueEvents<'a, 'o> {
             .map_or("unfinished", |answered| answered.kind.name());
         let event = |phase, category, time| TraceEvent::new(phase, category, name, track, time);
 
-        let begin = self.taken.map_or(submitted.time, |taken| taken.time);
-        let args = request_args(&submitted, answered.as_ref());
+        let taken = submitted.taken;
+        let begin = taken.map_or(submitted.time, |taken| taken.time);
+        let args = request_args(submitted, answered.as_ref());
         let request = |phase, time| event(phase, "request", time).with_local_id(id);
-        let service = event(Phase::Slice, "service", submitted.time).until(time);
-        let last = submitted.time + service.duration.unwrap_or(1) - 1;
+        let service_begin = submitted.time.max(self.service_end);
+        let service = event(Phase::Slice, "service", service_begin).until(time);
+        self.service_end = service_begin + service.duration.unwrap_or(1);
+        let last = self.service_end - 1;
         let moment = TraceEvent {
             name: "submitted",
             ..request(Phase::AsyncInstant, submitted.time)
@@ -232,7 +244,7 @@ impl<'a, 'o> QueueEvents<'a, 'o> {
         ]);
         if let Some(drain) = &mut self.drain {
             drain.requests += 1;
-            let source = self.taken.and_then(|taken| taken.source);
+            let source = taken.and_then(|taken| taken.source);
             let Source { track, time } = source.unwrap_or(drain.source);
             (self.out).push(arrow(Phase::FlowStart, id, track, time));
             self.served.push(Served { id, last });
@@ -292,7 +304,9 @@ impl<'a, 'o> QueueEvents<'a, 'o> {
 
     /// Ends what has not ended.
     fn finish(&mut self, end: u64) {
-        self.completed(end, None);
+        for submitted in std::mem::take(&mut self.submitted) {
+            self.completed(&submitted, end, None);
+        }
         self.end_drain(end, true);
         self.end_arrows();
     }

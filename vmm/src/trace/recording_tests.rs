@@ -4,6 +4,7 @@ use devices::virtio::block::stats::{DrainCause, RequestKind};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::config::Engine;
 use crate::stats::exits::ExitKind;
 
 const NOTIFY: u64 = 0xd000_0050;
@@ -48,8 +49,9 @@ fn submitted(head: u16) -> What {
     }
 }
 
-fn completed(kind: RequestKind) -> What {
+fn completed(head: u16, kind: RequestKind) -> What {
     What::Completed {
+        head,
         kind,
         failed: false,
         status: Some(0),
@@ -65,9 +67,9 @@ fn drain(cause: DrainCause, interrupts: bool) -> Vec<(u64, What)> {
         (2000, drain_begins(cause)),
         (2500, TAKEN),
         (3000, submitted(0)),
-        (4000, completed(RequestKind::In)),
+        (4000, completed(0, RequestKind::In)),
         (5000, submitted(3)),
-        (6000, completed(RequestKind::Flush)),
+        (6000, completed(3, RequestKind::Flush)),
         (7000, drain_ends(interrupts)),
     ];
     if interrupts {
@@ -85,6 +87,7 @@ fn name(device: &str) -> QueueName {
         device: device.to_owned(),
         queue: 0,
         of: 1,
+        engine: Engine::Sync,
     }
 }
 
@@ -213,14 +216,14 @@ fn an_arrow_begins_where_the_request_was_taken_even_if_another_drain_has_served_
         (2000, drain_begins(DrainCause::EventFd)),
         (2100, TAKEN),
         (2200, submitted(0)),
-        (2300, completed(RequestKind::In)),
+        (2300, completed(0, RequestKind::In)),
         (2400, later),
         (3000, drain_begins(DrainCause::Continuation)),
         (3100, submitted(3)),
-        (3200, completed(RequestKind::In)),
+        (3200, completed(3, RequestKind::In)),
         (3300, TAKEN),
         (3400, submitted(6)),
-        (3500, completed(RequestKind::In)),
+        (3500, completed(6, RequestKind::In)),
         (3600, drain_ends(true)),
         (3700, INTERRUPTED),
     ];

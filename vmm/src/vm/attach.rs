@@ -20,7 +20,8 @@ use spec::mmio::Register;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
 
-use crate::config::{DiskConfig, Notify, POLL_IDLE_LIMIT};
+use super::engine;
+use crate::config::{DiskConfig, Engine, Notify, POLL_IDLE_LIMIT};
 use crate::error::{Error, cannot};
 use crate::exit::Buses;
 use crate::interrupt::IrqFd;
@@ -79,7 +80,7 @@ pub fn backend(disk: &DiskConfig) -> Result<Box<dyn BlockBackend>, FileBackendEr
     })
 }
 
-/// The block device number `index`.
+/// The block device number `index`, and how its data gets to its disk.
 pub fn block_device(
     vm: &VmFd,
     index: usize,
@@ -87,8 +88,9 @@ pub fn block_device(
     backend: Box<dyn BlockBackend>,
     reasons: &Sender<StopReason>,
     sandbox: &mut Sandbox,
-) -> Result<Block, Error> {
+) -> Result<(Block, Engine), Error> {
     let base = layout::virtio_mmio(index).base;
+    let wanted = engine::choose(disk, &*backend);
     let options = BlockOptions {
         read_only: disk.readonly,
         id: disk.id.clone(),
@@ -101,7 +103,9 @@ pub fn block_device(
     let block = block
         .with_writeback(disk.writeback)
         .with_limits(disk.limits);
-    Ok(block.with_block_size(disk.block_size)?)
+    let mut block = block.with_block_size(disk.block_size)?;
+    let engine = engine::set(&mut block, disk, wanted);
+    Ok((block, engine))
 }
 
 /// The transport of `device`, the virtio device number `index`: with registers that the guest reads

@@ -92,7 +92,8 @@ impl Vm {
         let pins = config.pin.then(|| Pins::new(cpus)).transpose()?;
         let mut sandbox = Sandbox::new(config.sandbox)?.pinned(pins);
         for (index, (disk, backend)) in config.disks.iter().zip(backends).enumerate() {
-            let mut block = block_device(&vm, index, disk, backend, reasons, &mut sandbox)?;
+            let (mut block, engine) =
+                block_device(&vm, index, disk, backend, reasons, &mut sandbox)?;
             let name = format!("virtio-blk {index} ({})", disk.id);
             let window = windows.iter().find(|window| window.index == index);
             if let (Some(window), Some(ring)) = (window, &buses.acks) {
@@ -108,6 +109,7 @@ impl Vm {
                     device: name.clone(),
                     queue,
                     of: disk.queues,
+                    engine,
                 };
                 if config.stats.is_some() {
                     queues.push((at.clone(), block.record_stats(queue)));

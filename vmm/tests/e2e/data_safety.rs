@@ -18,7 +18,7 @@ use crate::direct::has_direct_io;
 use crate::guests::{NOTIFY_MODES, disk, start_on};
 use crate::harness::{Running, wait_readable};
 use crate::journal::{Acknowledged, Fault, Journal};
-use crate::needs::Needs;
+use crate::needs::{Needs, has_io_uring};
 
 /// How many kills there are where `DATA_SAFETY_KILLS` does not say.
 const KILLS: u64 = 40;
@@ -151,6 +151,7 @@ fn kills() {
     let mut below = |count: u64| rng.next() % count;
     let dir = tempfile::tempdir().unwrap();
     let image = dir.path().join("disk.img");
+    let has_io_uring = has_io_uring();
     let mut before = Vec::new();
     let mut figures = Figures::default();
     for kill in 0..kills {
@@ -176,7 +177,9 @@ fn kills() {
         let direct = if direct { "on" } else { "off" };
         // Without a flush, every write is to be stable.
         let (cache, flush) = [("writeback", "on"), ("writethrough", "off")][below(2) as usize];
-        let options = format!("notify={notify},direct={direct},cache={cache}");
+        let engine = ["sync", "io_uring", "io_uring,sqpoll=on"][below(3) as usize];
+        let engine = if has_io_uring { engine } else { "sync" };
+        let options = format!("notify={notify},direct={direct},cache={cache},engine={engine}");
         let (depth, wait) = (1 + below(60), ["irq", "poll"][below(2) as usize]);
         let more = format!("wait={wait} flush={flush}");
         let (lines, delay) = (below(LINES_MAX), below(DELAY_MAX.as_micros() as u64));

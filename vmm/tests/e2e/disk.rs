@@ -44,7 +44,9 @@ pub fn tests() -> Vec<Trial> {
             "disk_holds_what_was_flushed_however_the_machine_ends",
             flushed,
         ),
-        test("disk_stop_by_a_signal_in_the_middle_of_io", stop_during_io),
+        test("disk_stop_by_a_signal_in_the_middle_of_io", || {
+            stops_during_io("");
+        }),
     ]
 }
 
@@ -376,10 +378,11 @@ fn flushed() {
 }
 
 /// The machine stops in the middle of a drain or of a wait, and soon.
-fn stop_during_io() {
+/// Stops machines whose disk, with these `options`, is in use.
+pub fn stops_during_io(options: &str) {
     for notify in NOTIFY_MODES {
         let (_dir, path) = file("disk.img", &vec![0; 64 << 20]);
-        let disk = disk(&path, &format!(",notify={notify}"));
+        let disk = disk(&path, &format!(",notify={notify}{options}"));
         let running = start_on(None, &[disk], "run=verify count=131072 depth=32").spawn();
         wait_until("the guest has written", || {
             let mut sector = [0; SECTOR];

@@ -19,6 +19,8 @@ mod data_safety;
 mod device_disks;
 mod direct;
 mod disk;
+#[cfg(feature = "io-uring")]
+mod engine;
 #[cfg(feature = "bench")]
 mod exits;
 #[cfg(feature = "explain")]
@@ -84,6 +86,8 @@ fn main() {
         device_disks::tests(),
         direct::tests(),
         disk::tests(),
+        #[cfg(feature = "io-uring")]
+        engine::tests(),
         #[cfg(feature = "bench")]
         block_io::tests(),
         #[cfg(feature = "bench")]

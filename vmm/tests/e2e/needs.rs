@@ -21,6 +21,12 @@ pub enum Needs {
     /// A usable /dev/kvm, but not the lab's: what is slow there, and shows nothing that other tests
     /// do not show there too.
     OwnKvm,
+    /// A usable /dev/kvm, and io_uring.
+    #[cfg(feature = "io-uring")]
+    KvmAndIoUring,
+    /// The same, but not the lab's.
+    #[cfg(feature = "io-uring")]
+    OwnKvmAndIoUring,
     /// To be root in a mount namespace of its own.
     MountNamespace,
     /// To be root in a mount namespace of its own, and a usable /dev/kvm, but not the lab's.
@@ -74,6 +80,10 @@ impl Needs {
             Self::Kvm => KVM.clone(),
             Self::OwnKvm if in_lab() => Some("not in the lab: slow, and others cover it".into()),
             Self::OwnKvm => KVM.clone(),
+            #[cfg(feature = "io-uring")]
+            Self::KvmAndIoUring => Self::Kvm.missing().or_else(missing_io_uring),
+            #[cfg(feature = "io-uring")]
+            Self::OwnKvmAndIoUring => Self::OwnKvm.missing().or_else(missing_io_uring),
             Self::MountNamespace => (!*MOUNT).then(|| "no root, or no unshare and setpriv".into()),
             Self::KvmAndMountNamespace => Self::OwnKvm
                 .missing()
@@ -165,6 +175,25 @@ fn missing_device_mapper() -> Option<String> {
     let tools = ["dmsetup", "losetup", "mkfs.ext4", "mount", "umount"];
     let no_modules = || (!*MODULES).then(|| "no modules loop, ext4, dm-log-writes".into());
     tools.into_iter().find_map(missing_tool).or_else(no_modules)
+}
+
+/// Whether the VMM can have io_uring.
+pub fn has_io_uring() -> bool {
+    cfg!(feature = "io-uring") && missing_io_uring().is_none()
+}
+
+fn missing_io_uring() -> Option<String> {
+    // What the kernel takes for parameters, and fills: 120 bytes, of which none need be set.
+    let mut parameters = [0_u64; 15];
+    // SAFETY: a system call that writes to the parameters alone.
+    let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, parameters.as_mut_ptr()) };
+    if ring < 0 {
+        let error = std::io::Error::last_os_error();
+        return Some(format!("no io_uring: {error}"));
+    }
+    // SAFETY: it is open, and nobody else's.
+    unsafe { libc::close(ring as i32) };
+    None
 }
 
 fn missing_cores() -> Option<String> {

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use libtest_mimic::Trial;
 use rustix::process::Resource;
@@ -142,24 +142,34 @@ fn where_calls_fail(calls: &[libc::c_long], error: i32, stderr: impl Into<Stdio>
     filtered(rules, error, stderr)
 }
 
-/// The same for calls that `rules` apply to. The error 0 is success.
+/// The same for calls that `rules` apply to.
 fn filtered(
     rules: BTreeMap<libc::c_long, Vec<SeccompRule>>,
     error: i32,
     stderr: impl Into<Stdio>,
 ) -> Vmm {
+    Vmm::with_kernel(&exit(7)).command(|command| {
+        command.args(["--cpus", "2"]).stderr(stderr);
+        fail_calls(command, rules, error);
+    })
+}
+
+/// Has the calls that `rules` apply to fail with `error` in what `command` starts. The error 0 is
+/// success.
+pub fn fail_calls(
+    command: &mut Command,
+    rules: BTreeMap<libc::c_long, Vec<SeccompRule>>,
+    error: i32,
+) {
     let fails = SeccompAction::Errno(error.unsigned_abs());
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, fails, TargetArch::x86_64);
     let filter: BpfProgram = filter.unwrap().try_into().unwrap();
-    Vmm::with_kernel(&exit(7)).command(|command| {
-        command.args(["--cpus", "2"]).stderr(stderr);
-        // SAFETY: two system calls, which may be made between fork and exec.
-        unsafe {
-            command.pre_exec(move || {
-                seccompiler::apply_filter(&filter).map_err(|_| std::io::Error::last_os_error())
-            });
-        }
-    })
+    // SAFETY: two system calls, which may be made between fork and exec.
+    unsafe {
+        command.pre_exec(move || {
+            seccompiler::apply_filter(&filter).map_err(|_| std::io::Error::last_os_error())
+        });
+    }
 }
 
 /// What [`where_calls_fail`] says, and its exit status.

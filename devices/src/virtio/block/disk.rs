@@ -1,23 +1,22 @@
-//! The disk behind the queues: answers the request in a chain, by I/O on the backend or by refusing
-//! it, and writes the status byte. It knows nothing of rings and interrupts.
+//! The disk behind the queues: a backend, and all that they have in common about it. It knows nothing of
+//! rings and interrupts, and answers no request itself.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::warn;
 use spec::Features;
-use spec::block::{ID_SIZE, SECTOR_SIZE, status};
-use vm_memory::{GuestMemoryMmap, VolatileSlice};
+use spec::block::{ID_SIZE, SECTOR_SIZE};
 
-use super::backend::{BlockBackend, TransferError, sectors};
+pub use super::answer::Answer;
+use super::backend::{BlockBackend, sectors};
 use super::cache::Writeback;
+use super::capacity::{Capacity, Hold};
 use super::config::SharedConfig;
-use super::extents::Extent;
-use super::request::{Buffers, Geometry, Operation, ParseError, Request};
+use super::engine::{Engine, SyncEngine};
+use super::request::{Buffers, Geometry, ParseError, Request};
 use super::resize::{ResizeError, SizeWish};
-use super::stats::RequestKind;
 use super::throttle::{Limits, Throttle};
-use crate::virtio::ram;
 use crate::warn_once::WarnOnce;
 
 /// What the log tells of, once each.
@@ -30,25 +29,6 @@ pub(super) enum Warned {
     Failed,
 }
 
-/// What has become of a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
-    /// What it asked for.
-    pub kind: RequestKind,
-    /// Whether the host failed it.
-    pub failed: bool,
-    /// The status byte; `None` where there is none that may be written.
-    pub status: Option<u8>,
-    /// How many of the device-writable bytes of the chain have been written: `used.len`.
-    pub written: u32,
-    /// How many bytes of the disk the backend was asked to move or clear.
-    pub moved: u64,
-    /// Whether it was to bring data to stable storage.
-    pub flushed: bool,
-    /// How many segments it was to clear.
-    pub clears: u64,
-}
-
 /// A backend, and what the driver has been told of it. Clones are the same disk, each for one queue.
 #[derive(Clone)]
 pub struct Disk {
@@ -59,11 +39,11 @@ pub struct Disk {
 
 /// What all queues have in common.
 struct Shared {
-    backend: Box<dyn BlockBackend>,
+    backend: Arc<dyn BlockBackend>,
     read_only: bool,
     id: [u8; ID_SIZE],
-    /// Size of the disk, in sectors. It does not change while a request is under way.
-    capacity: RwLock<u64>,
+    /// Held while a request is under way.
+    capacity: Capacity,
     writeback: Writeback,
     config: SharedConfig,
     size_wish: SizeWish,
@@ -92,10 +72,10 @@ impl Disk {
     ) -> Self {
         let capacity = config.lock().capacity();
         let shared = Shared {
-            backend,
+            backend: backend.into(),
             read_only,
             id,
-            capacity: RwLock::new(capacity),
+            capacity: Capacity::new(capacity),
             writeback,
             config,
             size_wish: SizeWish::default(),
@@ -143,15 +123,19 @@ impl Disk {
     }
 
     /// Looks at the size of the disk, if somebody wishes for that, and returns whether the driver is
-    /// told of another from now on. No request is under way meanwhile, in whichever queue: those
-    /// before were held against the old size, those after are held against the new one.
+    /// told of another from now on. It waits until no request is under way, in whichever queue: those
+    /// before were held against the old size, those after are held against the new one. So the caller
+    /// must not have a [hold](Self::holder) on it.
     pub(super) fn resize(&self) -> bool {
         let shared = &*self.shared;
-        if !shared.size_wish.take() {
-            return false;
-        }
-        let held = shared.capacity.write();
-        let mut capacity = held.unwrap_or_else(PoisonError::into_inner);
+        shared.size_wish.is_set()
+            && shared
+                .capacity
+                .change(|capacity| shared.size_wish.take() && self.look_at_size(capacity))
+    }
+
+    fn look_at_size(&self, capacity: &mut u64) -> bool {
+        let shared = &*self.shared;
         let mut config = shared.config.lock();
         let old = *capacity;
         let size = shared.backend.size().map_err(ResizeError::from);
@@ -180,7 +164,7 @@ impl Disk {
     }
 
     /// Whether what is written is on stable storage before it completes (section 5.2.6.2).
-    fn is_write_through(&self) -> bool {
+    pub(super) fn is_write_through(&self) -> bool {
         let can_flush = Features::VIRTIO_BLK_F_FLUSH | Features::VIRTIO_BLK_F_CONFIG_WCE;
         !self.features.intersects(can_flush) || !self.shared.writeback.get()
     }
@@ -192,151 +176,43 @@ impl Disk {
         }
     }
 
+    /// Where the sectors are.
+    pub(super) fn backend(&self) -> &Arc<dyn BlockBackend> {
+        &self.shared.backend
+    }
+
+    /// An engine that leaves transfers to the backend.
+    #[must_use]
+    pub fn engine(&self) -> Box<dyn Engine> {
+        Box::new(SyncEngine::new(Arc::clone(&self.shared.backend)))
+    }
+
     /// What GET_ID answers.
     pub(super) fn id(&self) -> [u8; ID_SIZE] {
         self.shared.id
     }
 
-    /// The disk as it is for one request: its size stays the same for as long as the caller has this.
-    pub(super) fn hold(&self) -> Held<'_> {
-        let capacity = self.shared.capacity.read();
-        Held {
-            disk: self,
-            capacity: capacity.unwrap_or_else(PoisonError::into_inner),
-        }
+    /// Whoever is to keep the disk at its size, for requests that are held against it.
+    pub(super) fn holder(&self) -> Hold {
+        self.shared.capacity.holder()
     }
-}
 
-/// A disk while a request is under way.
-pub(super) struct Held<'d> {
-    disk: &'d Disk,
-    capacity: RwLockReadGuard<'d, u64>,
-}
-
-impl Held<'_> {
-    /// The request in `buffers`.
+    /// The request in `buffers`, on a disk of this `capacity` in sectors.
     ///
     /// # Errors
     /// This disk refuses it.
-    pub(super) fn parse<'a>(&self, buffers: &Buffers<'a>) -> Result<Request<'a>, ParseError> {
-        let Disk { shared, features } = self.disk;
+    pub(super) fn parse<'a>(
+        &self,
+        capacity: u64,
+        buffers: &Buffers<'_, 'a>,
+    ) -> Result<Request<'a>, ParseError> {
         let geometry = Geometry {
-            capacity: *self.capacity,
-            read_only: shared.read_only,
-            discard: features.contains(Features::VIRTIO_BLK_F_DISCARD),
-            write_zeroes: features.contains(Features::VIRTIO_BLK_F_WRITE_ZEROES),
+            capacity,
+            read_only: self.shared.read_only,
+            discard: self.features.contains(Features::VIRTIO_BLK_F_DISCARD),
+            write_zeroes: self.features.contains(Features::VIRTIO_BLK_F_WRITE_ZEROES),
         };
         Request::parse(buffers, &geometry)
-    }
-
-    /// Answers what has been `parsed`. `slices` is room to work in.
-    pub(super) fn answer<'m>(
-        &self,
-        memory: &'m GuestMemoryMmap,
-        parsed: &Result<Request<'_>, ParseError>,
-        slices: &mut Vec<VolatileSlice<'m>>,
-    ) -> Answer {
-        let (mut moved, mut flushed, mut clears, mut failed) = (0, false, 0, false);
-        let kind = RequestKind::of(parsed);
-        let (address, (written, status)) = match parsed {
-            Ok(request) => {
-                moved = request.operation.byte_count();
-                clears = request.operation.segment_count();
-                // The driver may change its mind at any time: this is what it wants for this one.
-                let write_through = self.disk.is_write_through();
-                flushed = match request.operation {
-                    Operation::Flush => true,
-                    Operation::Out { .. } | Operation::WriteZeroes(_) => write_through,
-                    Operation::In { .. } | Operation::GetId { .. } | Operation::Discard(_) => false,
-                };
-                match self.execute(memory, &request.operation, write_through, slices) {
-                    Ok(written) => (request.status, (written, status::OK)),
-                    Err(error) => {
-                        failed = true;
-                        self.disk.warn(Warned::Failed, || {
-                            format!("a request failed, and more may: {}", error.source)
-                        });
-                        (request.status, (error.transferred, status::IOERR))
-                    }
-                }
-            }
-            Err(error) => {
-                self.disk.warn(Warned::Refused, || {
-                    format!("refused a request, and may refuse more: {error}")
-                });
-                match error.status {
-                    Some(address) => (address, (0, error.code())),
-                    // What is no request is of the default kind.
-                    None => return Answer::default(),
-                }
-            }
-        };
-        // Parsing has checked the address: this succeeds.
-        let status_written = ram::write(memory, address, &[status]).is_ok();
-        let total = written.saturating_add(u64::from(status_written));
-        Answer {
-            kind,
-            failed,
-            status: status_written.then_some(status),
-            written: u32::try_from(total).unwrap_or(u32::MAX),
-            moved,
-            flushed,
-            clears,
-        }
-    }
-
-    /// Does what is asked, and returns how many bytes of data have been written to the memory of
-    /// the guest; an error says the same.
-    fn execute<'m>(
-        &self,
-        memory: &'m GuestMemoryMmap,
-        operation: &Operation<'_>,
-        write_through: bool,
-        slices: &mut Vec<VolatileSlice<'m>>,
-    ) -> Result<u64, TransferError> {
-        let backend = &self.disk.shared.backend;
-        slices.clear();
-        match operation {
-            Operation::In { position, data } => {
-                data.slices(memory, slices)?;
-                backend.read_at(slices, *position)?;
-                Ok(data.len())
-            }
-            Operation::Out { position, data } => {
-                data.slices(memory, slices)?;
-                let result = backend.write_at(slices, *position);
-                result.map_err(|error| error.source)?;
-                if write_through {
-                    backend.flush()?;
-                }
-                Ok(0)
-            }
-            Operation::Flush => {
-                backend.flush()?;
-                Ok(0)
-            }
-            Operation::GetId { data } => Ok(data.write(memory, &self.disk.shared.id)? as u64),
-            Operation::Discard(extents) => {
-                for Extent { position, len, .. } in extents.iter() {
-                    backend.discard(position, len)?;
-                }
-                Ok(0)
-            }
-            Operation::WriteZeroes(extents) => {
-                for extent in extents.iter() {
-                    let Extent {
-                        position,
-                        len,
-                        unmap,
-                    } = extent;
-                    backend.write_zeroes(position, len, unmap)?;
-                }
-                if write_through {
-                    backend.flush()?;
-                }
-                Ok(0)
-            }
-        }
     }
 }
 

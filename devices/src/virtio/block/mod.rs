@@ -1,11 +1,15 @@
 //! The virtio-blk device (section 5.2): what it offers, its configuration space, and who serves
 //! its queues. It does no I/O and reads no request; that is the worker's.
 
+mod answer;
 pub mod backend;
 mod cache;
+mod capacity;
 mod config;
 pub mod disk;
+pub mod engine;
 pub mod extents;
+mod flight;
 mod notify;
 pub mod observe;
 mod options;
@@ -18,6 +22,7 @@ pub mod throttle;
 pub mod worker;
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use log::error;
@@ -39,6 +44,9 @@ use crate::error::DeviceError;
 use cache::Writeback;
 use config::SharedConfig;
 use disk::Disk;
+use engine::Engine;
+#[cfg(feature = "io-uring")]
+use engine::IoUringEngine;
 use observe::MakeObserver;
 use server::Server;
 use stats::{QueueRecorder, SharedQueueStats};
@@ -85,7 +93,18 @@ pub struct Block {
 /// A request queue, while there is one and otherwise.
 struct Queue {
     server: Server,
+    /// Makes its transfers; the server has it while the queue is served.
+    engine: Option<Box<dyn Engine>>,
     observers: Vec<MakeObserver>,
+}
+
+impl Queue {
+    /// Has nobody serve the queue any more: when this returns nothing of it is in flight.
+    fn stop(&mut self) -> Result<(), DeviceError> {
+        let engine = self.server.stop()?;
+        self.engine = engine.or_else(|| self.engine.take());
+        Ok(())
+    }
 }
 
 impl Block {
@@ -113,6 +132,7 @@ impl Block {
             server
                 .map(|server| Queue {
                     server,
+                    engine: None,
                     observers: Vec::new(),
                 })
                 .map_err(|source| BlockError::Thread { name, source })
@@ -168,6 +188,36 @@ impl Block {
         Ok(self)
     }
 
+    /// Has the transfers of `queue` made by `engine`, in all lives of the device. By default they are
+    /// made by the backend, one after the other. A queue that is not there has none.
+    #[must_use]
+    pub fn with_engine(mut self, queue: u16, engine: Box<dyn Engine>) -> Self {
+        if let Some(queue) = self.queues.get_mut(usize::from(queue)) {
+            queue.engine = Some(engine);
+        }
+        self
+    }
+
+    /// Has the transfers of all queues made by io_uring, in all lives of the device. If `polled`, a
+    /// thread of the kernel looks for what is submitted to a queue, while there is something every
+    /// few milliseconds.
+    ///
+    /// # Errors
+    /// There is no io_uring for this process, or for this disk. Then nothing changes.
+    #[cfg(feature = "io-uring")]
+    pub fn use_io_uring(&mut self, polled: bool) -> io::Result<()> {
+        let read_only = self.features.contains(Features::VIRTIO_BLK_F_RO);
+        let make = |_: &Queue| {
+            let backend = Arc::clone(self.disk.backend());
+            IoUringEngine::new(backend, read_only, polled)
+        };
+        let engines: Vec<_> = self.queues.iter().map(make).collect::<Result<_, _>>()?;
+        for (queue, engine) in self.queues.iter_mut().zip(engines) {
+            queue.engine = Some(Box::new(engine));
+        }
+        Ok(())
+    }
+
     /// How many request queues the device has.
     #[must_use]
     pub fn queue_count(&self) -> u16 {
@@ -213,8 +263,7 @@ impl Block {
         servers()
             .filter(|server| server.is_serving())
             .try_for_each(Server::ask_to_stop)?;
-        let mut queues = self.queues.iter_mut();
-        queues.try_for_each(|queue| queue.server.stop())
+        self.queues.iter_mut().try_for_each(Queue::stop)
     }
 }
 
@@ -273,8 +322,15 @@ impl VirtioDevice for Block {
             };
             let rings = SplitQueue::new(layout, features);
             let (disk, interrupt) = (self.disk.clone(), Arc::clone(&interrupt));
-            let mut worker =
-                QueueWorker::new(disk, memory.clone(), (index, rings), features, interrupt);
+            let engine = queue.engine.take();
+            let engine = engine.unwrap_or_else(|| disk.engine());
+            let mut worker = QueueWorker::new(
+                (disk, engine),
+                memory.clone(),
+                (index, rings),
+                features,
+                interrupt,
+            );
             for make in &mut queue.observers {
                 worker.observe(make());
             }
@@ -297,7 +353,7 @@ impl VirtioDevice for Block {
 
     fn stop_queue(&mut self, queue: u16) -> Result<(), DeviceError> {
         if let Some(queue) = self.queues.get_mut(usize::from(queue)) {
-            queue.server.stop()?;
+            queue.stop()?;
         }
         // It may have been the one that was to look.
         if self.disk.size_wish().is_set() {

@@ -6,7 +6,7 @@ use spec::block::{ID_SIZE, SECTOR_SIZE};
 use spec::mmio::InterruptStatus;
 use spec::queue::Descriptor;
 
-use super::disk::Answer;
+use super::answer::Answer;
 use super::request::{ParseError, Request};
 use super::stats::{DrainCause, RequestKind};
 use crate::virtio::Drain;
@@ -23,13 +23,14 @@ pub trait QueueObserver: Send {
     }
 
     /// Entries, at least one, have been taken from the available ring: `batch` says which and how
-    /// many of them were refused. The next ones are taken when each of these heads has been
-    /// completed, be it by another drain.
+    /// many of them were refused. The next ones are taken when each of these heads has been submitted
+    /// or refused, be it by another drain.
     fn taken(&mut self, batch: &Batch) {
         let _ = batch;
     }
 
-    /// The chain from `head` has been walked, and its request is about to be answered.
+    /// The chain from `head` has been walked, and its request begins. Others may be submitted before it
+    /// is answered, and be answered before it is.
     /// `descriptors` are those of the chain in its order, with those of an indirect table in place
     /// of the one that refers to it.
     fn submitted(
@@ -44,6 +45,12 @@ pub trait QueueObserver: Send {
     /// The chain from `head` cannot be walked, and is not submitted.
     fn refused(&mut self, head: u16, error: &ChainError) {
         let _ = (head, error);
+    }
+
+    /// Data of as many `requests`, at least two of those that have been submitted, is about to be
+    /// moved by one call.
+    fn merged(&mut self, requests: usize) {
+        let _ = requests;
     }
 
     /// The request of the chain from `head`, which has been submitted, is answered: what it asks for
@@ -134,6 +141,11 @@ impl Observers {
     fn probe_submit(&self, head: u16, kind: RequestKind, sector: i64, bytes: i64) {
         let (disk, queue, kind) = (self.disk.as_ptr(), self.queue, kind as u8);
         probe!(vmm, submit, disk, queue, head, kind, sector, bytes);
+    }
+
+    pub(super) fn merged(&mut self, requests: usize) {
+        probe!(vmm, merge, self.disk.as_ptr(), self.queue, requests);
+        self.tell(|observer| observer.merged(requests));
     }
 
     pub(super) fn answered(&mut self, head: u16, answer: &Answer) {

@@ -30,9 +30,9 @@ pub struct Geometry {
 
 /// The buffers of a chain: its descriptors, and the memory that they speak of.
 #[derive(Clone, Copy, Debug)]
-pub struct Buffers<'a> {
+pub struct Buffers<'m, 'a> {
     /// The RAM of the guest.
-    pub memory: &'a GuestMemoryMmap,
+    pub memory: &'m GuestMemoryMmap,
     /// Descriptors in the order of the chain, without NEXT and INDIRECT having a meaning.
     pub descriptors: &'a [Descriptor],
 }
@@ -155,7 +155,7 @@ impl<'a> Request<'a> {
     ///
     /// # Errors
     /// The request is refused; the error says how it is to be answered.
-    pub fn parse(buffers: &Buffers<'a>, geometry: &Geometry) -> Result<Self, ParseError> {
+    pub fn parse(buffers: &Buffers<'_, 'a>, geometry: &Geometry) -> Result<Self, ParseError> {
         let status = buffers.status_byte();
         let address = status.ok_or(ParseError {
             reason: Refusal::NoStatus,
@@ -203,7 +203,7 @@ impl<'a> Operation<'a> {
         }
     }
 
-    fn parse(buffers: &Buffers<'a>, geometry: &Geometry) -> Result<Self, Refusal> {
+    fn parse(buffers: &Buffers<'_, 'a>, geometry: &Geometry) -> Result<Self, Refusal> {
         let (readable, writable) = buffers.directions()?;
         let short = Refusal::ShortHeader(readable.len());
         let (header, out) = readable.split_at(HEADER_SIZE as u64).ok_or(short)?;
@@ -292,7 +292,7 @@ impl Geometry {
     }
 }
 
-impl<'a> Buffers<'a> {
+impl<'a> Buffers<'_, 'a> {
     /// The last device-writable byte, if the chain ends with one.
     fn status_byte(&self) -> Option<GuestAddress> {
         let last = self.descriptors.last()?;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::NotifyMode;
+use super::engine::Engine;
 use super::stats::DrainCause;
 use super::thread::WorkerThread;
 use super::worker::QueueWorker;
@@ -85,12 +86,13 @@ impl Server {
         }
     }
 
-    /// Has nobody serve the queue any more: when this returns nothing of it is in flight.
-    pub(super) fn stop(&mut self) -> Result<(), DeviceError> {
+    /// Has nobody serve the queue any more, and returns its engine if somebody did: nothing of it is in
+    /// flight then.
+    pub(super) fn stop(&mut self) -> Result<Option<Box<dyn Engine>>, DeviceError> {
         match self {
             Self::Notifier(notified) => {
-                *notified.lock() = None;
-                Ok(())
+                let worker = notified.lock().take();
+                worker.map(QueueWorker::end).transpose()
             }
             Self::Thread(thread) => thread.stop(),
         }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use spec::block::status;
 
-use super::disk::Answer;
+use super::answer::Answer;
 use super::observe::QueueObserver;
 use super::request::{Operation, ParseError, Request};
 use crate::distribution::Distribution;
@@ -54,18 +54,30 @@ impl RequestKind {
     #[must_use]
     pub fn of(parsed: &Result<Request<'_>, ParseError>) -> Self {
         match parsed {
-            Ok(request) => match request.operation {
-                Operation::In { .. } => Self::In,
-                Operation::Out { .. } => Self::Out,
-                Operation::Flush => Self::Flush,
-                Operation::GetId { .. } => Self::GetId,
-                Operation::Discard(_) => Self::Discard,
-                Operation::WriteZeroes(_) => Self::WriteZeroes,
-            },
-            Err(error) => match error.code() {
-                status::UNSUPP => Self::Unsupported,
-                _ => Self::Refused,
-            },
+            Ok(request) => Self::of_operation(&request.operation),
+            Err(error) => Self::of_error(error),
+        }
+    }
+
+    /// The kind of a sound request.
+    #[must_use]
+    pub fn of_operation(operation: &Operation<'_>) -> Self {
+        match operation {
+            Operation::In { .. } => Self::In,
+            Operation::Out { .. } => Self::Out,
+            Operation::Flush => Self::Flush,
+            Operation::GetId { .. } => Self::GetId,
+            Operation::Discard(_) => Self::Discard,
+            Operation::WriteZeroes(_) => Self::WriteZeroes,
+        }
+    }
+
+    /// The kind of one that is refused.
+    #[must_use]
+    pub fn of_error(error: &ParseError) -> Self {
+        match error.code() {
+            status::UNSUPP => Self::Unsupported,
+            _ => Self::Refused,
         }
     }
 
@@ -98,16 +110,19 @@ pub enum DrainCause {
     Activation,
     /// The drain before had come to its bound.
     Continuation,
+    /// Data that was on its way had come to its end.
+    Completion,
 }
 
 impl DrainCause {
     /// Every cause.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Trap,
         Self::EventFd,
         Self::Poll,
         Self::Activation,
         Self::Continuation,
+        Self::Completion,
     ];
 
     /// Whether the device was told of available buffers, or looked for them itself.
@@ -125,6 +140,7 @@ impl DrainCause {
             Self::Poll => "poll",
             Self::Activation => "activation",
             Self::Continuation => "continuation",
+            Self::Completion => "completion",
         }
     }
 }
@@ -156,6 +172,10 @@ pub struct QueueStats {
     drains: [u64; DrainCause::ALL.len()],
     /// How many requests each drain that found any has served.
     pub batch: Distribution,
+    /// How many requests have had their data moved together with that of neighbours.
+    pub merged: u64,
+    /// By how many calls.
+    pub merged_calls: u64,
     /// How many entries of the available ring were no head, or one that was in flight: nothing
     /// can be used for these.
     pub skipped: u64,
@@ -235,8 +255,8 @@ pub struct QueueRecorder {
     stats: SharedQueueStats,
     /// What the drain has begun for.
     cause: DrainCause,
-    /// When the chains that are being served were taken.
-    taken: Instant,
+    /// When each chain was taken, by its head.
+    taken: Vec<Instant>,
     /// How many requests the drain has served so far.
     batch: u64,
 }
@@ -248,7 +268,7 @@ impl QueueRecorder {
         Self {
             stats,
             cause: DrainCause::Activation,
-            taken: Instant::now(),
+            taken: Vec::new(),
             batch: 0,
         }
     }
@@ -260,14 +280,28 @@ impl QueueObserver for QueueRecorder {
     }
 
     fn taken(&mut self, batch: &Batch) {
-        self.taken = Instant::now();
+        let now = Instant::now();
+        for head in batch.heads.iter().copied().map(usize::from) {
+            if self.taken.len() <= head {
+                self.taken.resize(head + 1, now);
+            }
+            self.taken[head] = now;
+        }
         if batch.refused > 0 {
             (self.stats).with(|stats| stats.skipped += u64::from(batch.refused));
         }
     }
 
-    fn completed(&mut self, _head: u16, _used: u16, answer: &Answer) {
-        let latency = self.taken.elapsed();
+    fn merged(&mut self, requests: usize) {
+        self.stats.with(|stats| {
+            stats.merged += requests as u64;
+            stats.merged_calls += 1;
+        });
+    }
+
+    fn completed(&mut self, head: u16, _used: u16, answer: &Answer) {
+        let taken = self.taken.get(usize::from(head));
+        let latency = taken.map(Instant::elapsed).unwrap_or_default();
         self.batch += 1;
         self.stats.with(|stats| {
             let requests = &mut stats.requests[answer.kind as usize];

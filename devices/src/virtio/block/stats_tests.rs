@@ -7,6 +7,7 @@ fn recorder() -> (QueueRecorder, SharedQueueStats) {
 
 fn taken(recorder: &mut QueueRecorder, refused: u16) {
     recorder.taken(&Batch {
+        heads: [0].into(),
         refused,
         ..Batch::default()
     });
@@ -63,6 +64,38 @@ fn latency_is_counted_from_when_the_chain_was_taken() {
 }
 
 #[test]
+fn requests_that_overlap_have_latencies_of_their_own() {
+    let (mut recorder, stats) = recorder();
+    let mut take = |heads: [u16; 1]| {
+        recorder.taken(&Batch {
+            heads: heads.into(),
+            ..Batch::default()
+        });
+    };
+    take([5]);
+    let wait = std::time::Duration::from_millis(2);
+    std::thread::sleep(wait);
+    take([2]);
+    let latencies = [2, 5].map(|head| {
+        let before = stats.snapshot().latency().max();
+        recorder.completed(head, 0, &Answer::default());
+        (before, stats.snapshot().latency().max())
+    });
+    let [(_, short), (_, long)] = latencies;
+    assert!(long >= wait.as_nanos() as u64 * 99 / 100);
+    assert!(short < long, "{short} {long}");
+}
+
+#[test]
+fn neighbours_that_were_merged_count_by_requests_and_by_calls() {
+    let (mut recorder, stats) = recorder();
+    recorder.merged(3);
+    recorder.merged(2);
+    let stats = stats.snapshot();
+    assert_eq!((stats.merged, stats.merged_calls), (5, 2));
+}
+
+#[test]
 fn drains_count_by_what_began_them() {
     let (mut recorder, stats) = recorder();
     for cause in DrainCause::ALL {
@@ -71,8 +104,8 @@ fn drains_count_by_what_began_them() {
     drain(&mut recorder, DrainCause::Poll, 0, false);
     let stats = stats.snapshot();
     let drains = DrainCause::ALL.map(|cause| stats.drains(cause));
-    assert_eq!(drains, [1, 1, 2, 1, 1]);
-    assert_eq!((stats.drain_count(), stats.empty_drains()), (6, 1));
+    assert_eq!(drains, [1, 1, 2, 1, 1, 1]);
+    assert_eq!((stats.drain_count(), stats.empty_drains()), (7, 1));
 }
 
 #[test]

@@ -3,14 +3,18 @@
 
 use std::hint;
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use vmm_sys_util::eventfd::EventFd;
 
+use super::engine::Engine;
 use super::stats::DrainCause;
 use super::worker::QueueWorker;
 use super::{FailureHandler, StartHook};
@@ -31,7 +35,7 @@ pub(super) struct WorkerThread {
     workers: Option<Sender<QueueWorker>>,
     /// Whether it has been given a worker that it has not been stopped with.
     serving: bool,
-    done: Receiver<()>,
+    done: Receiver<Result<Box<dyn Engine>, DeviceError>>,
     /// `None` once it has been waited for.
     thread: Option<JoinHandle<()>>,
 }
@@ -56,10 +60,10 @@ impl WorkerThread {
             let (kick, stopping) = (Arc::clone(&kick), Arc::clone(&stopping));
             move || {
                 on_start.call();
-                for worker in given {
-                    run(worker, &kick, &on_failure, idle_limit, &stopping);
+                for mut worker in given {
+                    run(&mut worker, &kick, &on_failure, idle_limit, &stopping);
                     // Nobody waits for it when the device has gone meanwhile.
-                    let _ = ended.send(());
+                    let _ = ended.send(worker.end());
                 }
             }
         })?;
@@ -74,8 +78,9 @@ impl WorkerThread {
     }
 
     /// Has the thread serve the queue of `worker`. It must have none.
-    pub(super) fn serve(&mut self, worker: QueueWorker) {
+    pub(super) fn serve(&mut self, mut worker: QueueWorker) {
         self.serving = true;
+        worker.leave_in_flight();
         self.stopping.store(false, Ordering::SeqCst);
         if let Some(workers) = &self.workers {
             // It fails where the thread has panicked, which `stop` finds out.
@@ -85,11 +90,7 @@ impl WorkerThread {
 
     /// Wakes the thread, whatever it waits for: for a notification that did not come by the eventfd.
     pub(super) fn kick(&self) -> Result<(), DeviceError> {
-        self.kick.write(1).map_err(DeviceError::Kick)?;
-        if let Some(thread) = &self.thread {
-            thread.thread().unpark();
-        }
-        Ok(())
+        self.kick.write(1).map_err(DeviceError::Kick)
     }
 
     /// Whether it serves a queue.
@@ -103,15 +104,15 @@ impl WorkerThread {
         self.kick()
     }
 
-    /// Has the thread stop serving the queue, if it has one, and waits until it has finished the
-    /// drain that it is in.
-    pub(super) fn stop(&mut self) -> Result<(), DeviceError> {
+    /// Has the thread stop serving the queue, if it has one, and returns the engine of that when it
+    /// has finished the drain that it is in.
+    pub(super) fn stop(&mut self) -> Result<Option<Box<dyn Engine>>, DeviceError> {
         if !std::mem::take(&mut self.serving) {
-            return Ok(());
+            return Ok(None);
         }
         self.ask_to_stop()?;
         match self.done.recv() {
-            Ok(()) => Ok(()),
+            Ok(engine) => engine.map(Some),
             // A thread that has panicked brings down whoever waits for it.
             Err(gone) => match self.thread.take().map(JoinHandle::join) {
                 Some(Err(panic)) => std::panic::resume_unwind(panic),
@@ -134,7 +135,7 @@ impl Drop for WorkerThread {
 /// Drains the queue until told to stop. Buffers that were there before the thread was are served
 /// first.
 fn run(
-    mut worker: QueueWorker,
+    worker: &mut QueueWorker,
     kick: &EventFd,
     on_failure: &FailureHandler,
     idle_limit: Duration,
@@ -144,13 +145,16 @@ fn run(
         let drained = worker.process_queue();
         let next = drained.and_then(|drain| match drain {
             Drain::More => Ok(DrainCause::Continuation),
-            Drain::Later(wait) => {
-                thread::park_timeout(wait);
-                Ok(DrainCause::Continuation)
+            Drain::Later(limit) => wait(kick, worker.event(), Some(limit)),
+            Drain::Complete | Drain::InFlight => {
+                if watch(worker, idle_limit, stopping) || worker.rearm_notifications() {
+                    Ok(DrainCause::Poll)
+                } else if let Some(event) = worker.event() {
+                    wait(kick, Some(event), None)
+                } else {
+                    read(kick).map(|()| DrainCause::EventFd)
+                }
             }
-            Drain::Complete if watch(&worker, idle_limit, stopping) => Ok(DrainCause::Poll),
-            Drain::Complete if worker.rearm_notifications() => Ok(DrainCause::Poll),
-            Drain::Complete => wait(kick).map(|()| DrainCause::EventFd),
         });
         match next {
             Ok(cause) => worker.woken(cause),
@@ -162,8 +166,8 @@ fn run(
     }
 }
 
-/// Looks into the queue until there is something in it or the thread is to stop, which is `true`,
-/// or neither comes within `limit`.
+/// Looks until there is work or the thread is to stop, which is `true`, or neither comes within
+/// `limit`.
 fn watch(worker: &QueueWorker, limit: Duration, stopping: &AtomicBool) -> bool {
     if limit.is_zero() {
         return false;
@@ -171,7 +175,7 @@ fn watch(worker: &QueueWorker, limit: Duration, stopping: &AtomicBool) -> bool {
     let start = Instant::now();
     loop {
         for _ in 0..LOOKS {
-            if worker.has_available() || stopping.load(Ordering::Relaxed) {
+            if worker.has_work() || stopping.load(Ordering::Relaxed) {
                 return true;
             }
             hint::spin_loop();
@@ -183,7 +187,35 @@ fn watch(worker: &QueueWorker, limit: Duration, stopping: &AtomicBool) -> bool {
     }
 }
 
-fn wait(kick: &EventFd) -> Result<(), DeviceError> {
+/// Waits for `kick`, for what is in flight (`event`), or for as long as `limit`, whichever comes first,
+/// and returns what that is.
+fn wait(
+    kick: &EventFd,
+    event: Option<BorrowedFd<'_>>,
+    limit: Option<Duration>,
+) -> Result<DrainCause, DeviceError> {
+    // SAFETY: it is open for as long as it is borrowed.
+    let kick_fd = unsafe { BorrowedFd::borrow_raw(kick.as_raw_fd()) };
+    // The kick twice, where nothing is in flight.
+    let event_fd = event.unwrap_or(kick_fd);
+    let mut fds = [kick_fd, event_fd].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+    let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+    match poll(&mut fds, limit.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(error) => return Err(DeviceError::Kick(error.into())),
+    }
+    let [kicked, ended] = fds.map(|fd| !fd.revents().is_empty());
+    if kicked {
+        read(kick).map(|()| DrainCause::EventFd)
+    } else if ended {
+        Ok(DrainCause::Completion)
+    } else {
+        Ok(DrainCause::Continuation)
+    }
+}
+
+/// Waits for `kick`.
+fn read(kick: &EventFd) -> Result<(), DeviceError> {
     loop {
         match kick.read() {
             Ok(_) => return Ok(()),

@@ -14,7 +14,7 @@ use spec::rng::Rng;
 use thiserror::Error;
 
 use super::options::Plan;
-use crate::config::{DiskConfig, Notify, Registers};
+use crate::config::{DiskConfig, Engine, Notify, Registers};
 
 /// How much is written to a scratch file at once, in bytes.
 const PIECE: usize = 1 << 20;
@@ -137,6 +137,8 @@ impl Disk {
             writeback: true,
             block_size: 512,
             direct: false,
+            engine: Engine::Sync,
+            sqpoll: false,
             limits: Limits::default(),
             registers: Registers::Trap,
         }

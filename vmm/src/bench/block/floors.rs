@@ -1,7 +1,6 @@
 //! The floors of a matrix: for each kind of I/O in it the same by system calls, in every round.
 
 use std::fs::File;
-use std::io;
 use std::time::Duration;
 
 use spec::bench::BlockJob;
@@ -13,6 +12,7 @@ use super::Round;
 use super::disk::Disk;
 use super::options::{Io, Plan};
 use super::rounds::Rounds;
+use crate::vm::io_uring_reason;
 
 /// How long a floor is measured in a round, if a cell is not measured for less.
 const TIME: Duration = Duration::from_millis(50);
@@ -121,17 +121,6 @@ const fn one_at_a_time(io: Io) -> Io {
     Io { depth: 1, ..io }
 }
 
-/// Why there is no io_uring, or it did not do its work.
-fn io_uring_reason(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(libc::ENOSYS) => "the kernel has no io_uring".into(),
-        Some(libc::EPERM) => {
-            "io_uring is forbidden here (by seccomp, or by sysctl kernel.io_uring_disabled)".into()
-        }
-        _ => error.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::options::{Amount, BlockOptions};
@@ -171,13 +160,5 @@ mod tests {
                 assert_eq!((ring.iops.samples.len(), ring.latency.count), (2, 20));
             }
         }
-    }
-
-    #[test]
-    fn io_uring_that_is_missing_or_forbidden_is_told_in_words() {
-        let reason = |errno| io_uring_reason(&io::Error::from_raw_os_error(errno));
-        assert!(reason(libc::ENOSYS).contains("no io_uring"));
-        assert!(reason(libc::EPERM).contains("kernel.io_uring_disabled"));
-        assert!(reason(libc::ENOMEM).contains("emory"));
     }
 }

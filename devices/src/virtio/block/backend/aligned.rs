@@ -2,13 +2,14 @@
 //! of them. What fits is passed on as it is; all else goes through a room of bounded size. It knows
 //! no file.
 
+use std::fs::File;
 use std::io;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use vm_memory::mmap::MmapRegion;
 use vm_memory::{VolatileMemory, VolatileSlice};
 
-use super::{BlockBackend, Topology, TransferError};
+use super::{BlockBackend, Gate, Topology, TransferError};
 
 /// How many bytes go through the room at once: whole units.
 const ROOM: usize = 256 << 10;
@@ -24,9 +25,9 @@ const UNIT_MAX: usize = 4096;
 pub struct AlignedBackend<B> {
     backend: B,
     unit: usize,
-    /// Whoever works in the room has it to himself, and so does one who changes parts of units; one
-    /// who changes whole ones shares the lock with others.
-    room: RwLock<MmapRegion>,
+    room: Mutex<MmapRegion>,
+    /// Whoever changes whole units is in it, and one who changes parts of them closes it.
+    gate: Gate,
 }
 
 /// A stretch of whole units on the disk, and what of it is asked for.
@@ -56,7 +57,8 @@ impl<B: BlockBackend> AlignedBackend<B> {
         let disk = Self {
             backend,
             unit,
-            room: RwLock::new(room),
+            room: Mutex::new(room),
+            gate: Gate::default(),
         };
         disk.size()?;
         Ok(disk)
@@ -86,8 +88,15 @@ impl<B: BlockBackend> AlignedBackend<B> {
 
     /// Makes a `change` while nobody changes parts of units.
     fn shared<T>(&self, change: impl FnOnce() -> T) -> T {
-        let _room = self.room.read().unwrap_or_else(PoisonError::into_inner);
-        change()
+        self.gate.enter();
+        let changed = change();
+        self.gate.leave();
+        changed
+    }
+
+    /// The room, which nobody else works in meanwhile.
+    fn room(&self) -> MutexGuard<'_, MmapRegion> {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read_by_room(
@@ -95,7 +104,7 @@ impl<B: BlockBackend> AlignedBackend<B> {
         slices: &[VolatileSlice<'_>],
         position: u64,
     ) -> Result<(), TransferError> {
-        let room = self.room.write().unwrap_or_else(PoisonError::into_inner);
+        let room = self.room();
         let (total, mut done) = (byte_count(slices), 0_usize);
         while done < total {
             let at = position.saturating_add(done as u64);
@@ -121,7 +130,7 @@ impl<B: BlockBackend> AlignedBackend<B> {
         slices: &[VolatileSlice<'_>],
         position: u64,
     ) -> Result<(), TransferError> {
-        let room = self.room.write().unwrap_or_else(PoisonError::into_inner);
+        let (_closed, room) = (self.gate.close(), self.room());
         let (total, mut done) = (byte_count(slices), 0_usize);
         while done < total {
             let at = position.saturating_add(done as u64);
@@ -186,6 +195,11 @@ impl<B: BlockBackend> BlockBackend for AlignedBackend<B> {
         }
     }
 
+    /// A call to a disk without a cache waits for it: the fewer the better.
+    fn merges_below(&self) -> u64 {
+        u64::MAX
+    }
+
     fn read_at(&self, slices: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
         match self.fits(slices, position) {
             true => self.backend.read_at(slices, position),
@@ -198,6 +212,23 @@ impl<B: BlockBackend> BlockBackend for AlignedBackend<B> {
             true => self.shared(|| self.backend.write_at(slices, position)),
             false => self.write_by_room(slices, position),
         }
+    }
+
+    fn file(&self) -> Option<&File> {
+        self.backend.file()
+    }
+
+    fn admits(
+        &self,
+        writes: bool,
+        slices: &[VolatileSlice<'_>],
+        position: u64,
+    ) -> io::Result<bool> {
+        Ok(self.fits(slices, position) && self.backend.admits(writes, slices, position)?)
+    }
+
+    fn gate(&self) -> Option<&Gate> {
+        Some(&self.gate)
     }
 
     fn flush(&self) -> io::Result<()> {

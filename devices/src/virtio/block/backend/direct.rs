@@ -37,8 +37,9 @@ impl FileBackend {
 }
 
 fn pass_cache_by(disk: FileBackend) -> io::Result<AlignedBackend<FileBackend>> {
-    set_direct(disk.file())?;
-    let unit = unit(disk.file())?;
+    let file = disk.file().ok_or_else(no_direct_io)?;
+    set_direct(file)?;
+    let unit = unit(file)?;
     let disk = AlignedBackend::new(disk, unit)?;
     // There are file systems that take the flag, and no request.
     let mut sector = [0; SECTOR_SIZE as usize];

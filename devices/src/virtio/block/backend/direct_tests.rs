@@ -86,7 +86,8 @@ fn only_a_disk_that_asks_for_it_passes_the_cache_by() {
     let (_dir, path) = image(&[7; UNIT_UNTOLD as usize]);
     let file = File::open(&path).unwrap();
     assert!(!is_direct(&file));
-    assert!(!is_direct(FileBackend::open(&path, true).unwrap().file()));
+    let through_cache = FileBackend::open(&path, true).unwrap();
+    assert!(!is_direct(through_cache.file().unwrap()));
     if set_direct(&file).is_ok() {
         assert!(is_direct(&file));
         let unit = unit(&file).unwrap();

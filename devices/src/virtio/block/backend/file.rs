@@ -168,11 +168,6 @@ impl FileBackend {
         })
     }
 
-    /// The image.
-    pub(super) fn file(&self) -> &File {
-        &self.file
-    }
-
     /// Sees that the `len` bytes from `position` on are in the file.
     fn require(&self, position: u64, len: u64) -> io::Result<()> {
         match position.checked_add(len) {
@@ -239,10 +234,25 @@ impl BlockBackend for FileBackend {
     }
 
     fn write_at(&self, slices: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
-        let len = slices.iter().map(|slice| slice.len() as u64).sum();
-        self.require(position, len)?;
+        self.require(position, byte_count(slices))?;
         let ended = io::ErrorKind::WriteZero;
         self.transfer(libc::pwritev, slices, position, ended)
+    }
+
+    fn file(&self) -> Option<&File> {
+        Some(&self.file)
+    }
+
+    fn admits(
+        &self,
+        writes: bool,
+        slices: &[VolatileSlice<'_>],
+        position: u64,
+    ) -> io::Result<bool> {
+        if writes {
+            self.require(position, byte_count(slices))?;
+        }
+        Ok(true)
     }
 
     fn flush(&self) -> io::Result<()> {
@@ -304,6 +314,10 @@ impl BlockBackend for FileBackend {
 fn end(mut file: &File) -> io::Result<u64> {
     // The cheapest call that tells. Nothing else has a use for the position.
     file.seek(SeekFrom::End(0))
+}
+
+fn byte_count(slices: &[VolatileSlice<'_>]) -> u64 {
+    slices.iter().map(|slice| slice.len() as u64).sum()
 }
 
 /// Whether what is at `path` is a block device; else it is a regular file.

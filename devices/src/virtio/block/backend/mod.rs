@@ -5,12 +5,14 @@ mod aligned;
 mod device;
 mod direct;
 mod file;
+mod gate;
 mod lock;
 mod memory;
 mod regular;
 mod size;
 mod vectored;
 
+use std::fs::File;
 use std::io;
 
 use spec::block::SECTOR_SIZE;
@@ -18,9 +20,12 @@ use vm_memory::VolatileSlice;
 
 pub use aligned::AlignedBackend;
 pub use file::{FileBackend, FileBackendError};
+pub use gate::{Closed, Gate};
 pub use memory::MemoryBackend;
 pub use size::SizeError;
 pub(super) use size::sectors;
+#[cfg(feature = "io-uring")]
+pub(super) use vectored::Segments;
 
 /// How many zeros are written at a time, where they are.
 const ZEROS_PIECE: usize = 256 << 10;
@@ -70,6 +75,12 @@ pub trait BlockBackend: Send + Sync {
         Topology::of_blocks(SECTOR_SIZE as u32)
     }
 
+    /// Below how many bytes neighbouring requests are faster as one call than one after the other. From
+    /// this on a call costs little beside the bytes that it moves.
+    fn merges_below(&self) -> u64 {
+        64 << 10
+    }
+
     /// Fills `slices`, one after the other, from `position`.
     ///
     /// # Errors
@@ -82,6 +93,34 @@ pub trait BlockBackend: Send + Sync {
     /// # Errors
     /// The disk could not be written, or not all of it.
     fn write_at(&self, slices: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError>;
+
+    /// The file that holds all of the disk, each byte at its position, for one who has the host move
+    /// bytes between it and memory without this backend; `None` where there is no such file.
+    fn file(&self) -> Option<&File> {
+        None
+    }
+
+    /// Whether `slices` may be moved between memory and the [file](Self::file), in place of
+    /// [`read_at`](Self::read_at) or, where that `writes`, [`write_at`](Self::write_at).
+    ///
+    /// # Errors
+    /// They may not be moved at all.
+    fn admits(
+        &self,
+        writes: bool,
+        slices: &[VolatileSlice<'_>],
+        position: u64,
+    ) -> io::Result<bool> {
+        let _ = (writes, slices, position);
+        Ok(false)
+    }
+
+    /// In which each write to the [file](Self::file) is from before it begins until it has ended;
+    /// `None` where it need be in none. The backend's own are in it by themselves: nobody is to have
+    /// one of those made, or waited for, who has not left.
+    fn gate(&self) -> Option<&Gate> {
+        None
+    }
 
     /// Returns when all that has been written, by any thread before this was called, is on stable
     /// storage.

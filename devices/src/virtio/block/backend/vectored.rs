@@ -21,7 +21,11 @@ pub(super) type VectoredCall = unsafe extern "C" fn(
 
 /// Room for the segments of one call, kept from one to the next.
 #[derive(Debug, Default)]
-pub(super) struct Segments(Vec<libc::iovec>);
+pub(in crate::virtio::block) struct Segments(Vec<libc::iovec>);
+
+// SAFETY: these are addresses and lengths, which nobody looks behind but the kernel, when somebody
+// passes them on to it who answers for what is there.
+unsafe impl Send for Segments {}
 
 thread_local! {
     /// That of this thread.
@@ -30,7 +34,11 @@ thread_local! {
 
 impl Segments {
     /// The host memory of `slices` after the first `skip` bytes, as much as one call takes.
-    pub(super) fn after(&mut self, skip: u64, slices: &[VolatileSlice<'_>]) -> &[libc::iovec] {
+    pub(in crate::virtio::block) fn after(
+        &mut self,
+        skip: u64,
+        slices: &[VolatileSlice<'_>],
+    ) -> &[libc::iovec] {
         let mut skip = usize::try_from(skip).unwrap_or(usize::MAX);
         self.0.clear();
         for slice in slices {
