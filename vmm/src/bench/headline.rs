@@ -1,15 +1,21 @@
 //! A report in a few sentences: what this VMM costs above the floor.
 
 use super::format::{beyond, digits, size, time};
-use super::report::{BlockCell, ExitCost, ExitKind, Handled, Report};
+use super::report::{BlockCell, ExitCost, ExitKind, Handled, LinuxDisk, Report};
 
 /// The sentences, the most important first.
 #[must_use]
 pub fn headline(report: &Report) -> Vec<String> {
-    [exits(report), block(report), start(report), targets(report)]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        exits(report),
+        block(report),
+        linux(report),
+        start(report),
+        targets(report),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Cost above the floor of the exits that this VMM handles.
@@ -68,6 +74,24 @@ fn block(report: &Report) -> Option<String> {
         first.rw,
         way(slow),
         way(fast)
+    ))
+}
+
+/// The disk from which a Linux guest reads most often, and by how much.
+fn linux(report: &Report) -> Option<String> {
+    let linux = report.linux.as_ref()?;
+    let iops = |disk: &LinuxDisk| disk.iops.summary.median;
+    let best = linux.ours().max_by(|a, b| iops(a).total_cmp(&iops(b)))?;
+    let times = |other: &LinuxDisk| {
+        let ratio = iops(best) / iops(other);
+        (iops(other) > 0.0).then(|| format!("; {} times that of {}", digits(ratio), other.name()))
+    };
+    let others = [linux.trap_of(best), linux.other()].into_iter().flatten();
+    Some(format!(
+        "A stock Linux guest, 4 KiB random reads one at a time: {} a second ({}){}.",
+        digits(iops(best)),
+        best.name(),
+        others.filter_map(times).collect::<String>()
     ))
 }
 

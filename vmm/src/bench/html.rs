@@ -70,6 +70,12 @@ pub fn page(report: &Report) -> Result<String, PlotError> {
                             }
                         }
                     }
+                    @if report.linux.is_some() {
+                        section {
+                            h2 { "A stock Linux guest" }
+                            @for shown in section("Linux guest") { h3 { (shown.title) } (table(shown)) }
+                        }
+                    }
                     @for shown in section("Start") { section { h2 { (shown.title) } (table(shown)) } }
                     @for shown in section("Targets") {
                         section { h2 { (shown.title) } (table(shown)) (sources(&report.targets)) }
@@ -125,23 +131,27 @@ fn figure(plot: &Plot) -> Markup {
 
 fn table(table: &Table) -> Markup {
     html! {
-        div.scroll {
-            table {
-                thead { tr { @for name in &table.head { th scope="col" { (name) } } } }
-                tbody {
-                    @for row in &table.rows {
-                        tr {
-                            @for (column, cell) in row.iter().enumerate() {
-                                @if column == 0 { th scope="row" { (cell) } }
-                                @else if cell == "NOT met" { td { strong { (cell) } } }
-                                @else { td { (cell) } }
-                            }
-                        }
-                    }
+        @if !table.head.is_empty() {
+            div.scroll {
+                table {
+                    thead { tr { @for name in &table.head { th scope="col" { (name) } } } }
+                    tbody { @for cells in &table.rows { (row(cells)) } }
                 }
             }
         }
         @for note in &table.notes { p.muted { (note) } }
+    }
+}
+
+fn row(cells: &[String]) -> Markup {
+    html! {
+        tr {
+            @for (column, cell) in cells.iter().enumerate() {
+                @if column == 0 { th scope="row" { (cell) } }
+                @else if cell == "NOT met" { td { strong { (cell) } } }
+                @else { td { (cell) } }
+            }
+        }
     }
 }
 

@@ -123,6 +123,7 @@ fn keep(path: &Path, ns: f64) {
             }],
         }),
         block: None,
+        linux: None,
         start: None,
         targets: vec![],
     };
