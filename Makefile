@@ -17,13 +17,16 @@ FUZZ := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_STRIP=none $(CARGO) 
 FUZZ_FLAGS = -timeout=60 -malloc_limit_mb=64 -print_final_stats=1 -max_total_time=$(SECONDS) \
 	$(addprefix -dict=,$(wildcard fuzz/dictionaries/$(TARGET).dict))
 SECONDS ?= 60
+# How long a Linux guest reads from each disk in a round of `make bench`.
+LINUX_SECONDS ?= 2
 
 .PHONY: help build run bench test sanitize lab lint fuzz clean
 
 help: ## Print this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 	@echo
-	@echo "  Settings: DISK=FILE and CMDLINE='run=...' for make run, TARGET=NAME and SECONDS=N for make fuzz"
+	@echo "  Settings: DISK=FILE and CMDLINE='run=...' for make run, TARGET=NAME and SECONDS=N for make fuzz,"
+	@echo "  LINUX_SECONDS=N for make bench (0: without a Linux guest)"
 
 build: ## Build target/release/vmm and the guest, target/guest/guest.{bin,elf}
 	$(CARGO) rustc --release --locked --package vmm --bin vmm $(STATIC)
@@ -36,7 +39,10 @@ run: build $(DISK) ## Boot the guest and watch it read a disk (a sample, if ther
 
 bench: build ## Measure what virtualization costs here; leaves target/bench/report.{json,csv,html}
 	mkdir -p $(TARGET_DIR)/bench
-	resources/with-kvm $(VMM) bench --json $(TARGET_DIR)/bench/report.json \
+	PATH="$(abspath $(dir $(VMM))):$$PATH" \
+		resources/lab/bench $(TARGET_DIR)/bench/linux.jsonl $(LINUX_SECONDS)
+	resources/with-kvm $(VMM) bench --linux $(TARGET_DIR)/bench/linux.jsonl \
+		--json $(TARGET_DIR)/bench/report.json \
 		--csv $(TARGET_DIR)/bench/report.csv --html $(TARGET_DIR)/bench/report.html
 	CRITERION_HOME="$(abspath $(TARGET_DIR)/bench/criterion)" \
 		$(CARGO) bench --locked -p devices -p vmm

@@ -29,6 +29,8 @@ mod named;
 pub mod observe;
 #[cfg(any(feature = "bench", feature = "explain"))]
 pub mod output;
+#[cfg(any(feature = "bench", feature = "explain"))]
+mod page;
 pub mod pin;
 pub mod sandbox;
 pub mod signals;

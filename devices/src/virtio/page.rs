@@ -142,7 +142,11 @@ impl RegisterPage {
         mapping.map_or(Ok(()), |mapping| mapping.hide())?;
         let (words, _) = space.as_chunks::<WIDTH>();
         for (word, bytes) in self.words.0.iter().skip(CONFIG_WORD).zip(words) {
-            word.store(u32::from_ne_bytes(*bytes), Ordering::SeqCst);
+            let value = u32::from_ne_bytes(*bytes);
+            // Most of the space is zeros for ever.
+            if word.load(Ordering::SeqCst) != value {
+                word.store(value, Ordering::SeqCst);
+            }
         }
         self.set(Register::ConfigGeneration, generation);
         mapping.map_or(Ok(()), |mapping| mapping.show())

@@ -49,6 +49,20 @@ fn rows_have_the_figures_of_the_report() {
             "",
         ],
         [
+            "linux",
+            "vmm registers=mapped notify=trap",
+            "iops by trap samples",
+            "20",
+            "",
+        ],
+        [
+            "linux",
+            "QEMU 7.2.22 microvm",
+            "exits to user per request counted by kvm",
+            "2",
+            "",
+        ],
+        [
             "start",
             "memory beyond the guest's",
             "vmm",

@@ -1,15 +1,15 @@
 //! A report as one list of figures, each with a name that stays the same from report to report:
-//! what is kept as CSV and what is compared. The one figure that is computed here is the ratio of
-//! what was measured in turns.
+//! what is kept as CSV and what is compared. The only figures that are computed here are
+//! ratios of what was measured in turns.
 
 use std::borrow::Cow;
 
-use super::report::{Block, BlockCell, Exits, Report, Series, Start, Throughput};
+use super::report::{Block, BlockCell, Exits, Linux, Report, Series, Start, Throughput};
 
 /// One figure of a report.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure<'a> {
-    /// The part of the report: `exits`, `block`, `start` or `targets`.
+    /// The part of the report: `exits`, `block`, `linux`, `start` or `targets`.
     pub section: &'static str,
     /// What has been measured, such as `mmio write`.
     pub name: String,
@@ -39,6 +39,9 @@ pub fn figures(report: &Report) -> Vec<Figure<'_>> {
     }
     if let Some(block) = &report.block {
         list.block(block);
+    }
+    if let Some(linux) = &report.linux {
+        list.linux(linux);
     }
     if let Some(start) = &report.start {
         list.start(start);
@@ -152,6 +155,27 @@ impl<'a> List<'a> {
             ("latency p99.9", figures.latency.p999),
         ] {
             self.number(&format!("{prefix}{metric}"), "ns", value as f64);
+        }
+    }
+
+    fn linux(&mut self, linux: &'a Linux) {
+        for disk in &linux.disks {
+            self.begin(
+                "linux",
+                format!("{} {}", disk.machine, disk.options).trim().into(),
+            );
+            self.series("iops", "1/s", &disk.iops);
+            if let Some(ratio) = linux.by_trap(disk, |disk| &disk.iops) {
+                self.push("iops by trap", "", Value::Series(Cow::Owned(ratio)));
+            }
+            self.series("latency p50", "ns", &disk.latency);
+            self.number(
+                "exits to user per request counted by kvm",
+                "",
+                disk.exits_to_user,
+            );
+            self.number("exits per request counted by kvm", "", disk.exits);
+            self.series("scattered 1 MiB reads", "MiB/s", &disk.scattered);
         }
     }
 

@@ -28,6 +28,14 @@ pub enum FileError {
         /// Why not.
         source: serde_json::Error,
     },
+    /// It was to hold what a Linux guest gets, and does not.
+    #[error("{} holds no figures of a Linux guest: {source}", path.display())]
+    NoLinux {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: serde_json::Error,
+    },
     /// It holds a report that this program does not understand.
     #[error("{} is a report of format {found}: this program reads format {FORMAT}", path.display())]
     Format {

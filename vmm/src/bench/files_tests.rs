@@ -12,6 +12,19 @@ fn a_report_is_read_back_as_it_was_written() {
 }
 
 #[test]
+fn a_report_from_before_linux_guests_were_in_it_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("report.json");
+    let report = sample::report();
+    let mut old = serde_json::to_value(&report).unwrap();
+    old.as_object_mut().unwrap().remove("linux").unwrap();
+    fs::write(&path, old.to_string()).unwrap();
+    let read = read(&path).unwrap();
+    assert_eq!(read.linux, None);
+    assert_eq!(read.start, report.start);
+}
+
+#[test]
 fn the_samples_of_a_series_are_in_one_line() {
     let json = json(&sample::report()).unwrap();
     let text = String::from_utf8(json).unwrap();

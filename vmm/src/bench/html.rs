@@ -4,13 +4,15 @@
 use std::fmt::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, PreEscaped, html};
 
 use super::headline::headline;
 use super::plot::{self, Plot, PlotError};
 use super::report::{Exits, Host, Report, Target};
 use super::tables::{Group, Table, groups, tables};
+use crate::page;
 
+const TITLE: &str = "vmm bench: what virtualization costs";
 const STYLE: &str = include_str!("page.css");
 /// The page may use nothing but its own style sheet.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
@@ -28,61 +30,54 @@ pub fn page(report: &Report) -> Result<String, PlotError> {
             .filter(|table| table.title.starts_with(name))
             .collect()
     };
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
-                title { "vmm bench: what virtualization costs" }
-                style { (PreEscaped(STYLE)) }
+    let body = html! {
+        header {
+            h1 { "What virtualization costs on this machine" }
+            p.muted { (measured(&report.host)) }
+        }
+        main {
+            ul.headline { @for sentence in headline(report) { li { (sentence) } } }
+            @if !report.warnings.is_empty() {
+                aside {
+                    h2 { "Warnings" }
+                    ul { @for warning in &report.warnings { li { (warning) } } }
+                }
             }
-            body {
-                header {
-                    h1 { "What virtualization costs on this machine" }
-                    p.muted { (measured(&report.host)) }
+            @if let Some(exits) = &report.exits {
+                section {
+                    h2 { "Exits" }
+                    (figure(&plot::exits(exits)?))
+                    @for shown in section("Exits") { h3 { (shown.title) } (table(shown)) }
+                    (methods(exits))
                 }
-                main {
-                    ul.headline { @for sentence in headline(report) { li { (sentence) } } }
-                    @if !report.warnings.is_empty() {
-                        aside {
-                            h2 { "Warnings" }
-                            ul { @for warning in &report.warnings { li { (warning) } } }
-                        }
-                    }
-                    @if let Some(exits) = &report.exits {
-                        section {
-                            h2 { "Exits" }
-                            (figure(&plot::exits(exits)?))
-                            @for shown in section("Exits") { h3 { (shown.title) } (table(shown)) }
-                            (methods(exits))
-                        }
-                    }
-                    @for group in &groups {
-                        section {
-                            h2 { "Block I/O: " (group.title) }
-                            (block(group)?)
-                            @for shown in section(&format!("Block I/O, {}", group.title)) {
-                                h3 { (shown.title) }
-                                (table(shown))
-                            }
-                        }
-                    }
-                    @for shown in section("Start") { section { h2 { (shown.title) } (table(shown)) } }
-                    @for shown in section("Targets") {
-                        section { h2 { (shown.title) } (table(shown)) (sources(&report.targets)) }
-                    }
-                    section {
-                        h2 { "The machine" }
-                        dl { @for (name, fact) in &report.host.facts { dt { (name) } dd { (fact) } } }
+            }
+            @for group in &groups {
+                section {
+                    h2 { "Block I/O: " (group.title) }
+                    (block(group)?)
+                    @for shown in section(&format!("Block I/O, {}", group.title)) {
+                        h3 { (shown.title) }
+                        (table(shown))
                     }
                 }
+            }
+            @if report.linux.is_some() {
+                section {
+                    h2 { "A stock Linux guest" }
+                    @for shown in section("Linux guest") { h3 { (shown.title) } (table(shown)) }
+                }
+            }
+            @for shown in section("Start") { section { h2 { (shown.title) } (table(shown)) } }
+            @for shown in section("Targets") {
+                section { h2 { (shown.title) } (table(shown)) (sources(&report.targets)) }
+            }
+            section {
+                h2 { "The machine" }
+                dl { @for (name, fact) in &report.host.facts { dt { (name) } dd { (fact) } } }
             }
         }
     };
-    Ok(page.into_string())
+    Ok(page::page(TITLE, POLICY, STYLE, &body))
 }
 
 fn measured(host: &Host) -> String {
@@ -125,23 +120,27 @@ fn figure(plot: &Plot) -> Markup {
 
 fn table(table: &Table) -> Markup {
     html! {
-        div.scroll {
-            table {
-                thead { tr { @for name in &table.head { th scope="col" { (name) } } } }
-                tbody {
-                    @for row in &table.rows {
-                        tr {
-                            @for (column, cell) in row.iter().enumerate() {
-                                @if column == 0 { th scope="row" { (cell) } }
-                                @else if cell == "NOT met" { td { strong { (cell) } } }
-                                @else { td { (cell) } }
-                            }
-                        }
-                    }
+        @if !table.head.is_empty() {
+            div.scroll {
+                table {
+                    thead { tr { @for name in &table.head { th scope="col" { (name) } } } }
+                    tbody { @for cells in &table.rows { (row(cells)) } }
                 }
             }
         }
         @for note in &table.notes { p.muted { (note) } }
+    }
+}
+
+fn row(cells: &[String]) -> Markup {
+    html! {
+        tr {
+            @for (column, cell) in cells.iter().enumerate() {
+                @if column == 0 { th scope="row" { (cell) } }
+                @else if cell == "NOT met" { td { strong { (cell) } } }
+                @else { td { (cell) } }
+            }
+        }
     }
 }
 

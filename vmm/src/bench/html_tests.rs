@@ -49,7 +49,7 @@ fn the_page_is_well_formed_with_its_plots_and_tables() {
     let names = elements(&page);
     let count = |name: &str| names.iter().filter(|found| *found == name).count();
     assert_eq!(count("svg"), 3);
-    assert_eq!(count("table"), 6);
+    assert_eq!(count("table"), 8);
     assert_eq!(count("figure"), 3);
     assert!(count("circle") > 100, "no samples are drawn");
 }
@@ -93,9 +93,12 @@ fn a_report_of_little_is_a_page_too() {
         .unwrap()
         .cells
         .retain(|cell| cell.figures.is_err());
+    report.linux.as_mut().unwrap().disks.clear();
     report.start = None;
     report.targets.clear();
     report.warnings.clear();
     report.host.time = u64::MAX;
-    elements(&page(&report).unwrap());
+    let page = page(&report).unwrap();
+    elements(&page);
+    assert!(page.contains("<p class=\"muted\">Other &lt;VMMs&gt;: none is installed.</p>"));
 }

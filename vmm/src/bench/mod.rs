@@ -22,6 +22,7 @@ pub mod host_io;
 pub mod html;
 pub mod kinds;
 pub mod latencies;
+pub mod linux;
 pub mod machine;
 pub mod plot;
 pub mod probe;

@@ -19,6 +19,9 @@ pub struct Report {
     pub exits: Option<Exits>,
     /// What block I/O costs, if it was measured.
     pub block: Option<Block>,
+    /// What a stock Linux guest gets from its disk, if that was asked for.
+    #[serde(default)]
+    pub linux: Option<Linux>,
     /// What it costs to start a machine, if it was measured.
     pub start: Option<Start>,
     /// What the figures were to reach, and whether they do.
@@ -211,6 +214,45 @@ pub struct CpuSplit {
     pub kernel: f64,
     /// In the VMM's own code.
     pub vmm: f64,
+}
+
+/// What a stock Linux guest of one CPU gets from its disk, one request at a time past its page cache.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Linux {
+    /// The machine that it was measured on, if it was.
+    pub host: Option<LinuxHost>,
+    /// Each disk, in the order of measurement.
+    pub disks: Vec<LinuxDisk>,
+    /// What was not measured and why, a sentence each.
+    pub missing: Vec<String>,
+}
+
+/// The machine that a Linux guest was measured on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinuxHost {
+    /// Its CPU and kernel.
+    pub description: String,
+    /// Whether its CPU is itself emulated, so that only ratios mean something.
+    pub emulated: bool,
+}
+
+/// A disk of a Linux guest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LinuxDisk {
+    /// The VMM: `vmm` for this one, or such as `QEMU 7.2.22 microvm`.
+    pub machine: String,
+    /// The options that set it apart, such as `registers=mapped notify=trap`.
+    pub options: String,
+    /// Random reads of 4 KiB a second, of each round.
+    pub iops: Series,
+    /// The median of their latency, in nanoseconds, of each round.
+    pub latency: Series,
+    /// All exits that KVM counted for one of them.
+    pub exits: f64,
+    /// Those among them that may be handed to user space.
+    pub exits_to_user: f64,
+    /// Reads of 1 MiB into scattered pages, in MiB a second, of each round.
+    pub scattered: Series,
 }
 
 /// What it costs to start a machine.

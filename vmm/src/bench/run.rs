@@ -12,6 +12,7 @@ use super::files::{self, FileError};
 use super::format::time;
 use super::host::System;
 use super::html::page;
+use super::linux::{self, Source};
 use super::plot::PlotError;
 use super::progress::Bar;
 use super::report::{FORMAT, Report};
@@ -55,6 +56,8 @@ pub struct Measurement {
     pub exits: bool,
     /// What block I/O is measured, if any.
     pub block: Option<BlockOptions>,
+    /// Where to find what a Linux guest gets, if that is to be shown.
+    pub linux: Option<Source>,
     /// Whether the start of a machine is measured.
     pub start: bool,
     /// Where the report goes, besides stdout.
@@ -187,6 +190,7 @@ impl Report {
 impl Measurement {
     /// Measures all of it, and says why the first part could not be measured, if one could not.
     fn measure(&self) -> Result<(Report, Option<RunError>), RunError> {
+        let linux = self.linux.as_ref().map(Source::read).transpose()?;
         let system = System::new(Path::new("/"));
         let mut report = Report {
             format: FORMAT,
@@ -194,6 +198,7 @@ impl Measurement {
             warnings: system.warnings(),
             exits: None,
             block: None,
+            linux: None,
             start: None,
             targets: Vec::new(),
         };
@@ -212,6 +217,10 @@ impl Measurement {
         };
         let results = [parts.exits(), parts.block(), parts.start()];
         let mut report = parts.report;
+        if let Some(figures) = linux {
+            report.targets.extend(linux::targets(&figures));
+            report.linux = Some(figures);
+        }
         let stolen = system.stolen().saturating_sub(before);
         if !stolen.is_zero() {
             report.warnings.push(format!(

@@ -76,6 +76,18 @@ fn cell(notify: &str, depth: u32) -> BlockCell {
     }
 }
 
+fn disk(machine: &str, options: &str, iops: f64, exits_to_user: f64) -> LinuxDisk {
+    LinuxDisk {
+        machine: machine.into(),
+        options: options.into(),
+        iops: series(iops),
+        latency: series(1e9 / iops),
+        exits: exits_to_user + 1.5,
+        exits_to_user,
+        scattered: series(iops / 4.0),
+    }
+}
+
 /// A whole report.
 pub fn report() -> Report {
     let mut kinds = vec![
@@ -133,6 +145,18 @@ pub fn report() -> Report {
             size: 64 << 20,
             cells,
             notes: vec!["Latencies are the guest's own.".into()],
+        }),
+        linux: Some(Linux {
+            host: Some(LinuxHost {
+                description: "an imaginary <CPU>, Linux 6.1".into(),
+                emulated: true,
+            }),
+            disks: vec![
+                disk("vmm", "registers=trap notify=trap", 1_000.0, 3.0),
+                disk("vmm", "registers=mapped notify=trap", 1_550.0, 1.0),
+                disk("QEMU 7.2.22 microvm", "", 620.0, 2.0),
+            ],
+            missing: vec!["Other <VMMs>: none is installed.".into()],
         }),
         start: Some(Start {
             vmm: series(2.1e6),

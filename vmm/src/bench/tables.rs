@@ -2,6 +2,7 @@
 //! `html.rs`.
 
 mod exits;
+mod linux;
 
 use super::format::{count, digits, mib, share, size, time, with_unit};
 use super::report::{
@@ -13,7 +14,7 @@ use super::report::{
 pub struct Table {
     /// What it shows.
     pub title: String,
-    /// A heading for each column.
+    /// A heading for each column; none where there are no rows either.
     pub head: Vec<String>,
     /// Rows of as many cells. The first names the row.
     pub rows: Vec<Vec<String>>,
@@ -42,6 +43,9 @@ pub fn tables(report: &Report) -> Vec<Table> {
                 .push(format!("The disk: {disk}, of which {used} are used."));
             last.notes.extend(block.notes.iter().cloned());
         }
+    }
+    if let Some(linux) = &report.linux {
+        tables.extend(linux::tables(linux));
     }
     if let Some(start) = &report.start {
         tables.push(start_up(start));

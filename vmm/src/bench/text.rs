@@ -47,7 +47,8 @@ fn machine(host: &Host) -> Option<String> {
 /// `table` as text: the first column to the left, all others to the right.
 #[must_use]
 pub fn draw(table: &Table) -> String {
-    let rows = iter::once(&table.head).chain(&table.rows);
+    let head = iter::once(&table.head).filter(|head| !head.is_empty());
+    let rows = head.chain(&table.rows);
     let mut out = format!("{}\n{}", table.title, align(rows, 1));
     for note in &table.notes {
         prose(&mut out, "  ", note);

@@ -23,6 +23,13 @@ fn everything_is_there() {
         "\n  mmio write !                user space",
         "notify=trap, depth 64: the disk is too small",
         "io_uring: the kernel refuses io_uring",
+        "A stock Linux guest on an emulated CPU, 4 KiB random reads one at a time: 1,549 a second with",
+        "registers=mapped notify=trap, 1.55 times that of registers=trap, 2.50 times that of QEMU 7.2.22\nmicrovm.",
+        "\n  registers=mapped notify=trap  1,549    1.55    2.50   645 us   1.00  2.50\n",
+        "\n  QEMU 7.2.22 microvm             155       -       -\n",
+        "Measured on an imaginary <CPU>, Linux 6.1.",
+        "the ratios alone mean something",
+        "Other <VMMs>: none is installed.",
         "\n  vmm              2.10 ms",
         "\n  cost of an exit to user space against the floor     1.019     1.030      met\n",
         "3.81 MiB  3.00 MiB  NOT met\n",
@@ -58,11 +65,22 @@ fn a_report_of_nothing_is_no_text() {
         warnings: vec![],
         exits: None,
         block: None,
+        linux: None,
         start: None,
         targets: vec![],
         ..sample::report()
     };
     assert_eq!(text(&report), "");
+}
+
+#[test]
+fn why_no_linux_guest_was_measured_is_told_in_the_place_of_its_tables() {
+    let mut report = sample::report();
+    report.linux.as_mut().unwrap().disks.clear();
+    let text = text(&report);
+    let part = "\n\nLinux guest\n  Other <VMMs>: none is installed.\n\n";
+    assert!(text.contains(part), "{text}");
+    assert!(!text.contains("A stock Linux guest"), "{text}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::{NoRun, one_line, parse_size, to_no_run};
 use crate::bench::block::options::{Amount, BlockOptions, Rw, Wait};
+use crate::bench::linux::Source;
 use crate::bench::{Measurement, Outputs, Request};
 use crate::config::{Notify, Registers};
 
@@ -37,6 +38,11 @@ const SEE_HELP: &str = " (see 'vmm bench --help')";
 struct Bench {
     #[command(flatten)]
     common: Common,
+
+    /// Show what resources/linux/bench has printed into FILE, too: what a stock Linux guest gets
+    #[arg(long, value_name = "FILE")]
+    linux: Option<PathBuf>,
+
     #[command(subcommand)]
     what: Option<What>,
 }
@@ -159,13 +165,17 @@ where
 /// # Errors
 /// See [`NoRun`].
 pub fn parse(args: &[OsString]) -> Result<Request, NoRun> {
-    let Bench { common, what } =
-        Bench::try_parse_from(args).map_err(|error| to_no_run(&error, SEE_HELP))?;
+    let Bench {
+        common,
+        linux,
+        what,
+    } = Bench::try_parse_from(args).map_err(|error| to_no_run(&error, SEE_HELP))?;
     let measurement = match what {
         Some(What::Compare(Compare { a, b, json })) => return Ok(Request::Compare { a, b, json }),
         None => Measurement {
             exits: true,
             block: Some(BlockOptions::default()),
+            linux: Some(linux.map_or(Source::Unmeasured, Source::File)),
             start: true,
             ..common.measurement()
         },

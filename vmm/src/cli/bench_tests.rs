@@ -36,12 +36,16 @@ fn without_a_command_everything_is_measured() {
     assert!(all.exits && all.start && all.pin && all.quick);
     assert_eq!(all.block, Some(BlockOptions::default()));
     assert_eq!(all.outputs.html, Some("a.html".into()));
+    assert_eq!(all.linux, Some(Source::Unmeasured));
+    let all = measurement(&["--linux", "l.jsonl"]);
+    assert_eq!(all.linux, Some(Source::File("l.jsonl".into())));
 }
 
 #[test]
 fn a_command_measures_one_thing() {
     let exits = measurement(&["exits", "--json", "e.json", "--csv", "e.csv"]);
     assert_eq!((exits.exits, exits.block, exits.start), (true, None, false));
+    assert_eq!(exits.linux, None);
     assert_eq!(exits.outputs.json, Some("e.json".into()));
     assert_eq!(exits.outputs.csv, Some("e.csv".into()));
     let start = measurement(&["start"]);

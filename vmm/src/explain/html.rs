@@ -1,13 +1,15 @@
 //! The story as one page that needs nothing else: every step is in it, drawn, and can be read without
 //! the script, which only shows one at a time. Whatever the page says of this run has been escaped.
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, PreEscaped, html};
 
 use super::bring_up;
 use super::draw::{self, Frame, side, who};
 use super::story::{Act, Code, Event, Operation, Side, Step, Story};
 use super::{why, words};
+use crate::page;
 
+const TITLE: &str = "vmm explain: one request, step by step";
 const STYLE: &str = include_str!("explain.css");
 const SCRIPT: &str = include_str!("explain.js");
 /// The page may use nothing but its own style sheet and script.
@@ -23,43 +25,30 @@ const LANES: [Side; 3] = [Side::Driver, Side::Kvm, Side::Device];
 pub fn page(story: &Story) -> serde_json::Result<String> {
     // Nothing in it can end the element that it is in.
     let data = serde_json::to_string(story)?.replace('<', "\\u003c");
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
-                title { "vmm explain: one request, step by step" }
-                style { (PreEscaped(STYLE)) }
-            }
-            body {
-                header {
-                    h1 { "One request, step by step" }
-                    nav.chapters aria-label="Chapters" {
-                        a href="#start" { "Start" }
-                        @if !story.negotiation.is_empty() { a href="#negotiation-1" { "Negotiation" } }
-                        @for act in &story.acts { a href=(anchor(act, 1)) { (title(act)) } }
-                    }
-                }
-                main {
-                    (start(story))
-                    @if !story.negotiation.is_empty() { (bring_up::chapter(story)) }
-                    @for act in &story.acts { (chapter(story, act)) }
-                }
-                p.announce role="status" aria-live="polite" {}
-                nav.controls aria-label="Steps" {
-                    button type="button" data-move="-1" { span aria-hidden="true" { "←" } " Previous" }
-                    p.where {}
-                    button type="button" data-move="1" { "Next " span aria-hidden="true" { "→" } }
-                }
-                script id="story" type="application/json" { (PreEscaped(data)) }
-                script { (PreEscaped(SCRIPT)) }
+    let body = html! {
+        header {
+            h1 { "One request, step by step" }
+            nav.chapters aria-label="Chapters" {
+                a href="#start" { "Start" }
+                @if !story.negotiation.is_empty() { a href="#negotiation-1" { "Negotiation" } }
+                @for act in &story.acts { a href=(anchor(act, 1)) { (title(act)) } }
             }
         }
+        main {
+            (start(story))
+            @if !story.negotiation.is_empty() { (bring_up::chapter(story)) }
+            @for act in &story.acts { (chapter(story, act)) }
+        }
+        p.announce role="status" aria-live="polite" {}
+        nav.controls aria-label="Steps" {
+            button type="button" data-move="-1" { span aria-hidden="true" { "←" } " Previous" }
+            p.where {}
+            button type="button" data-move="1" { "Next " span aria-hidden="true" { "→" } }
+        }
+        script id="story" type="application/json" { (PreEscaped(data)) }
+        script { (PreEscaped(SCRIPT)) }
     };
-    Ok(page.into_string())
+    Ok(page::page(TITLE, POLICY, STYLE, &body))
 }
 
 fn title(act: &Act) -> &'static str {
