@@ -27,6 +27,7 @@ const VALUES: &[(&str, u32)] = &[
     ("KVM_GET_REGS", 0x8090_ae81),
     ("KVM_GET_SREGS", 0x8138_ae83),
     ("KVM_GET_XSAVE", 0x9000_aea4),
+    ("KVM_IRQ_LINE", 0x4008_ae61),
     ("KVM_RUN", 0xae80),
     ("KVM_SET_GUEST_DEBUG", 0x4048_ae9b),
     ("KVM_SET_REGS", 0x4090_ae82),

@@ -69,7 +69,8 @@ pub fn step(event: &Event) -> &'static str {
         }
         Event::Interrupt { .. } => {
             "The used buffer notification. The irqfd is an eventfd that KVM listens to: a write of \
-             8 bytes raises the GSI on the IOAPIC that is in the kernel."
+             8 bytes raises the GSI on the IOAPIC that is in the kernel. With registers=mapped there \
+             is none: an ioctl, KVM_IRQ_LINE, sets the line."
         }
         Event::Resumed { .. } => "The guest goes on behind the instruction that left it.",
         Event::Waiting { .. } => {

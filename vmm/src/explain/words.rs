@@ -178,7 +178,7 @@ pub fn tell(event: &Event) -> String {
             interrupt_status,
             meaning,
         } => format!(
-            "InterruptStatus = {}; writes to the irqfd: GSI {gsi}",
+            "InterruptStatus = {}; raises the interrupt: GSI {gsi}",
             meant((*interrupt_status).into(), meaning)
         ),
         Event::Resumed { vcpu, .. } => format!("enters vCPU {vcpu} again"),

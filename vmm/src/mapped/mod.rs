@@ -16,7 +16,7 @@ use spec::mmio::Register;
 pub use acks::{ACK_SIZE, AckRing};
 
 use crate::config::{Registers, VmConfig};
-use crate::interrupt::IrqFd;
+use crate::interrupt::IrqLine;
 use crate::kvm::{KvmError, failed_to};
 use crate::layout;
 
@@ -136,10 +136,11 @@ fn io_error(error: kvm_ioctls::Error) -> io::Error {
     io::Error::from_raw_os_error(error.errno())
 }
 
-/// The interrupt of a device with a mapped window: acknowledgements may wait in a ring.
+/// The interrupt of a device with a mapped window: acknowledgements may wait in a ring. Whoever
+/// interrupts sets the line itself, so that no thread of the kernel has to run before the guest can.
 pub struct MappedIrq {
     /// The interrupt itself.
-    pub line: IrqFd,
+    pub line: IrqLine,
     /// Where acknowledgements wait.
     pub acks: Arc<AckRing>,
 }

@@ -24,7 +24,7 @@ use super::engine;
 use crate::config::{DiskConfig, Engine, Notify, POLL_IDLE_LIMIT};
 use crate::error::{Error, cannot};
 use crate::exit::Buses;
-use crate::interrupt::IrqFd;
+use crate::interrupt::{IrqFd, IrqLine};
 use crate::kvm::failed_to;
 use crate::layout;
 use crate::mapped::{AckRing, MappedIrq, MappedWindow};
@@ -118,12 +118,14 @@ pub fn transport(
     window: Option<&MappedWindow>,
     acks: Option<&Arc<AckRing>>,
 ) -> Result<MmioTransport, Error> {
-    let line = IrqFd::new(vm, layout::virtio_mmio(index).gsi)?;
+    let gsi = layout::virtio_mmio(index).gsi;
     let (memory, device) = (memory.clone(), Box::new(device));
     let (Some(window), Some(acks)) = (window, acks) else {
+        let line = IrqFd::new(vm, gsi)?;
         return Ok(MmioTransport::new(memory, device, Arc::new(line)));
     };
     window.connect(vm)?;
+    let line = IrqLine::new(Arc::clone(vm), gsi);
     let (page, acks) = (Arc::clone(&window.page), Arc::clone(acks));
     let interrupt = Arc::new(MappedIrq { line, acks });
     Ok(MmioTransport::on_page(memory, device, interrupt, page))

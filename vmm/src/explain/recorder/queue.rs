@@ -276,7 +276,7 @@ impl Recorder {
         }
     }
 
-    /// The device has written to its irqfd.
+    /// The device has interrupted.
     pub fn interrupted(&mut self, status: InterruptStatus, now: u64) {
         let gsi = self.window.gsi;
         self.told(now, |_| Event::Interrupt {

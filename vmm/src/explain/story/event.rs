@@ -147,9 +147,9 @@ pub enum Event {
         /// `avail.flags`, without.
         avail_flags: Option<u16>,
     },
-    /// The device raises its interrupt: InterruptStatus, and a write to the irqfd.
+    /// The device raises its interrupt: InterruptStatus, and an edge on its line.
     Interrupt {
-        /// The GSI that the irqfd stands for.
+        /// The GSI of the line.
         gsi: u32,
         /// InterruptStatus as the driver will read it.
         interrupt_status: u32,
