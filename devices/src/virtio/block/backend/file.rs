@@ -1,7 +1,7 @@
 //! A raw image, a regular file or a block device, as a disk: vectored I/O straight between it and guest
 //! RAM, by position. Its content is never looked at to find out what it is.
 
-use std::fs::{self, File, FileType, OpenOptions};
+use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -125,32 +125,12 @@ impl FileBackend {
     /// # Errors
     /// There is no such file, it is not one that can be a disk, or it is in use.
     pub fn open(path: &Path, read_only: bool) -> Result<Self, FileBackendError> {
+        let (file, metadata) = open_locked(path, read_only)?;
         let cannot_open = |source| FileBackendError::Open {
             path: path.into(),
             source,
         };
-        // Before it is opened, since merely opening a device can have effects.
-        let is_device = is_device(path, fs::metadata(path).map_err(cannot_open)?.file_type())?;
-        let claim = match is_device && !read_only {
-            true => libc::O_EXCL,
-            false => 0,
-        };
-        let opened = OpenOptions::new()
-            .read(true)
-            .write(!read_only)
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | claim)
-            .open(path);
-        let file = opened.map_err(|error| match error.raw_os_error() {
-            Some(libc::EBUSY) if is_device => FileBackendError::Claimed { path: path.into() },
-            _ => cannot_open(error),
-        })?;
-        lock(&file, read_only).map_err(|error| cannot_lock(path, error))?;
-        // Again, since another file can have got the name.
-        let metadata = file.metadata().map_err(cannot_open)?;
-        let medium = if self::is_device(path, metadata.file_type())? {
-            if !read_only && device::is_read_only(&file).map_err(cannot_open)? {
-                return Err(FileBackendError::ReadOnly { path: path.into() });
-            }
+        let medium = if metadata.file_type().is_block_device() {
             Medium::Device(Device::of(&file, read_only).map_err(cannot_open)?)
         } else {
             Medium::File(Regular::of(path, &file, &metadata, read_only))
@@ -308,6 +288,44 @@ impl BlockBackend for FileBackend {
             result => result,
         }
     }
+}
+
+/// Opens the regular file or block device at `path`, locks it, and claims it where it is a device that
+/// can be written.
+///
+/// # Errors
+/// There is no such file, it is neither, it cannot be written, or it is in use.
+pub(super) fn open_locked(
+    path: &Path,
+    read_only: bool,
+) -> Result<(File, Metadata), FileBackendError> {
+    let cannot_open = |source| FileBackendError::Open {
+        path: path.into(),
+        source,
+    };
+    // Before it is opened, since merely opening a device can have effects.
+    let file_type = fs::metadata(path).map_err(cannot_open)?.file_type();
+    let claims = is_device(path, file_type)? && !read_only;
+    let claim = if claims { libc::O_EXCL } else { 0 };
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(!read_only)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | claim)
+        .open(path);
+    let file = opened.map_err(|error| match error.raw_os_error() {
+        Some(libc::EBUSY) if claims => FileBackendError::Claimed { path: path.into() },
+        _ => cannot_open(error),
+    })?;
+    lock(&file, read_only).map_err(|error| cannot_lock(path, error))?;
+    // Again, since another file can have got the name.
+    let metadata = file.metadata().map_err(cannot_open)?;
+    if is_device(path, metadata.file_type())?
+        && !read_only
+        && device::is_read_only(&file).map_err(cannot_open)?
+    {
+        return Err(FileBackendError::ReadOnly { path: path.into() });
+    }
+    Ok((file, metadata))
 }
 
 /// Where `file` ends, in bytes.
