@@ -81,7 +81,11 @@ fn verify() {
     for notify in NOTIFY_MODES {
         let (_dir, path) = file("disk.img", &vec![0; 1 << 20]);
         for way in ways(&path) {
-            for more in ["", ",sqpoll=on", ",queues=4", ",cache=writethrough"] {
+            let more = match way {
+                "" => ["", ",queues=4,sqpoll=on"],
+                _ => [",sqpoll=on", ",queues=4,cache=writethrough"],
+            };
+            for more in more {
                 let options = format!(",notify={notify},engine=io_uring{way}{more}");
                 let disks = [disk(&path, &options)];
                 let verify = "run=verify count=2048 depth=32";
@@ -107,7 +111,7 @@ fn selftest() {
     for notify in NOTIFY_MODES {
         let (_dir, path) = file("disk.img", &vec![0; 1 << 20]);
         for way in ways(&path) {
-            let options = format!(",notify={notify},engine=io_uring,sqpoll=on{way}");
+            let options = format!(",notify={notify},engine=io_uring{way}");
             let (ended, _, engines) = run(&[disk(&path, &options)], "run=selftest", None);
             ended.assert_ok("selftest cases=87 ok");
             assert_eq!(engines, ["io_uring"]);
