@@ -55,6 +55,15 @@ pub enum FileBackendError {
         /// Its size, in bytes.
         size: u64,
     },
+    /// It cannot be used as a qcow2 image.
+    #[cfg(feature = "qcow2")]
+    #[error("cannot use {path} as a qcow2 image: {source}")]
+    Qcow2 {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: Box<super::Qcow2Error>,
+    },
     /// Someone else, or another disk of the same machine, uses the file in a way that excludes
     /// this one.
     #[error("cannot use {path} as a disk image: it is in use (locked by {by})")]
@@ -110,23 +119,7 @@ impl FileBackend {
     /// # Errors
     /// There is no such file, it is not one that can be a disk, or it is in use.
     pub fn open(path: &Path, read_only: bool) -> Result<Self, FileBackendError> {
-        let cannot_open = |source| FileBackendError::Open {
-            path: path.into(),
-            source,
-        };
-        // Before it is opened, since merely opening a device can have effects.
-        require_regular(path, &fs::metadata(path).map_err(cannot_open)?)?;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(!read_only)
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-            .open(path)
-            .map_err(cannot_open)?;
-        lock(&file, read_only).map_err(|error| cannot_lock(path, error))?;
-        // Again, since another file can have got the name.
-        let metadata = file.metadata().map_err(cannot_open)?;
-        require_regular(path, &metadata)?;
-
+        let (file, metadata) = open_locked(path, read_only)?;
         let size = metadata.len();
         if size == 0 {
             return Err(FileBackendError::Empty { path: path.into() });
@@ -261,6 +254,30 @@ impl BlockBackend for FileBackend {
             result => result,
         }
     }
+}
+
+/// Opens the regular file at `path`, and locks it.
+pub(super) fn open_locked(
+    path: &Path,
+    read_only: bool,
+) -> Result<(File, Metadata), FileBackendError> {
+    let cannot_open = |source| FileBackendError::Open {
+        path: path.into(),
+        source,
+    };
+    // Before it is opened, since merely opening a device can have effects.
+    require_regular(path, &fs::metadata(path).map_err(cannot_open)?)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(!read_only)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
+        .map_err(cannot_open)?;
+    lock(&file, read_only).map_err(|error| cannot_lock(path, error))?;
+    // Again, since another file can have got the name.
+    let metadata = file.metadata().map_err(cannot_open)?;
+    require_regular(path, &metadata)?;
+    Ok((file, metadata))
 }
 
 /// Makes `len` bytes of the file from `position` on read as zeros, by a call to fallocate with

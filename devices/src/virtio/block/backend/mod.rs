@@ -6,6 +6,8 @@ mod direct;
 mod file;
 mod lock;
 mod memory;
+#[cfg(feature = "qcow2")]
+mod qcow2;
 mod vectored;
 
 use std::io;
@@ -16,6 +18,8 @@ use vm_memory::VolatileSlice;
 pub use aligned::AlignedBackend;
 pub use file::{FileBackend, FileBackendError};
 pub use memory::MemoryBackend;
+#[cfg(feature = "qcow2")]
+pub use qcow2::{Qcow2Backend, Qcow2Error};
 
 /// How many zeros are written at a time, where they are.
 const ZEROS_PIECE: usize = 256 << 10;
