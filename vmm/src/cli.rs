@@ -54,7 +54,8 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     initrd: Option<PathBuf>,
 
-    /// Raw disk image, as a virtio-blk device; may be repeated. The keys: readonly=on, and the guest
+    /// Disk image, as a virtio-blk device; may be repeated. The keys: format=qcow2, and it is such an
+    /// image, not a raw one, with the backing files that it names; readonly=on, and the guest
     /// may not write it; id=ID (default diskN) is what GET_ID answers; notify=MODE is how the guest
     /// notifies the device: trap (the default, served by the vCPU's thread), ioeventfd or
     /// ioeventfd-datamatch (KVM wakes the queue's own thread), or poll (that thread watches the

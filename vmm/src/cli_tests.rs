@@ -6,7 +6,7 @@ use clap::CommandFactory;
 use devices::virtio::block::throttle::Limits;
 
 use super::*;
-use crate::config::{DiskConfig, Engine, Notify, Registers};
+use crate::config::{DiskConfig, Engine, Format, Notify, Registers};
 
 fn parse_words(words: &[&str]) -> Result<VmConfig, NoRun> {
     parse_os(words.iter().map(Into::into))
@@ -117,6 +117,7 @@ fn every_option_reaches_the_machine() {
     );
     let disk = |path: &str, readonly, id: &str, notify| DiskConfig {
         path: path.into(),
+        format: Format::Raw,
         readonly,
         id: id.into(),
         notify,
@@ -414,14 +415,14 @@ fn wrong_disks_are_refused_with_the_reason() {
             "'b.img' is no KEY=VALUE (a path cannot hold a comma)",
         ),
         (
-            "a,format=raw",
-            "unknown key 'format': readonly, id, notify, queues, registers, cache, direct, engine, \
+            "a,driver=raw",
+            "unknown key 'driver': format, readonly, id, notify, queues, registers, cache, direct, engine, \
              sqpoll, block_size and throttle are known",
         ),
         (
             "a,=on",
-            "unknown key '': readonly, id, notify, queues, registers, cache, direct, engine, sqpoll, \
-             block_size and throttle are known",
+            "unknown key '': format, readonly, id, notify, queues, registers, cache, direct, engine, \
+             sqpoll, block_size and throttle are known",
         ),
         ("a,readonly=on,readonly=on", "key 'readonly' is given twice"),
         ("a,id=x,notify=trap,id=y", "key 'id' is given twice"),
@@ -430,6 +431,8 @@ fn wrong_disks_are_refused_with_the_reason() {
         ("a,readonly=", "readonly is 'on' or 'off', not ''"),
         ("a,direct=yes", "direct is 'on' or 'off', not 'yes'"),
         ("a,direct=on,direct=on", "key 'direct' is given twice"),
+        ("a,format=vmdk", "format is 'raw' or 'qcow2', not 'vmdk'"),
+        ("a,format=raw,format=raw", "key 'format' is given twice"),
         (
             "a,engine=uring",
             "engine is 'sync', 'io_uring' or 'auto', not 'uring'",

@@ -69,8 +69,10 @@ pub struct TraceConfig {
 /// A disk of a [`VmConfig`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskConfig {
-    /// The raw image.
+    /// The image.
     pub path: PathBuf,
+    /// What it is an image in; never concluded from its content.
+    pub format: Format,
     /// Whether the guest may only read it.
     pub readonly: bool,
     /// What GET_ID answers: printable ASCII, at most [`spec::block::ID_SIZE`] bytes.
@@ -96,6 +98,18 @@ pub struct DiskConfig {
     pub limits: Limits,
     /// How the guest reaches the registers.
     pub registers: Registers,
+}
+
+named! {
+    /// The format of a disk's image.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub enum Format {
+        /// The bytes of the disk, one after the other.
+        #[default]
+        Raw = "raw",
+        /// QEMU's format, version 2 or 3, with the backing files that the image names.
+        Qcow2 = "qcow2",
+    }
 }
 
 named! {

@@ -151,7 +151,8 @@ impl Vm {
         let (stop, disks) = (self.stop.clone(), self.disks());
         let (mut running, mut sandbox) = self.hold(&sender)?;
         let ticket = sandbox.ticket(ThreadKind::Listener);
-        let signals = SignalThread::spawn(held, sender.clone(), printed.clone(), disks, ticket)?;
+        let (watched, printer) = (disks.clone(), printed.clone());
+        let signals = SignalThread::spawn(held, sender.clone(), printer, watched, ticket)?;
         let console = source
             .map(|source| {
                 let ticket = sandbox.ticket(ThreadKind::Listener);
@@ -167,6 +168,7 @@ impl Vm {
         if let Some(gdb) = &running.gdb {
             gdb.tell(&reason);
         }
+        disks.let_go();
         drop(running);
         drop(console);
         drop(stdin);

@@ -12,12 +12,13 @@ use spec::block::ID_SIZE;
 use thiserror::Error;
 
 use super::parse_size;
-use crate::config::{DiskConfig, Engine, Notify, Registers};
+use crate::config::{DiskConfig, Engine, Format, Notify, Registers};
 
 /// One `--disk`.
 #[derive(Clone, Debug)]
 pub(super) struct DiskArg {
     path: PathBuf,
+    format: Format,
     readonly: bool,
     id: Option<String>,
     pub(super) notify: Notify,
@@ -36,6 +37,7 @@ impl DiskArg {
     pub(super) fn into_config(self, index: usize) -> DiskConfig {
         DiskConfig {
             path: self.path,
+            format: self.format,
             readonly: self.readonly,
             id: self.id.unwrap_or_else(|| format!("disk{index}")),
             notify: self.notify,
@@ -58,12 +60,16 @@ pub(super) enum DiskError {
     #[error("'{0}' is no KEY=VALUE (a path cannot hold a comma)")]
     NoValue(String),
     #[error(
-        "unknown key '{0}': readonly, id, notify, queues, registers, cache, direct, engine, sqpoll, \
-         block_size and throttle are known"
+        "unknown key '{0}': format, readonly, id, notify, queues, registers, cache, direct, engine, \
+         sqpoll, block_size and throttle are known"
     )]
     UnknownKey(String),
     #[error("key '{0}' is given twice")]
     Twice(String),
+    #[error("format is 'raw' or 'qcow2', not '{0}'")]
+    Format(String),
+    #[error("this vmm has been built without qcow2")]
+    WithoutQcow2,
     #[error("readonly is 'on' or 'off', not '{0}'")]
     ReadOnly(String),
     #[error("notify is 'trap', 'ioeventfd', 'ioeventfd-datamatch' or 'poll', not '{0}'")]
@@ -104,7 +110,7 @@ pub(super) fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
     if path.is_empty() {
         return Err(DiskError::NoPath);
     }
-    let (mut readonly, mut id, mut notify) = (None, None, None);
+    let (mut format, mut readonly, mut id, mut notify) = (None, None, None, None);
     let (mut queues, mut writeback, mut direct, mut block_size) = (None, None, None, None);
     let (mut registers, mut limits, mut engine, mut sqpoll) = (None, None, None, None);
     for part in parts {
@@ -113,6 +119,7 @@ pub(super) fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
             return Err(DiskError::NoValue(part.into_owned()));
         };
         let twice = match key {
+            "format" => format.replace(parse_format(value)?).is_some(),
             "readonly" => {
                 let value = parse_switch(value, DiskError::ReadOnly)?;
                 readonly.replace(value).is_some()
@@ -145,6 +152,7 @@ pub(super) fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
     }
     Ok(DiskArg {
         path: OsStr::from_bytes(path).into(),
+        format: format.unwrap_or_default(),
         readonly: readonly.unwrap_or(false),
         id,
         notify: notify.unwrap_or_default(),
@@ -157,6 +165,13 @@ pub(super) fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
         limits: limits.unwrap_or_default(),
         registers: registers.unwrap_or_default(),
     })
+}
+
+fn parse_format(value: &str) -> Result<Format, DiskError> {
+    match Format::from_name(value) {
+        Some(Format::Qcow2) if !cfg!(feature = "qcow2") => Err(DiskError::WithoutQcow2),
+        known => known.ok_or_else(|| DiskError::Format(value.into())),
+    }
 }
 
 fn parse_switch(value: &str, wrong: fn(String) -> DiskError) -> Result<bool, DiskError> {

@@ -18,7 +18,7 @@ use super::symbols::Symbols;
 use super::tell::{self, Subject};
 use super::text;
 use super::watch::Watcher;
-use crate::config::{DiskConfig, Engine, Notify, Registers, VmConfig};
+use crate::config::{DiskConfig, Engine, Format, Notify, Registers, VmConfig};
 use crate::error::cannot;
 use crate::layout;
 use crate::output::{self, WriteError};
@@ -141,6 +141,7 @@ fn follow(
         .disks
         .extend(built_in.as_ref().map(|disk| DiskConfig {
             path: disk.path(),
+            format: Format::Raw,
             readonly: false,
             id: "built-in".into(),
             notify: Notify::Trap,

@@ -1,7 +1,7 @@
 //! The devices of a machine: each is made here, and connected to its bus, its interrupt, and what
 //! notifies it. When in a machine's life that is, and what a device does, is not decided here.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
@@ -10,6 +10,8 @@ use devices::BusDevice;
 use devices::exit::{DebugExit, I8042, SleepRegisters};
 use devices::serial::SerialConsole;
 use devices::virtio::MmioTransport;
+#[cfg(feature = "qcow2")]
+use devices::virtio::block::backend::Qcow2Backend;
 use devices::virtio::block::backend::{FileBackend, FileBackendError};
 use devices::virtio::block::{
     Block, BlockBackend, BlockOptions, FailureHandler, NotifyMode, StartHook,
@@ -21,7 +23,7 @@ use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
 
 use super::engine;
-use crate::config::{DiskConfig, Engine, Notify, POLL_IDLE_LIMIT};
+use crate::config::{DiskConfig, Engine, Format, Notify, POLL_IDLE_LIMIT};
 use crate::error::{Error, cannot};
 use crate::exit::Buses;
 use crate::interrupt::{IrqFd, IrqLine};
@@ -74,9 +76,25 @@ pub fn add_ports(
 /// The image cannot be one, or not in this way.
 pub fn backend(disk: &DiskConfig) -> Result<Box<dyn BlockBackend>, FileBackendError> {
     let (path, read_only) = (&disk.path, disk.readonly);
-    Ok(match disk.direct {
-        true => Box::new(FileBackend::open_direct(path, read_only)?),
-        false => Box::new(FileBackend::open(path, read_only)?),
+    Ok(match (disk.format, disk.direct) {
+        (Format::Raw, false) => Box::new(FileBackend::open(path, read_only)?),
+        (Format::Raw, true) => Box::new(FileBackend::open_direct(path, read_only)?),
+        #[cfg(feature = "qcow2")]
+        (Format::Qcow2, false) => Box::new(Qcow2Backend::open(path, read_only)?),
+        #[cfg(feature = "qcow2")]
+        (Format::Qcow2, true) => {
+            return Err(FileBackendError::Direct {
+                path: path.clone(),
+                source: io::Error::other("it is to be a qcow2 image"),
+            });
+        }
+        #[cfg(not(feature = "qcow2"))]
+        (Format::Qcow2, _) => {
+            return Err(FileBackendError::Open {
+                path: path.clone(),
+                source: io::ErrorKind::Unsupported.into(),
+            });
+        }
     })
 }
 

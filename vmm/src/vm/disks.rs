@@ -1,17 +1,18 @@
 //! The disks of a machine that runs, for whoever learns that their images may have another size. What
 //! a disk makes of that is its own matter.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use devices::DeviceError;
 
 use crate::exit::Buses;
 use crate::layout;
 
-/// The disks of a machine, which may have gone. By default none.
-#[derive(Debug, Default)]
+/// The disks of a machine, which may have gone. Clones are the same. By default none.
+#[derive(Clone, Debug, Default)]
 pub struct Disks {
-    buses: Weak<Buses>,
+    /// `None` once they are not to be kept any more.
+    buses: Arc<Mutex<Option<Arc<Buses>>>>,
     count: usize,
 }
 
@@ -19,7 +20,7 @@ impl Disks {
     /// The `count` disks on `buses`.
     pub(super) fn new(buses: &Arc<Buses>, count: usize) -> Self {
         Self {
-            buses: Arc::downgrade(buses),
+            buses: Arc::new(Mutex::new(Some(Arc::clone(buses)))),
             count,
         }
     }
@@ -36,9 +37,15 @@ impl Disks {
     /// # Errors
     /// Those of a disk that cannot go on.
     pub fn look_again(&self) -> Result<(), DeviceError> {
-        let Some(buses) = self.buses.upgrade() else {
+        let buses = self.buses.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(buses) = &*buses else {
             return Ok(());
         };
         (0..self.count).try_for_each(|index| buses.mmio.refresh(layout::virtio_mmio(index).base))
+    }
+
+    /// Keeps them no longer: who else has them is the one that takes them down.
+    pub(super) fn let_go(&self) {
+        *self.buses.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

@@ -52,7 +52,7 @@ fn wrong_command_line() {
         (&["--memory", "1\n2"], "--memory"),
         (&["--cpus", "0"], "'0' for '--cpus <N>'"),
         (&["--cpus", "all"], "'all' for '--cpus <N>'"),
-        (&["--disk", "a,format=raw"], "unknown key 'format'"),
+        (&["--disk", "a,driver=raw"], "unknown key 'driver'"),
         (&["--disk", "a,cache=on"], "cache is 'writeback'"),
         (&["--cmdline", "\x1b[2J"], "--cmdline"),
     ] {

@@ -54,6 +54,8 @@ mod power_loss;
 #[cfg(feature = "gdb")]
 mod probes;
 mod pty;
+#[cfg(feature = "qcow2")]
+mod qcow2;
 mod qemu;
 mod queues;
 mod resize;
@@ -116,6 +118,8 @@ fn main() {
         power_loss::tests(),
         #[cfg(feature = "gdb")]
         probes::tests(),
+        #[cfg(feature = "qcow2")]
+        qcow2::tests(),
         qemu::tests(),
         resize::tests(),
         queues::tests(),

@@ -14,7 +14,7 @@ use spec::rng::Rng;
 use thiserror::Error;
 
 use super::options::Plan;
-use crate::config::{DiskConfig, Engine, Notify, Registers};
+use crate::config::{DiskConfig, Engine, Format, Notify, Registers};
 
 /// How much is written to a scratch file at once, in bytes.
 const PIECE: usize = 1 << 20;
@@ -130,6 +130,7 @@ impl Disk {
     pub fn config(&self, notify: Notify) -> DiskConfig {
         DiskConfig {
             path: self.path.clone(),
+            format: Format::Raw,
             readonly: !self.writes,
             id: "bench".into(),
             notify,

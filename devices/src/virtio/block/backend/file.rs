@@ -65,6 +65,15 @@ pub enum FileBackendError {
         /// The device.
         path: PathBuf,
     },
+    /// It cannot be used as a qcow2 image.
+    #[cfg(feature = "qcow2")]
+    #[error("cannot use {path} as a qcow2 image: {source}")]
+    Qcow2 {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: Box<super::Qcow2Error>,
+    },
     /// Someone else, or another disk of the same machine, uses the file in a way that excludes
     /// this one.
     #[error("cannot use {path} as a disk image: it is in use (locked by {by})")]

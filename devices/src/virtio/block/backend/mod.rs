@@ -8,6 +8,8 @@ mod file;
 mod gate;
 mod lock;
 mod memory;
+#[cfg(feature = "qcow2")]
+mod qcow2;
 mod regular;
 mod size;
 mod vectored;
@@ -22,6 +24,8 @@ pub use aligned::AlignedBackend;
 pub use file::{FileBackend, FileBackendError};
 pub use gate::{Closed, Gate};
 pub use memory::MemoryBackend;
+#[cfg(feature = "qcow2")]
+pub use qcow2::{Qcow2Backend, Qcow2Error};
 pub use size::SizeError;
 pub(super) use size::sectors;
 #[cfg(feature = "io-uring")]
