@@ -64,7 +64,7 @@ impl Flight {
 
     /// Whether there is something to [pop](Self::pop).
     pub(super) fn has_ended(&self) -> bool {
-        self.engine.has_ended()
+        self.transfers > 0 && self.engine.has_ended()
     }
 
     /// What can be read when there is, while something is on its way.
@@ -134,7 +134,7 @@ impl Flight {
     /// A request whose data has come to its end on the way between memory and `backend`, and to
     /// stable storage where that was asked for.
     pub(super) fn pop(&mut self, backend: &dyn BlockBackend) -> Option<(Begun, Outcome)> {
-        if self.ended.is_empty() {
+        if self.ended.is_empty() && self.transfers > 0 {
             let Ended { transfer, result } = self.engine.reap()?;
             self.transfers = self.transfers.saturating_sub(1);
             self.end(&transfer, result, backend);
