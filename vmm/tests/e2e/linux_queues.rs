@@ -19,7 +19,7 @@ pub fn tests() -> Vec<Trial> {
 
 /// A job on each CPU, with a part of the disk of its own.
 const FIO: &str = "chroot /tools fio --direct=1 --ioengine=libaio --iodepth=8 --rw=randwrite \
-    --bsrange=4k-32k --numjobs=4 --cpus_allowed=0-3 --cpus_allowed_policy=split --size=1m \
+    --bsrange=4k-32k --numjobs=4 --cpus_allowed=0-3 --cpus_allowed_policy=split --size=256k \
     --offset_increment=1m --verify=crc32c --verify_fatal=1 --name=queues";
 
 fn queues() {
@@ -60,8 +60,8 @@ fn queues() {
         for queue in report["queues"].as_array().unwrap() {
             let (of, requests) = (&queue["device"], queue["all"]["count"].as_u64());
             let least = if of == "virtio-blk 1 (disk1)" || of == "virtio-blk 2 (disk2)" {
-                // 1 MiB is written and read back, in requests of 32 KiB at most.
-                64
+                // 256 KiB are written and read back, in requests of 32 KiB at most.
+                16
             } else {
                 0
             };
