@@ -165,8 +165,7 @@ impl<'a> List<'a> {
                 format!("{} {}", disk.machine, disk.options).trim().into(),
             );
             self.series("iops", "1/s", &disk.iops);
-            let trap = linux.trap_of(disk);
-            if let Some(ratio) = trap.and_then(|trap| disk.iops.ratio(&trap.iops)) {
+            if let Some(ratio) = linux.by_trap(disk, |disk| &disk.iops) {
                 self.push("iops by trap", "", Value::Series(Cow::Owned(ratio)));
             }
             self.series("latency p50", "ns", &disk.latency);

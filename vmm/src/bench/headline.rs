@@ -1,6 +1,7 @@
 //! A report in a few sentences: what this VMM costs above the floor.
 
 use super::format::{beyond, digits, size, time};
+use super::linux::TRAP;
 use super::report::{BlockCell, ExitCost, ExitKind, Handled, LinuxDisk, Report};
 
 /// The sentences, the most important first.
@@ -82,16 +83,22 @@ fn linux(report: &Report) -> Option<String> {
     let linux = report.linux.as_ref()?;
     let iops = |disk: &LinuxDisk| disk.iops.summary.median;
     let best = linux.ours().max_by(|a, b| iops(a).total_cmp(&iops(b)))?;
-    let times = |other: &LinuxDisk| {
-        let ratio = iops(best) / iops(other);
-        (iops(other) > 0.0).then(|| format!("; {} times that of {}", digits(ratio), other.name()))
-    };
-    let others = [linux.trap_of(best), linux.other()].into_iter().flatten();
+    let by_trap = linux.by_trap(best, |disk| &disk.iops);
+    let by_trap = by_trap.map(|ratio| (ratio.summary.median, TRAP.into()));
+    let other = linux.other().filter(|other| iops(other) > 0.0);
+    let by_other = other.map(|other| (iops(best) / iops(other), other.name()));
+    let times = |(ratio, name): (f64, String)| format!(", {} times that of {name}", digits(ratio));
+    let emulated = linux.host.as_ref().is_some_and(|host| host.emulated);
     Some(format!(
-        "A stock Linux guest, 4 KiB random reads one at a time: {} a second ({}){}.",
+        "A stock Linux guest{}, 4 KiB random reads one at a time: {} a second with {}{}.",
+        if emulated { " on an emulated CPU" } else { "" },
         digits(iops(best)),
         best.name(),
-        others.filter_map(times).collect::<String>()
+        [by_trap, by_other]
+            .into_iter()
+            .flatten()
+            .map(times)
+            .collect::<String>()
     ))
 }
 

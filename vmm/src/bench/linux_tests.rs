@@ -69,9 +69,11 @@ fn mapped_registers_are_compared_with_trap_round_by_round() {
     assert_eq!(trap_of(2), None);
     let targets = targets(&linux);
     assert_eq!(targets.len(), 1);
-    // 1000 by 1600, and 500 by 900.
-    let middle = f64::midpoint(0.625, 500.0 / 900.0);
-    assert!((targets[0].value - middle).abs() < 1e-9, "{targets:?}");
+    let middle = f64::midpoint(1_600.0 / 1_000.0, 900.0 / 500.0);
+    assert!(
+        (targets[0].value - 1.0 / middle).abs() < 1e-9,
+        "{targets:?}"
+    );
     assert!(targets[0].is_met(), "{targets:?}");
 }
 

@@ -41,6 +41,11 @@ pub fn tests() -> Vec<Trial> {
             not_compared,
         ),
         test(
+            "bench_figures_of_a_linux_guest_that_cannot_be_read_are_told_before_anything_is_measured",
+            Needs::Nothing,
+            no_linux,
+        ),
+        test(
             "bench_everything_is_measured_and_kept_in_every_form",
             Needs::Kvm,
             everything,
@@ -191,13 +196,37 @@ fn not_compared() {
     }
 }
 
+fn no_linux() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("linux.jsonl");
+    let refused = |part: &str| {
+        let ended = run(["bench".as_ref(), "--linux".as_ref(), path.as_os_str()]);
+        assert_eq!((ended.code(), ended.stdout.as_slice()), (125, &b""[..]));
+        assert!(ended.message().contains(part), "{}", ended.stderr);
+    };
+    refused("cannot read");
+    fs::write(&path, "900 IOPS\n").unwrap();
+    refused("holds no figures of a Linux guest");
+}
+
+/// What resources/linux/bench prints.
+const LINUX: &str = r#"{"host":{"description":"QEMU TCG CPU, Linux 6.1","emulated":true}}
+{"run":{"machine":"vmm","disk":"registers=trap notify=trap","iops":933,"latency_us":888,"requests":3733,"exits":16184,"exits_to_user":11229,"scattered_mib_per_s":239}}
+{"run":{"machine":"vmm","disk":"registers=mapped notify=trap","iops":1613,"latency_us":597,"requests":6455,"exits":19635,"exits_to_user":6485,"scattered_mib_per_s":335}}
+{"missing":"QEMU microvm: qemu-system-x86_64 is not installed."}
+"#;
+
 fn everything() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
     let (json, csv, html) = (path("r.json"), path("r.csv"), path("r.html"));
+    let linux = path("linux.jsonl");
+    fs::write(&linux, LINUX).unwrap();
     let ended = run([
         "bench".as_ref(),
         "--quick".as_ref(),
+        "--linux".as_ref(),
+        linux.as_os_str(),
         "--json".as_ref(),
         json.as_os_str(),
         "--csv".as_ref(),
@@ -208,7 +237,14 @@ fn everything() {
     // No progress is shown where stderr is no terminal.
     assert_eq!((ended.code(), ended.stderr.as_str()), (0, ""));
     let stdout = String::from_utf8(ended.stdout).unwrap();
-    for part in ["mmio write", "trap", "from exec to", "Targets", "--quick"] {
+    for part in [
+        "mmio write",
+        "trap",
+        "from exec to",
+        "Targets",
+        "--quick",
+        "is not installed",
+    ] {
         assert!(stdout.contains(part), "{part}: {stdout}");
     }
 
@@ -233,14 +269,18 @@ fn everything() {
     }
     let start = report.start.unwrap();
     assert!(start.vmm.summary.median > 0.0 && start.floor.summary.median > 0.0);
-    assert!(report.targets.len() > 4, "{:?}", report.targets);
+    assert!(report.targets.len() > 5, "{:?}", report.targets);
+    assert_eq!(report.linux.unwrap().disks.len(), 2);
 
     let csv = fs::read_to_string(csv).unwrap();
     assert!(csv.starts_with("section,name,metric,value,unit\n"), "{csv}");
     assert!(csv.contains("\nexits,mmio write,vmm median,"), "{csv}");
+    let ratio = "\nlinux,vmm registers=mapped notify=trap,iops by trap median,1.72";
+    assert!(csv.contains(ratio), "{csv}");
     let html = fs::read_to_string(html).unwrap();
     assert!(html.starts_with("<!DOCTYPE html>") && html.contains("<svg"));
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+    assert!(html.contains("Linux guest: random reads"));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
 }
 
 fn progress() {

@@ -1,11 +1,9 @@
 //! The tables of a stock Linux guest, and what is to be said below them of where it was measured.
 
-use super::super::format::{count, digits, time};
-use super::super::report::{Linux, LinuxDisk, Series};
+use super::super::format::{digits, time};
+use super::super::linux::Figure;
+use super::super::report::{Linux, LinuxDisk};
 use super::{NONE, Table, head};
-
-/// A figure of a disk that was measured again and again.
-type Figure = fn(&LinuxDisk) -> &Series;
 
 pub(super) fn tables(linux: &Linux) -> Vec<Table> {
     if linux.disks.is_empty() {
@@ -23,28 +21,10 @@ fn random(linux: &Linux) -> Table {
     let rest = |disk: &LinuxDisk| {
         vec![
             time(disk.latency.summary.median),
-            count(disk.exits_to_user),
-            count(disk.exits),
+            digits(disk.exits_to_user),
+            digits(disk.exits),
         ]
     };
-    Table {
-        title: "Linux guest: random reads of 4 KiB past its page cache, one at a time".into(),
-        head: compared_head("IOPS", linux)
-            .into_iter()
-            .chain(head("median | exits | all"))
-            .collect(),
-        rows: (linux.disks.iter())
-            .map(|disk| [compared(disk, |disk| &disk.iops, linux), rest(disk)].concat())
-            .collect(),
-        notes: vec![
-            "'exits' are those of one read that KVM's counters io_exits, mmio_exits and \
-             signal_exits tell of, to user space, and 'all' its counter exits."
-                .into(),
-        ],
-    }
-}
-
-fn scattered(linux: &Linux) -> Table {
     let mut notes = Vec::new();
     if let Some(host) = &linux.host {
         notes.push(format!("Measured on {}.", host.description));
@@ -55,14 +35,32 @@ fn scattered(linux: &Linux) -> Table {
             );
         }
     }
-    notes.extend(linux.missing.iter().cloned());
+    notes.push(
+        "'exits' are those of one read that KVM's counters io_exits, mmio_exits and signal_exits \
+         tell of, to user space, and 'all' its counter exits."
+            .into(),
+    );
+    Table {
+        title: "Linux guest: random reads of 4 KiB past its page cache, one at a time".into(),
+        head: compared_head("IOPS", linux)
+            .into_iter()
+            .chain(head("median | exits | all"))
+            .collect(),
+        rows: (linux.disks.iter())
+            .map(|disk| [compared(disk, |disk| &disk.iops, linux), rest(disk)].concat())
+            .collect(),
+        notes,
+    }
+}
+
+fn scattered(linux: &Linux) -> Table {
     Table {
         title: "Linux guest: reads of 1 MiB into 256 scattered pages, one at a time".into(),
         head: compared_head("MiB/s", linux),
         rows: (linux.disks.iter())
             .map(|disk| compared(disk, |disk| &disk.scattered, linux))
             .collect(),
-        notes,
+        notes: linux.missing.clone(),
     }
 }
 
@@ -80,9 +78,7 @@ fn compared_head(unit: &str, linux: &Linux) -> Vec<String> {
 /// with it, and how many times that of another VMM, if there is one.
 fn compared(disk: &LinuxDisk, figure: Figure, linux: &Linux) -> Vec<String> {
     let value = figure(disk).summary.median;
-    let by_trap = linux
-        .trap_of(disk)
-        .and_then(|trap| figure(disk).ratio(figure(trap)));
+    let by_trap = linux.by_trap(disk, figure);
     let mut row = vec![
         disk.name(),
         digits(value),
