@@ -11,8 +11,9 @@ use super::report::{Linux, LinuxDisk, LinuxHost, Series, Target};
 
 /// What names this VMM among the machines.
 const OURS: &str = "vmm";
-/// The registers that are memory, and those of which each access exits.
+/// The registers that are memory.
 const MAPPED: &str = "registers=mapped";
+/// Those of which each access exits, which others are compared with.
 pub const TRAP: &str = "registers=trap";
 /// How many times as many reads with the former there were to be at least.
 const GAIN: f64 = 1.5;
