@@ -122,9 +122,19 @@ fn put_together(lines: Vec<Line>) -> Linux {
     }
     Linux {
         host,
-        disks: disks.iter().filter_map(|rounds| disk(rounds)).collect(),
+        disks: (disks.iter())
+            .filter_map(|rounds| disk(rounds.get(..whole_rounds(&disks, rounds))?))
+            .collect(),
         missing,
     }
+}
+
+/// In how many rounds each disk of the machine of `rounds` has been measured: in the last one the
+/// machine may have ended.
+fn whole_rounds(disks: &[Vec<Run>], rounds: &[Run]) -> usize {
+    let machine = |rounds: &[Run]| rounds.first().map(|run| run.machine.clone());
+    let alike = disks.iter().filter(|disk| machine(disk) == machine(rounds));
+    alike.map(Vec::len).min().unwrap_or(0)
 }
 
 /// The disk of these rounds, if there are any.

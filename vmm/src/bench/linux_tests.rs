@@ -52,6 +52,22 @@ fn rounds_are_put_together_disk_by_disk_in_the_order_of_the_first() {
 }
 
 #[test]
+fn a_round_that_ended_before_all_disks_were_measured_is_left_out() {
+    let linux = read_lines(&[
+        round("vmm", "registers=trap", 10, 1, 1),
+        round("vmm", "registers=mapped", 20, 1, 1),
+        round("vmm", "registers=trap", 30, 1, 1),
+        round("QEMU", "", 40, 1, 1),
+    ])
+    .unwrap();
+    let samples = |disk: &LinuxDisk| disk.iops.samples.clone();
+    let all: Vec<Vec<f64>> = linux.disks.iter().map(samples).collect();
+    assert_eq!(all, [[10.0], [20.0], [40.0]]);
+    let gain = linux.by_trap(&linux.disks[1], |disk| &disk.iops).unwrap();
+    assert_eq!(gain.samples, [2.0]);
+}
+
+#[test]
 fn exits_are_those_of_one_request_of_all_rounds() {
     let linux = two_rounds();
     let trap = &linux.disks[0];
