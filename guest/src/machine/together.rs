@@ -1,6 +1,8 @@
 //! Work that several CPUs do at once, this one among them. What they do is the workload's matter.
 
+use core::hint;
 use core::ptr;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use guest::cmdline::Window;
 use guest::virtio::Error;
@@ -13,11 +15,17 @@ use super::device::Device;
 struct Work<'j> {
     window: Window,
     job: &'j Job<'j>,
+    /// Whether all have been started that do. Until then none begins: the interrupts by which others
+    /// are started and those by which they are woken are sent through the same register.
+    begins: AtomicBool,
 }
 
 impl Work<'_> {
     fn share(&self, index: usize) -> Result<(), Error> {
-        (self.job)(index, &mut Device::without_interrupt(self.window)?);
+        while !self.begins.load(Ordering::Acquire) {
+            hint::spin_loop();
+        }
+        (self.job)(index, &mut Device::shared(self.window, index)?);
         Ok(())
     }
 }
@@ -27,9 +35,14 @@ impl Work<'_> {
 /// # Errors
 /// A CPU that does not start, or [`Error::NoWindow`].
 pub fn work(cpus: &mut Cpus, window: Window, count: usize, job: &Job<'_>) -> Result<(), Error> {
-    let work = Work { window, job };
+    let work = Work {
+        window,
+        job,
+        begins: AtomicBool::new(false),
+    };
     let argument = ptr::from_ref(&work).expose_provenance() as u64;
     let silent = (1..count).find(|&index| cpus.start(index, share, argument).is_err());
+    work.begins.store(true, Ordering::Release);
     // Those that have started may wait for this one.
     let done = work.share(0);
     for index in 1..silent.unwrap_or(count) {

@@ -39,7 +39,7 @@ pub(super) fn run<'e>(
     let size = parameters.number("size", DEFAULT_SIZE.min(count), 1..=SIZE_MAX.min(count))?;
     let flush_every = parameters.number("flush_every", DEFAULT_FLUSH_EVERY, 1..=u64::MAX)?;
     let mut block = open_chosen(parameters, &mut **machine, arena)?;
-    writable(&block)?;
+    writable(block.info())?;
     if !block.info().accepted.contains(Features::VIRTIO_BLK_F_FLUSH) {
         let missing = Error::MissingFeatures(Features::VIRTIO_BLK_F_FLUSH);
         return Err(missing.into());
@@ -56,7 +56,7 @@ pub(super) fn run<'e>(
     }
     let depth = parameters.number("depth", DEFAULT_DEPTH.min(most), 1..=most)?;
     let bytes = (size * SECTOR_SIZE) as usize;
-    Extent::new(&block, lba, count, bytes)?;
+    Extent::new(block.info(), lba, count, bytes)?;
     let buffers = arena.alloc(usize::from(block.queue_size()) * bytes, SECTOR_SIZE)?;
 
     let mut journal = Journal {

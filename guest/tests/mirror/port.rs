@@ -1,5 +1,5 @@
 //! The registers of a device, as one of several CPUs reaches them: by the bus, where accesses come
-//! one after the other. It handles no interrupt.
+//! one after the other. An interrupt finds all CPUs that wait, and whichever comes first handles it.
 
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use devices::bus::{Bus, Response};
 use devices::virtio::MmioTransport;
-use guest::virtio::{Error, Transport, Width};
+use guest::virtio::{Error, Transport, VirtQueue, Width};
 use spec::mmio::{CONFIG_OFFSET, InterruptStatus, Register};
 use vmm_sys_util::eventfd::EventFd;
+
+use crate::host::Edges;
 
 /// Where the device is, and how large its window is.
 pub const BASE: u64 = 0xd000_0000;
@@ -22,18 +24,23 @@ const MOMENT: Duration = Duration::from_micros(10);
 #[derive(Clone)]
 pub struct Port {
     bus: Arc<Bus>,
-    /// The eventfd that KVM would write, for the device that has one.
-    kick: Option<Arc<EventFd>>,
+    /// The eventfds that KVM would write, one for each queue, for the device that has them.
+    kicks: Arc<[EventFd]>,
+    edges: Arc<Edges>,
+    /// How many changes of the configuration this CPU has seen.
+    changes: u64,
 }
 
 impl Port {
-    pub fn new(device: MmioTransport, kick: Option<EventFd>) -> Self {
+    pub fn new(device: MmioTransport, kicks: Vec<EventFd>, edges: Arc<Edges>) -> Self {
         let mut bus = Bus::new();
         bus.insert(BASE, SIZE, Arc::new(Mutex::new(device)))
             .unwrap();
         Self {
             bus: Arc::new(bus),
-            kick: kick.map(Arc::new),
+            kicks: kicks.into(),
+            edges,
+            changes: 0,
         }
     }
 
@@ -44,7 +51,7 @@ impl Port {
 
     /// Whether a thread of its own serves the device.
     pub fn is_kicked(&self) -> bool {
-        self.kick.is_some()
+        !self.kicks.is_empty()
     }
 }
 
@@ -69,11 +76,14 @@ impl Transport for Port {
     }
 
     fn write_at(&mut self, offset: u64, width: Width, value: u64) {
-        // KVM takes what is written to an eventfd's address in any width.
-        if let Some(kick) = &self.kick
-            && offset == Register::QueueNotify.offset()
-        {
-            return kick.write(1).unwrap();
+        // KVM takes what is written to an eventfd's address in any width; of several it is the value
+        // that chooses.
+        if offset == Register::QueueNotify.offset() {
+            let several = self.kicks.len() > 1;
+            let queue = if several { value as usize } else { 0 };
+            if let Some(kick) = self.kicks.get(queue) {
+                return kick.write(1).unwrap();
+            }
         }
         let address = BASE.wrapping_add(offset);
         let data = &value.to_le_bytes()[..width.bytes()];
@@ -96,6 +106,23 @@ impl Transport for Port {
 
     fn wait(&mut self) -> Result<InterruptStatus, Error> {
         Err(Error::NoInterrupt)
+    }
+
+    fn wait_for(&mut self, queue: &VirtQueue<'_>, chains: u16) -> Result<InterruptStatus, Error> {
+        let (edges, seen) = (self.edges.clone(), self.changes);
+        let done = || queue.has_used(chains) || edges.changes() != seen;
+        if edges.wait_until(done).ok_or(Error::NoInterrupt)? {
+            let status = self.read(Register::InterruptStatus);
+            self.write(Register::InterruptACK, status);
+            if InterruptStatus::from_bits_retain(status).contains(InterruptStatus::CONFIG_CHANGE) {
+                edges.change();
+            }
+        }
+        self.changes = edges.changes();
+        Ok(match self.changes == seen {
+            true => InterruptStatus::USED_BUFFER,
+            false => InterruptStatus::CONFIG_CHANGE,
+        })
     }
 
     fn time_notify(&mut self, _: u16, _: &mut dyn FnMut()) -> Result<u64, Error> {

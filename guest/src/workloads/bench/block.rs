@@ -41,7 +41,7 @@ pub(super) fn run<'e, 'm>(
     };
     let mut block = open(command_line, machine, 0, &options, &mut arena)?;
     if job.write {
-        writable(&block)?;
+        writable(block.info())?;
     }
     let capacity = block.info().capacity;
     if command.block.sectors > capacity {
