@@ -70,6 +70,15 @@ pub fn page(report: &Report) -> Result<String, PlotError> {
                             }
                         }
                     }
+                    @if !section("Several queues").is_empty() {
+                        section {
+                            h2 { "Block I/O by several queues" }
+                            @for shown in section("Several queues") {
+                                h3 { (shown.title) }
+                                (table(shown))
+                            }
+                        }
+                    }
                     @for shown in section("Start") { section { h2 { (shown.title) } (table(shown)) } }
                     @for shown in section("Targets") {
                         section { h2 { (shown.title) } (table(shown)) (sources(&report.targets)) }

@@ -2,6 +2,7 @@
 //! `html.rs`.
 
 mod exits;
+mod queues;
 
 use super::format::{count, digits, mib, share, size, time, with_unit};
 use super::report::{
@@ -42,6 +43,7 @@ pub fn tables(report: &Report) -> Vec<Table> {
                 .push(format!("The disk: {disk}, of which {used} are used."));
             last.notes.extend(block.notes.iter().cloned());
         }
+        tables.extend(queues::tables(block));
     }
     if let Some(start) = &report.start {
         tables.push(start_up(start));
