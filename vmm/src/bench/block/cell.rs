@@ -112,10 +112,19 @@ impl Found {
             self.counted = sample.latencies.count();
             self.notifications = sample.notifications;
         } else {
+            // To start CPUs takes as long as many requests.
+            let overhead = match job.more_queues {
+                0 => CpuTime::default(),
+                _ => guest.set_up(job)?,
+            };
             let sample = guest.run(Kind::Block, job, round.limit)?;
             self.timed.iops.push(sample.iops());
             self.timed.latencies.add(&sample.latencies);
-            self.cpu += sample.cpu;
+            let mut cpu = sample.cpu;
+            for _ in 0..sample.commands {
+                cpu = cpu.since(overhead);
+            }
+            self.cpu += cpu;
         }
         Ok(())
     }

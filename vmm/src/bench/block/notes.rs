@@ -78,7 +78,8 @@ pub(super) fn of_queues(cells: &[Measurement]) -> Vec<String> {
     vec![
         format!(
             "The machine has {cpus} CPUs and its disk as many queues, of which so many are used, each \
-             by a CPU that has the depth in flight there. There are {QUEUES_ROUNDS} rounds of it."
+             by a CPU that has the depth in flight there. There are {QUEUES_ROUNDS} rounds of it. CPU \
+             time is less that of a command without requests, in which the CPUs are started."
         ),
         format!(
             "This host has {cores} CPUs. Each queue takes one for the guest and, where notifications \

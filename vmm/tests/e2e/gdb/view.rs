@@ -68,7 +68,7 @@ fn rings() {
     let guest = Debugged::held(start_on(None, &[path.display().to_string()], line));
     let area = |name: &str, part: &str| {
         format!(
-            "print (*(block.requests.queue.{name}_area.start as *const guest::virtio::areas::{part}"
+            "print (*(self.requests.queue.{name}_area.start as *const guest::virtio::areas::{part}"
         )
     };
     let used = area("device", "DeviceArea)).ring[0]");
@@ -77,7 +77,7 @@ fn rings() {
     let text = guest.tell(&[
         HANDLER,
         "continue",
-        "frame function guest::workloads::fill::run",
+        "frame function guest::virtio::block::Block::write",
         &used,
         &idx,
         &avail,
