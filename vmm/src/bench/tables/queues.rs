@@ -16,8 +16,8 @@ pub(super) fn tables(block: &Block) -> Vec<Table> {
                 tables.push(Table {
                     title,
                     head: head(
-                        "notify | registers | queues | IOPS | of one | p50 | p99 | exits | by notify | \
-                         notified | irqs | CPU",
+                        "notify | registers | queues | IOPS | of one | p50 | p99 | exits | notified \
+                         | irqs | CPU",
                     ),
                     rows: Vec::new(),
                     notes: Vec::new(),
@@ -72,7 +72,6 @@ fn row(block: &Block, cell: &QueuesCell, figures: &BlockFigures) -> Vec<String> 
         time(latency.p50 as f64),
         time(latency.p99 as f64),
         count(figures.exits),
-        count(figures.notify_exits),
         count(figures.notifications),
         count(figures.interrupts),
         time(cpu.guest + cpu.kernel + cpu.vmm),
