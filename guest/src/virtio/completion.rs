@@ -168,7 +168,8 @@ impl<'m> Block<'_, 'm> {
         Ok(())
     }
 
-    /// Waits halted, with no request in flight, until [`Info::capacity`] is not `capacity`.
+    /// Waits halted, with no request in flight, until the [capacity](super::Info::capacity) is not
+    /// `capacity`.
     ///
     /// # Errors
     /// [`Error::Busy`] where requests are in flight; else as for [`Block::sleep`].
