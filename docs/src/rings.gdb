@@ -34,9 +34,9 @@ end
 break guest::virtio::transport::Transport::notify<guest::machine::device::Device>
 continue
 frame function guest::virtio::block::Block::notify
-set $table = self.queue.descriptor_area.start
-set $driver = self.queue.driver_area.start as *const guest::virtio::areas::DriverArea
-set $device = self.queue.device_area.start as *const guest::virtio::areas::DeviceArea
+set $table = self.requests.queue.descriptor_area.start
+set $driver = self.requests.queue.driver_area.start as *const guest::virtio::areas::DriverArea
+set $device = self.requests.queue.device_area.start as *const guest::virtio::areas::DeviceArea
 areas
 
 delete

@@ -179,6 +179,21 @@ pub struct BlockJob {
     pub seed: u64,
     /// 0 waits for completions by interrupt, 1 by looking again and again.
     pub poll: u64,
+    /// How many queues are used besides the first, for [`Kind::Block`] alone. Each queue is driven by
+    /// a CPU of its own, which has as many requests in flight there as [`depth`](Self::depth) says,
+    /// and its share of the iterations.
+    pub more_queues: u64,
+}
+
+impl BlockJob {
+    /// The part in it of CPU number `cpu`, at positions of its own where they are random.
+    #[must_use]
+    pub const fn of_cpu(self, cpu: u64) -> Self {
+        Self {
+            seed: self.seed.wrapping_add(cpu << 56),
+            ..self
+        }
+    }
 }
 
 /// Where the requests of a [`BlockJob`] are, one after the other, for the guest and for whoever
@@ -296,7 +311,7 @@ macro_rules! layout {
 
 layout!(
     Command,
-    10,
+    11,
     kind,
     iterations,
     ticks,
@@ -306,7 +321,8 @@ layout!(
     block.depth,
     block.sectors,
     block.seed,
-    block.poll
+    block.poll,
+    block.more_queues
 );
 layout!(
     Outcome,

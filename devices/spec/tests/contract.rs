@@ -144,7 +144,8 @@ fn a_command_and_an_outcome_of_the_benchmark_come_back_as_they_were_written() {
             depth: 7,
             sectors: 8,
             seed: 9,
-            poll: u64::MAX,
+            poll: 10,
+            more_queues: u64::MAX,
         },
     };
     assert_eq!(Command::from_bytes(&command.to_bytes()), command);

@@ -29,13 +29,19 @@ pub fn disable_interrupts() {
 
 /// Halts until interrupts have made `done` true, which is asked for with interrupts held off.
 /// They are let in when this returns.
-pub fn halt_until(mut done: impl FnMut() -> bool) {
+pub fn halt_until(done: impl FnMut() -> bool) {
+    halt_held_off_until(done);
+    enable_interrupts();
+}
+
+/// The same, but they are held off when this returns.
+pub fn halt_held_off_until(mut done: impl FnMut() -> bool) {
     loop {
         // The interrupt may come between the look and the HLT, which would then sleep through
         // it. So it is held off while we look, and let in only when the CPU is halted.
         disable_interrupts();
         if done() {
-            return enable_interrupts();
+            return;
         }
         // SAFETY: the handlers are in place.
         unsafe { wait_for_interrupt() }

@@ -16,7 +16,7 @@ global_asm!(
 );
 
 /// How many CPUs can be used: the first, and the others that there is a stack for.
-pub const MAX_CPUS: usize = 4;
+pub const MAX_CPUS: usize = 8;
 /// Where a CPU begins, in real mode: below 1 MiB, behind what the VMM has written there.
 const TRAMPOLINE: u64 = 0x1_0000;
 /// Room for it, in bytes.

@@ -6,17 +6,24 @@ use core::mem::size_of;
 
 use spec::board::IOAPIC_PINS;
 
+use super::apic::END_OF_INTERRUPT;
+
 global_asm!(
     include_str!("vectors.s"),
     EXCEPTIONS = const FIRST_INTERRUPT,
     INTERRUPTS = const INTERRUPTS,
     STUB_SIZE = const STUB_SIZE,
+    END_OF_INTERRUPT = const END_OF_INTERRUPT,
 );
 
 /// Vector of the first interrupt; those below are exceptions.
 pub const FIRST_INTERRUPT: u8 = 32;
 /// How many interrupts there are: one for each pin of the IOAPIC.
 pub const INTERRUPTS: u8 = IOAPIC_PINS;
+/// Vector of what wakes a CPU that is not the first.
+pub const WAKE: u8 = FIRST_INTERRUPT + INTERRUPTS;
+/// Vector from which on those are nobody's, up to [`SPURIOUS`].
+pub const FIRST_FREE: u8 = WAKE + 1;
 /// Vector of spurious interrupts.
 pub const SPURIOUS: u8 = 0xff;
 
@@ -127,6 +134,8 @@ unsafe extern "C" {
     static mut gdt: [u64; TSS_INDEX + 2];
     /// In `vectors.s`: the stubs.
     static vectors: [u8; 0];
+    /// In `vectors.s`: the handler of [`WAKE`].
+    fn wake();
 }
 
 /// Puts the tables into use. To be called once, before interrupts are enabled.
@@ -139,6 +148,7 @@ pub fn init() {
         for vector in 0..FIRST_INTERRUPT + INTERRUPTS {
             IDT[usize::from(vector)] = Gate::to(stub(vector), stack_of(vector));
         }
+        IDT[usize::from(WAKE)] = Gate::to(wake as *const () as u64, SAME_STACK);
         IDT[usize::from(SPURIOUS)] =
             Gate::to(stub(FIRST_INTERRUPT + INTERRUPTS), stack_of(SPURIOUS));
 

@@ -1,5 +1,5 @@
-//! A virtio-mmio device on bare metal: its registers as memory, its interrupt as a handler that
-//! wakes who waits. What the registers mean is the library's matter.
+//! A virtio-mmio device on bare metal: its registers as memory, its interrupt as a handler, on the
+//! first CPU, that wakes who waits. What the registers mean is the library's matter.
 
 use core::arch::asm;
 use core::hint;
@@ -7,12 +7,13 @@ use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use guest::cmdline::Window;
-use guest::virtio::{Error, Transport, Width};
+use guest::virtio::{Error, Transport, VirtQueue, Width};
 use spec::block::config;
 use spec::board::{HOLE_END, HOLE_START};
 use spec::mmio::{CONFIG_OFFSET, InterruptStatus, Register};
 
 use super::descriptors::{self, FIRST_INTERRUPT, INTERRUPTS};
+use super::sleepers::{self, Sleeper};
 use super::{apic, bench, cpu};
 
 /// The least size of a window: the registers, and what is used of the configuration space.
@@ -22,22 +23,38 @@ const MIN_SIZE: u64 = CONFIG_OFFSET + config::SIZE as u64;
 const MOMENT: u64 = 50_000;
 
 /// What the interrupt handler of a GSI and who waits for it share.
-struct Line {
+pub struct Line {
     /// Where the registers of its device are; 0 where there is none.
     base: AtomicU64,
     /// What the handler has read from InterruptStatus since it was last taken from here.
     pending: AtomicU32,
+    /// How often it has read there that the configuration has changed.
+    changes: AtomicU32,
     /// How often the handler has been called.
     interrupts: AtomicU64,
+}
+
+impl Line {
+    /// How often the device has told that its configuration has changed.
+    pub fn changes(&self) -> u32 {
+        self.changes.load(Ordering::SeqCst)
+    }
 }
 
 static LINES: [Line; INTERRUPTS as usize] = [const {
     Line {
         base: AtomicU64::new(0),
         pending: AtomicU32::new(0),
+        changes: AtomicU32::new(0),
         interrupts: AtomicU64::new(0),
     }
 }; INTERRUPTS as usize];
+
+/// The GSI of the device at `window`, and its line.
+fn line(window: Window) -> Option<(u8, &'static Line)> {
+    let gsi = u8::try_from(window.gsi).ok()?;
+    Some((gsi, LINES.get(usize::from(gsi))?))
+}
 
 /// A device in its window.
 pub struct Device {
@@ -47,6 +64,8 @@ pub struct Device {
     line: Option<(u8, &'static Line)>,
     /// Whether its handler only notes the time.
     timed: bool,
+    /// How a CPU waits that is not the only one to drive the device.
+    sleeper: Option<Sleeper>,
 }
 
 impl Device {
@@ -56,8 +75,7 @@ impl Device {
     /// [`Error::NoWindow`] where there could be memory, or there is no room for registers.
     pub fn new(window: Window) -> Result<Self, Error> {
         let device = Self::without_interrupt(window)?;
-        let gsi = u8::try_from(window.gsi).ok();
-        let line = gsi.and_then(|gsi| LINES.get(usize::from(gsi)).map(|line| (gsi, line)));
+        let line = line(window);
         if let Some((gsi, line)) = line {
             descriptors::restore_handler(FIRST_INTERRUPT + gsi);
             line.pending.store(0, Ordering::Relaxed);
@@ -67,11 +85,20 @@ impl Device {
         Ok(Self { line, ..device })
     }
 
-    /// The device at `window`, of whose interrupts nothing is known here.
+    /// The device at `window` as CPU number `cpu` reaches it, one of several. Its interrupts are
+    /// handled where there is a [`new`](Self::new) one too.
     ///
     /// # Errors
     /// As for [`new`](Self::new).
-    pub fn without_interrupt(window: Window) -> Result<Self, Error> {
+    pub fn shared(window: Window, cpu: usize) -> Result<Self, Error> {
+        Ok(Self {
+            sleeper: line(window).map(|(_, line)| Sleeper::new(cpu, line)),
+            ..Self::without_interrupt(window)?
+        })
+    }
+
+    /// The device at `window`, of whose interrupts nothing is known here.
+    fn without_interrupt(window: Window) -> Result<Self, Error> {
         let end = window.base.checked_add(window.size);
         let in_hole = window.base >= HOLE_START && end.is_some_and(|end| end <= HOLE_END);
         if !in_hole || !window.base.is_multiple_of(4) || window.size < MIN_SIZE {
@@ -81,6 +108,7 @@ impl Device {
             base: window.base,
             line: None,
             timed: false,
+            sleeper: None,
         })
     }
 
@@ -177,6 +205,13 @@ impl Transport for Device {
         Ok(InterruptStatus::from_bits_retain(pending))
     }
 
+    fn wait_for(&mut self, queue: &VirtQueue<'_>, chains: u16) -> Result<InterruptStatus, Error> {
+        match &mut self.sleeper {
+            Some(sleeper) => Ok(sleeper.sleep(queue, chains)),
+            None => self.wait(),
+        }
+    }
+
     fn time_notify(&mut self, queue: u16, submit: &mut dyn FnMut()) -> Result<u64, Error> {
         let (gsi, line) = self.line.ok_or(Error::NoInterrupt)?;
         // That handler acknowledges nothing: our device raises an edge for each event all the same,
@@ -208,6 +243,10 @@ extern "C" fn interrupt(vector: u64) {
             write(base + Register::InterruptACK.offset(), status);
             line.pending.fetch_or(status, Ordering::Relaxed);
             line.interrupts.fetch_add(1, Ordering::Relaxed);
+            let changed = status & InterruptStatus::CONFIG_CHANGE.bits();
+            line.changes
+                .fetch_add((changed != 0).into(), Ordering::SeqCst);
+            sleepers::wake(line, changed != 0);
         }
     }
     apic::end_of_interrupt();

@@ -28,6 +28,7 @@ pub mod heap;
 mod mem;
 mod port;
 pub mod serial;
+mod sleepers;
 mod together;
 
 /// The machine, once it is able to handle exceptions and interrupts.

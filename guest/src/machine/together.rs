@@ -1,23 +1,32 @@
 //! Work that several CPUs do at once, this one among them. What they do is the workload's matter.
 
 use core::ptr;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use guest::cmdline::Window;
 use guest::virtio::Error;
 use guest::workloads::Job;
 
 use super::cpus::Cpus;
+use super::descriptors::WAKE;
 use super::device::Device;
+use super::{apic, cpu};
 
 /// What all CPUs are given.
 struct Work<'j> {
     window: Window,
     job: &'j Job<'j>,
+    /// Whether all have been started that do. Until then none begins: the handler of the device's
+    /// interrupt sends through the same register as who starts them.
+    begins: AtomicBool,
 }
 
 impl Work<'_> {
     fn share(&self, index: usize) -> Result<(), Error> {
-        (self.job)(index, &mut Device::without_interrupt(self.window)?);
+        if index != 0 {
+            cpu::halt_held_off_until(|| self.begins.load(Ordering::Acquire));
+        }
+        (self.job)(index, &mut Device::shared(self.window, index)?);
         Ok(())
     }
 }
@@ -27,9 +36,21 @@ impl Work<'_> {
 /// # Errors
 /// A CPU that does not start, or [`Error::NoWindow`].
 pub fn work(cpus: &mut Cpus, window: Window, count: usize, job: &Job<'_>) -> Result<(), Error> {
-    let work = Work { window, job };
+    let work = Work {
+        window,
+        job,
+        begins: AtomicBool::new(false),
+    };
     let argument = ptr::from_ref(&work).expose_provenance() as u64;
     let silent = (1..count).find(|&index| cpus.start(index, share, argument).is_err());
+    work.begins.store(true, Ordering::Release);
+    // Those that begin before others may have the handler come in between: see `Work::begins`.
+    cpu::disable_interrupts();
+    for index in 1..silent.unwrap_or(count) {
+        apic::send_to(index as u8);
+        apic::send(WAKE);
+    }
+    cpu::enable_interrupts();
     // Those that have started may wait for this one.
     let done = work.share(0);
     for index in 1..silent.unwrap_or(count) {

@@ -81,6 +81,22 @@ halt:
     ret
     .cfi_endproc
 
+# Ends the HLT of a CPU that is not the first, and does nothing else. Interrupts are let in there by
+# that HLT alone, which is why it may stay on the stack that is in use; as for the HLT, see
+# `interrupt_entry`.
+.global wake
+wake:
+    push rax
+    lea rax, [rip + halt]
+    cmp rax, [rsp + 8]
+    jne 1f
+    inc qword ptr [rsp + 8]
+1:
+    mov eax, {END_OF_INTERRUPT}
+    mov dword ptr [rax], 0
+    pop rax
+    iretq
+
 # Pushes a register, and tells a debugger where it is.
 .macro save register
     push \register

@@ -1,13 +1,14 @@
-//! How a block device is made ready: steps 2 to 7 of section 3.1.1, one after the other. The first
-//! and the last step are in `block`, which owns the device before and after.
+//! How a block device is made ready: the steps of section 3.1.1, one after the other. Who drives it
+//! then, and by which of its queues, is not decided here.
 
 use spec::Features;
-use spec::block::{REQUEST_QUEUE, config};
-use spec::mmio::{DeviceStatus, Register};
+use spec::block::config;
+use spec::mmio::{DEVICE_ID_BLOCK, DeviceStatus, Register};
 
-use super::block::{MIN_QUEUE_SIZE, Wait};
+use super::completion::Wait;
 use super::frames::Frames;
 use super::queue::{MAX_QUEUE_SIZE, VirtQueue};
+use super::requests::{MIN_QUEUE_SIZE, RequestQueue};
 use super::{Error, Transport};
 use crate::dma::{Arena, Region};
 
@@ -20,6 +21,7 @@ const WANTED: Features = Features::VIRTIO_BLK_F_SIZE_MAX
     .union(Features::VIRTIO_BLK_F_TOPOLOGY)
     .union(Features::VIRTIO_BLK_F_FLUSH)
     .union(Features::VIRTIO_BLK_F_CONFIG_WCE)
+    .union(Features::VIRTIO_BLK_F_MQ)
     .union(Features::VIRTIO_BLK_F_DISCARD)
     .union(Features::VIRTIO_BLK_F_WRITE_ZEROES)
     .union(Features::VIRTIO_F_INDIRECT_DESC)
@@ -35,7 +37,7 @@ pub struct Options {
     pub indirect: bool,
     /// Whether to accept VIRTIO_F_EVENT_IDX.
     pub event_idx: bool,
-    /// Size of the queue, in descriptors; none for the largest that driver and device can do.
+    /// Size of each queue, in descriptors; none for the largest that driver and device can do.
     pub queue_size: Option<u16>,
 }
 
@@ -68,8 +70,10 @@ pub struct Info {
     pub offered: Features,
     /// Those of them that the driver accepted.
     pub accepted: Features,
-    /// The largest size that the request queue may have, in descriptors.
+    /// The largest size that the first request queue may have, in descriptors.
     pub queue_num_max: u16,
+    /// How many request queues there are, where the device tells.
+    pub num_queues: Option<u16>,
     /// Size of the disk, in sectors of 512 bytes.
     pub capacity: u64,
     /// Largest segment, in bytes, where the device has a limit.
@@ -122,12 +126,38 @@ pub struct ClearLimits {
     pub max_sectors: u32,
 }
 
-/// Steps 2 to 7 of section 3.1.1.
+/// Brings up the device behind `transport`, in the order of section 3.1.1, with as many queues as
+/// there are places in `queues`, or as it has where these are fewer. The memory of the queues comes
+/// from `arena`.
+///
+/// # Errors
+/// Whatever makes the device one that cannot be driven; it is left FAILED or reset.
 pub(super) fn bring_up<'m>(
     transport: &mut dyn Transport,
     options: &Options,
+    queues: &mut [Option<RequestQueue<'m>>],
     arena: &mut Arena<'m>,
-) -> Result<(VirtQueue<'m>, Frames<'m>, Info), Error> {
+) -> Result<Info, Error> {
+    // (Not in the list: is there such a device at all?)
+    transport.check(DEVICE_ID_BLOCK)?;
+    // 1. Reset the device.
+    transport.reset()?;
+    let info = set_up(transport, options, queues, arena).inspect_err(|_| {
+        // If any of these steps goes wrong, give up on the device.
+        transport.add_status(DeviceStatus::FAILED);
+    })?;
+    // 8. Tell the device that the driver is ready: it is live.
+    transport.add_status(DeviceStatus::DRIVER_OK);
+    Ok(info)
+}
+
+/// Steps 2 to 7.
+fn set_up<'m>(
+    transport: &mut dyn Transport,
+    options: &Options,
+    queues: &mut [Option<RequestQueue<'m>>],
+    arena: &mut Arena<'m>,
+) -> Result<Info, Error> {
     // 2. Say that the guest has noticed the device.
     transport.add_status(DeviceStatus::ACKNOWLEDGE);
     // 3. Say that it knows how to drive it.
@@ -145,7 +175,7 @@ pub(super) fn bring_up<'m>(
     if !transport.status().contains(DeviceStatus::FEATURES_OK) {
         return Err(Error::FeaturesRefused(accepted));
     }
-    // 7. Set up what is particular to the device: its configuration and its queue.
+    // 7. Set up what is particular to the device: its configuration and its queues.
     let mut config = |feature, offset| {
         accepted
             .contains(feature)
@@ -179,12 +209,21 @@ pub(super) fn bring_up<'m>(
         .contains(Features::VIRTIO_BLK_F_TOPOLOGY)
         .then(|| transport.read_config_byte(config::PHYSICAL_BLOCK_EXP));
     let capacity = transport.read_config_64(config::CAPACITY);
-    let (queue, queue_num_max) = set_up_queue(transport, accepted, options, arena)?;
-    let frames = Frames::new(queue.size(), arena)?;
-    let info = Info {
+    let num_queues = accepted
+        .contains(Features::VIRTIO_BLK_F_MQ)
+        .then(|| transport.read_config_16(config::NUM_QUEUES));
+    let mut queue_num_max = 0;
+    for (index, queue) in (0..num_queues.unwrap_or(1).max(1)).zip(queues) {
+        let num_max = set_up_queue(transport, (index, queue), accepted, options, arena)?;
+        if index == 0 {
+            queue_num_max = num_max;
+        }
+    }
+    Ok(Info {
         offered,
         accepted,
         queue_num_max,
+        num_queues,
         capacity,
         size_max,
         seg_max,
@@ -195,22 +234,22 @@ pub(super) fn bring_up<'m>(
         discard_sector_alignment,
         write_zeroes,
         write_zeroes_may_unmap,
-    };
-    Ok((queue, frames, info))
+    })
 }
 
-/// Sets up the request queue (section 4.2.3.2).
+/// Sets up the request queue `index` (section 4.2.3.2). Returns the largest size that it may have.
 fn set_up_queue<'m>(
     transport: &mut dyn Transport,
+    (index, place): (u16, &mut Option<RequestQueue<'m>>),
     accepted: Features,
     options: &Options,
     arena: &mut Arena<'m>,
-) -> Result<(VirtQueue<'m>, u16), Error> {
+) -> Result<u16, Error> {
     // 1. Select the queue. 2. See that it is not in use. 3. See how large it may be.
-    transport.write(Register::QueueSel, REQUEST_QUEUE.into());
+    transport.write(Register::QueueSel, index.into());
     let num_max = transport.read(Register::QueueNumMax);
     if transport.read(Register::QueueReady) != 0 || num_max == 0 {
-        return Err(Error::NoQueue(REQUEST_QUEUE));
+        return Err(Error::NoQueue(index));
     }
     let num_max = u16::try_from(num_max).unwrap_or(u16::MAX);
     let max = num_max.min(MAX_QUEUE_SIZE);
@@ -221,7 +260,7 @@ fn set_up_queue<'m>(
         return Err(Error::QueueSize { size, min, max });
     }
     // 4. Allocate its memory, zeroed.
-    let queue = VirtQueue::new(
+    let mut queue = VirtQueue::new(
         size,
         accepted.contains(Features::VIRTIO_F_EVENT_IDX),
         accepted.contains(Features::VIRTIO_F_INDIRECT_DESC),
@@ -253,7 +292,16 @@ fn set_up_queue<'m>(
     // 7. Put it into use. A device that cannot use it leaves QueueReady 0.
     transport.write(Register::QueueReady, 1);
     if transport.read(Register::QueueReady) != 1 {
-        return Err(Error::QueueRefused(REQUEST_QUEUE));
+        return Err(Error::QueueRefused(index));
     }
-    Ok((queue, num_max))
+    if options.wait == Wait::Poll {
+        queue.suppress_interrupts();
+    }
+    let frames = Frames::new(size, arena)?;
+    *place = Some(RequestQueue {
+        index,
+        queue,
+        frames,
+    });
+    Ok(num_max)
 }

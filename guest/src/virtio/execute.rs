@@ -2,11 +2,12 @@
 //! who have nothing else to do meanwhile. How requests get to the device is in `block`.
 
 use spec::Features;
-use spec::block::{ID_SIZE, RequestHeader, SEGMENT_SIZE, Segment, request_type};
+use spec::block::{ID_SIZE, RequestHeader, SEGMENT_SIZE, Segment, config, request_type};
 
 use super::Error;
-use super::block::{Block, Completion};
+use super::block::Block;
 use super::bring_up::ClearLimits;
+use super::completion::Completion;
 use super::queue::Buffer;
 use crate::dma::Region;
 
@@ -71,6 +72,33 @@ impl<'m> Block<'_, 'm> {
             sector: 0,
         };
         self.execute(header, &[])?.ok().map(drop)
+    }
+
+    /// Whether what is written is volatile until a flush, where the device tells.
+    pub fn writeback(&mut self) -> Option<bool> {
+        let accepted = self.info.accepted;
+        accepted
+            .contains(Features::VIRTIO_BLK_F_CONFIG_WCE)
+            .then(|| self.link.transport.read_config_byte(config::WRITEBACK) != 0)
+    }
+
+    /// Has the device keep writes in its cache until a flush, or not.
+    ///
+    /// # Errors
+    /// [`Error::MissingFeatures`] where it cannot be told to; [`Error::Busy`] where requests are in
+    /// flight, which may be done the one way or the other.
+    pub fn set_writeback(&mut self, writeback: bool) -> Result<(), Error> {
+        let feature = Features::VIRTIO_BLK_F_CONFIG_WCE;
+        if !self.info.accepted.contains(feature) {
+            return Err(Error::MissingFeatures(feature));
+        }
+        if self.in_flight() != 0 {
+            return Err(Error::Busy);
+        }
+        self.link
+            .transport
+            .write_config_byte(config::WRITEBACK, writeback.into());
+        Ok(())
     }
 
     /// Reads the identity of the device into `data`, which must be 20 bytes long.

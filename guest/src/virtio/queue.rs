@@ -335,10 +335,21 @@ impl<'m> VirtQueue<'m> {
         // Full fence, as in `needs_notification` with the sides exchanged: we have written what
         // we want, and look at `used.idx` once more.
         fence(Ordering::SeqCst);
-        let idx = self
-            .device_area
-            .load16(queue::RING_IDX as usize, Ordering::Relaxed);
-        idx.wrapping_sub(self.used_idx) < chains
+        !self.has_used(chains)
+    }
+
+    /// Whether the device has used `chains` more than have been popped.
+    #[must_use]
+    pub fn has_used(&self, chains: u16) -> bool {
+        let offset = queue::RING_IDX as usize;
+        let idx = self.device_area.load16(offset, Ordering::Relaxed);
+        idx.wrapping_sub(self.used_idx) >= chains
+    }
+
+    /// Where the device keeps `used.idx`, and which it was when all had been popped that now have.
+    #[must_use]
+    pub const fn popped(&self) -> (u64, u16) {
+        (self.device_area.addr() + queue::RING_IDX, self.used_idx)
     }
 
     /// Tells the device that its interrupts are of no use now. It may send some all the same.

@@ -6,7 +6,7 @@ use core::hint;
 use spec::Features;
 use spec::mmio::{CONFIG_OFFSET, DeviceStatus, InterruptStatus, MAGIC, Register, VERSION};
 
-use super::Error;
+use super::{Error, VirtQueue};
 
 /// How often the status is read before a reset counts as failed.
 const RESET_TRIES: u32 = 1_000_000;
@@ -72,6 +72,18 @@ pub trait Transport {
     /// # Errors
     /// [`Error::NoInterrupt`] where it is known that none will come.
     fn wait(&mut self) -> Result<InterruptStatus, Error>;
+
+    /// As [`wait`](Self::wait), until the device has used `chains` more of `queue` than have been
+    /// popped, at which it has been asked to interrupt, or has changed its configuration. May return
+    /// before. One interrupt is for all queues of a device: who is not the only one to drive it must
+    /// wait in this way.
+    ///
+    /// # Errors
+    /// As for [`wait`](Self::wait).
+    fn wait_for(&mut self, queue: &VirtQueue<'_>, chains: u16) -> Result<InterruptStatus, Error> {
+        let _ = (queue, chains);
+        self.wait()
+    }
 
     /// How often the interrupt handler of the device has been called.
     fn interrupts(&self) -> u64;

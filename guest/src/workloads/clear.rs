@@ -20,7 +20,7 @@ pub(super) fn run<'e>(
     let (lba, count) = parameters.sectors()?;
     let how = parameters.choice("how", &["zeroes", "unmap", "discard"])?;
     let mut block = open_chosen(parameters, &mut **machine, arena)?;
-    writable(&block)?;
+    writable(block.info())?;
     let failed = |lba, error| Failure::Request {
         what: how,
         lba,
@@ -33,7 +33,7 @@ pub(super) fn run<'e>(
         block.info().write_zeroes_limits()
     };
     let max_sectors = limits.map_err(|error| failed(lba, error))?.max_sectors;
-    let requests = Extent::cut(&block, lba, count, max_sectors.into())?;
+    let requests = Extent::cut(block.info(), lba, count, max_sectors.into())?;
     let memory = arena.alloc(SEGMENT_SIZE, SEGMENT_SIZE as u64)?;
     for (lba, len) in requests {
         let segments = [Segment {

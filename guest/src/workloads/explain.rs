@@ -23,7 +23,7 @@ pub(super) fn run<'e>(
     let lba = parameters.number("lba", 0, 0..=u64::MAX)?;
     let mut block = open_chosen(parameters, &mut **machine, arena)?;
     let count = u64::from(block.info().blk_size.unwrap_or_default()).max(SECTOR_SIZE) / SECTOR_SIZE;
-    let len = Extent::new(&block, lba, count, (count * SECTOR_SIZE) as usize)?.largest();
+    let len = Extent::new(block.info(), lba, count, (count * SECTOR_SIZE) as usize)?.largest();
     let buffer = arena.alloc(len, SECTOR_SIZE)?;
     buffer.fill(0);
     let read_only = block.info().accepted.contains(Features::VIRTIO_BLK_F_RO);

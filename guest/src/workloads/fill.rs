@@ -21,8 +21,8 @@ pub(super) fn run<'e>(
     let retry = Retry::new(parameters)?;
     let byte = parameters.number("byte", 0, 0..=0xff)? as u8;
     let mut block = open_chosen(parameters, &mut **machine, arena)?;
-    writable(&block)?;
-    let requests = Extent::large(&block, lba, count)?;
+    writable(block.info())?;
+    let requests = Extent::large(block.info(), lba, count)?;
     let buffer = arena.alloc(requests.largest(), SECTOR_SIZE)?;
     buffer.fill(byte);
 

@@ -155,6 +155,9 @@ fn print_disk(out: &mut dyn Write, block: &mut Block<'_, '_>) -> fmt::Result {
         let may_unmap = info.write_zeroes_may_unmap == Some(true);
         writeln!(out, "{}", if may_unmap { ", may unmap" } else { "" })?;
     }
+    if let Some(queues) = info.num_queues {
+        writeln!(out, "  queues        {queues}")?;
+    }
     writeln!(
         out,
         "  queue 0       {} descriptors of at most {}",

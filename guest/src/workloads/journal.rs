@@ -41,7 +41,7 @@ pub(super) fn run<'e>(
     let flushes = parameters.choice("flush", &["on", "off"])? == "on";
     let clears = parameters.choice("clears", &["off", "on"])? == "on";
     let mut block = open_chosen(parameters, &mut **machine, arena)?;
-    writable(&block)?;
+    writable(block.info())?;
     let mut needed = Features::empty();
     needed.set(Features::VIRTIO_BLK_F_FLUSH, flushes);
     needed.set(
@@ -67,7 +67,7 @@ pub(super) fn run<'e>(
     }
     let depth = parameters.number("depth", DEFAULT_DEPTH.min(most), 1..=most)?;
     let bytes = (size * SECTOR_SIZE) as usize;
-    Extent::new(&block, lba, count, bytes)?;
+    Extent::new(block.info(), lba, count, bytes)?;
     let buffers = arena.alloc(usize::from(block.queue_size()) * bytes, SECTOR_SIZE)?;
 
     let mut journal = Journal {

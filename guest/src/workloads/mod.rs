@@ -8,7 +8,7 @@ use spec::mmio::{DEVICE_ID_BLOCK, Register};
 
 use crate::cmdline::{CommandLine, Window};
 use crate::dma::{Arena, OutOfMemory};
-use crate::virtio::{Block, Error, Options, Transport, Width};
+use crate::virtio::{Block, Error, Info, Options, Transport, Width};
 
 pub mod bench;
 mod broken;
@@ -28,6 +28,7 @@ mod selftest;
 mod shell;
 mod stalled;
 mod storm;
+mod together;
 mod verify;
 mod watch;
 
@@ -63,8 +64,9 @@ pub trait Machine {
     fn cpus(&self) -> usize;
 
     /// Has each of `cpus` CPUs do `job`, all at once, and returns when each has done it. The device
-    /// at `window` is theirs together: each reaches it in a way of its own, by which it cannot
-    /// [wait](Transport::wait).
+    /// at `window` is theirs together: each reaches it in a way of its own, by which it can
+    /// [wait for](Transport::wait_for) its own queue, where the device is one that
+    /// [interrupts](Self::device), and for [nothing else](Transport::wait).
     ///
     /// # Errors
     /// A CPU that does not start, or [`Error::NoWindow`].
@@ -162,7 +164,7 @@ const WORKLOADS: &[Workload] = &[
     },
     Workload {
         name: "verify",
-        parameters: &["lba", "count", "seed", "depth", "queue_size"],
+        parameters: &["lba", "count", "seed", "depth", "queues", "queue_size"],
         common: &params::DRIVER,
         run: verify::run,
     },
@@ -293,9 +295,9 @@ fn open_chosen<'d, 'm, 'e>(
     open(parameters.command_line(), machine, disk, &options, arena)
 }
 
-/// Sees that `block` can be written to.
-fn writable<'e>(block: &Block<'_, '_>) -> Result<(), Failure<'e>> {
-    match block.info().accepted.contains(Features::VIRTIO_BLK_F_RO) {
+/// Sees that the disk can be written to.
+fn writable<'e>(info: &Info) -> Result<(), Failure<'e>> {
+    match info.accepted.contains(Features::VIRTIO_BLK_F_RO) {
         true => Err(Failure::ReadOnly),
         false => Ok(()),
     }

@@ -25,7 +25,7 @@ pub(super) fn run<'e>(
     let (lba, count) = parameters.sectors()?;
     let retry = Retry::new(parameters)?;
     let mut block = open_chosen(parameters, &mut **machine, arena)?;
-    let transfers = Extent::large(&block, lba, count)?;
+    let transfers = Extent::large(block.info(), lba, count)?;
     let buffer = arena.alloc(transfers.largest(), SECTOR_SIZE)?;
 
     let mut dump = Hexdump::new(lba * SECTOR_SIZE);

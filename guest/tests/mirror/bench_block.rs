@@ -275,3 +275,67 @@ fn each_command_finds_the_device_as_if_it_were_the_first() {
         assert_eq!((outcome.interrupts, outcome.notifications), (0, 10));
     }
 }
+
+#[test]
+fn several_queues_are_each_driven_by_a_cpu_of_its_own_with_its_share_of_the_requests() {
+    for notify in [Notify::Trap, Notify::IoEventFd, Notify::Poll] {
+        for (more, poll) in [(1, 0), (3, 0), (3, 1), (2, 0)] {
+            let mut ram = Ram::new();
+            let mut host = Host::with_queues(&ram, &disk(), (notify, 4), false);
+            let command = with(reads(3001, 8), |job| {
+                (job.random, job.poll, job.more_queues) = (1, poll, more);
+            });
+            let (done, console) = perform(&mut ram, std::slice::from_mut(&mut host), vec![command]);
+            let (outcome, latencies) = &done[0];
+            assert_eq!(outcome.status, outcome::DONE, "{console}");
+            assert_eq!((outcome.iterations, latencies.len()), (3001, 3001));
+            assert!(latencies.iter().all(|ticks| *ticks > 0));
+            let longest = latencies.iter().copied().max().unwrap();
+            assert!(u64::from(longest) <= outcome.ticks);
+        }
+    }
+}
+
+#[test]
+fn several_queues_write_and_end_in_time_and_without_requests_they_are_only_made_ready() {
+    let disk = disk();
+    let mut ram = Ram::new();
+    let mut hosts = [Host::with_queues(
+        &ram,
+        &disk,
+        (Notify::IoEventFd, 4),
+        false,
+    )];
+    let before = disk.bytes().clone();
+    let command = with(reads(0, 8), |job| (job.write, job.more_queues) = (1, 3));
+    let timed = Command {
+        iterations: 100_000,
+        ticks: 2_000_000,
+        ..command
+    };
+    let (done, console) = perform(&mut ram, &mut hosts, vec![command]);
+    assert_eq!(
+        (done[0].0.status, done[0].0.iterations),
+        (outcome::DONE, 0),
+        "{console}"
+    );
+    assert!(*disk.bytes() == before);
+    let (done, _) = perform(&mut ram, &mut hosts, vec![timed]);
+    assert!((8..100_000).contains(&done[0].0.iterations), "{done:?}");
+    assert!(*disk.bytes() != before);
+}
+
+#[test]
+fn more_queues_than_the_disk_or_the_machine_has_are_told_from_what_fails() {
+    for (queues, more, reason) in [
+        (2, 2, "the disk has too few queues"),
+        (8, 7, "there are fewer CPUs than queues"),
+    ] {
+        let mut ram = Ram::new();
+        let mut host = Host::with_queues(&ram, &disk(), (Notify::Trap, queues), false);
+        let command = with(reads(10, 1), |job| job.more_queues = more);
+        let (outcome, line) = outcome_of(&mut ram, &mut host, command);
+        assert_eq!(outcome.status, outcome::UNSUPPORTED);
+        assert_eq!(line, format!("bench kind=21 UNSUPPORTED: {reason}"));
+    }
+}

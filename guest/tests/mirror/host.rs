@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::thread;
@@ -93,6 +94,8 @@ impl Ram {
 pub struct Edges {
     raised: Mutex<(u64, u64)>,
     more: Condvar,
+    /// How many of those that have been handled told of a change of the configuration.
+    changes: AtomicU64,
 }
 
 impl Edges {
@@ -109,6 +112,32 @@ impl Edges {
             .wait_timeout_while(raised, TIME_LIMIT, |(_, unhandled)| *unhandled == 0)
             .unwrap();
         std::mem::take(&mut raised.1) > 0
+    }
+
+    /// Waits until there is one that has not been handled, and returns true, or until `done`; `None`
+    /// where neither comes.
+    pub fn wait_until(&self, done: impl Fn() -> bool) -> Option<bool> {
+        let raised = self.raised.lock().unwrap();
+        let (mut raised, waited) = self
+            .more
+            .wait_timeout_while(raised, TIME_LIMIT, |(_, unhandled)| {
+                *unhandled == 0 && !done()
+            })
+            .unwrap();
+        let unhandled = std::mem::take(&mut raised.1) > 0;
+        (unhandled || !waited.timed_out()).then_some(unhandled)
+    }
+
+    /// How many changes of the configuration there have been.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
+    }
+
+    /// Tells all who wait of such a change.
+    pub fn change(&self) {
+        let _raised = self.raised.lock().unwrap();
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        self.more.notify_all();
     }
 
     /// Whether there is one that has not been handled.
@@ -216,7 +245,7 @@ impl Host {
         let block = Block::new(Box::new(disk.clone()), options).unwrap();
         let device = MmioTransport::new(ram.memory.clone(), Box::new(block), edges.clone());
         Self {
-            port: Port::new(device, kicks),
+            port: Port::new(device, kicks, edges.clone()),
             memory: ram.memory.clone(),
             edges,
             notifications: 0,
@@ -355,9 +384,9 @@ impl Transport for Host {
 }
 
 /// A machine with disks, one after the other from `BASE` on.
-struct Disks<'h>(&'h mut [Host], &'h mut Control);
+struct Disks<'h>(&'h mut [Host], &'h mut Control, usize);
 
-/// How many threads take the part of CPUs.
+/// How many threads take the part of CPUs, where nothing is said.
 const CPUS: usize = 4;
 
 /// Ports with nothing behind them.
@@ -376,7 +405,7 @@ impl Machine for Disks<'_> {
     }
 
     fn cpus(&self) -> usize {
-        CPUS
+        self.2
     }
 
     fn work_together(&mut self, window: Window, cpus: usize, job: &Job<'_>) -> Result<(), Error> {
@@ -451,6 +480,14 @@ pub fn run(ram: &mut Ram, disks: &mut [Host], parameters: &str) -> (bool, String
     run_with(ram, disks, parameters, &mut control)
 }
 
+/// The same on `cpus` CPUs.
+pub fn run_on(cpus: usize, ram: &mut Ram, disks: &mut [Host], parameters: &str) -> (bool, String) {
+    let mut control = Control::absent(ram);
+    let mut screen = Screen::default();
+    let ok = run_machine(cpus, ram, disks, parameters, &mut control, &mut screen);
+    (ok, screen.shown)
+}
+
 /// The same with somebody at the control port.
 pub fn run_with(
     ram: &mut Ram,
@@ -471,6 +508,17 @@ pub fn run_at(
     control: &mut Control,
     console: &mut Screen,
 ) -> bool {
+    run_machine(CPUS, ram, disks, parameters, control, console)
+}
+
+fn run_machine(
+    cpus: usize,
+    ram: &mut Ram,
+    disks: &mut [Host],
+    parameters: &str,
+    control: &mut Control,
+    console: &mut Screen,
+) -> bool {
     let mut line = parameters.to_owned();
     for i in 0..disks.len() as u64 {
         line += &format!(" virtio_mmio.device=4K@{:#x}:{}", BASE + i * SIZE, 5 + i);
@@ -479,7 +527,7 @@ pub fn run_at(
     workloads::run(&mut Environment {
         command_line: CommandLine(&line),
         console,
-        machine: &mut Disks(disks, control),
+        machine: &mut Disks(disks, control, cpus),
         arena,
         ram,
     })

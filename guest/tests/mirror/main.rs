@@ -18,6 +18,7 @@ mod journal_check;
 mod model;
 mod parameters;
 mod port;
+mod queues;
 mod resize;
 mod shell;
 mod stalled;

@@ -1,5 +1,5 @@
 //! The registers of a device, as one of several CPUs reaches them: by the bus, where accesses come
-//! one after the other. It handles no interrupt.
+//! one after the other. An interrupt finds all CPUs that wait, and whichever comes first handles it.
 
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use devices::bus::{Bus, Response};
 use devices::virtio::MmioTransport;
-use guest::virtio::{Error, Transport, Width};
+use guest::virtio::{Error, Transport, VirtQueue, Width};
 use spec::mmio::{CONFIG_OFFSET, InterruptStatus, Register};
 use vmm_sys_util::eventfd::EventFd;
+
+use crate::host::Edges;
 
 /// Where the device is, and how large its window is.
 pub const BASE: u64 = 0xd000_0000;
@@ -24,16 +26,21 @@ pub struct Port {
     bus: Arc<Bus>,
     /// The eventfds that KVM would write, one for each queue, for the device that has them.
     kicks: Arc<[EventFd]>,
+    edges: Arc<Edges>,
+    /// How many changes of the configuration this CPU has seen.
+    changes: u64,
 }
 
 impl Port {
-    pub fn new(device: MmioTransport, kicks: Vec<EventFd>) -> Self {
+    pub fn new(device: MmioTransport, kicks: Vec<EventFd>, edges: Arc<Edges>) -> Self {
         let mut bus = Bus::new();
         bus.insert(BASE, SIZE, Arc::new(Mutex::new(device)))
             .unwrap();
         Self {
             bus: Arc::new(bus),
             kicks: kicks.into(),
+            edges,
+            changes: 0,
         }
     }
 
@@ -99,6 +106,23 @@ impl Transport for Port {
 
     fn wait(&mut self) -> Result<InterruptStatus, Error> {
         Err(Error::NoInterrupt)
+    }
+
+    fn wait_for(&mut self, queue: &VirtQueue<'_>, chains: u16) -> Result<InterruptStatus, Error> {
+        let (edges, seen) = (self.edges.clone(), self.changes);
+        let done = || queue.has_used(chains) || edges.changes() != seen;
+        if edges.wait_until(done).ok_or(Error::NoInterrupt)? {
+            let status = self.read(Register::InterruptStatus);
+            self.write(Register::InterruptACK, status);
+            if InterruptStatus::from_bits_retain(status).contains(InterruptStatus::CONFIG_CHANGE) {
+                edges.change();
+            }
+        }
+        self.changes = edges.changes();
+        Ok(match self.changes == seen {
+            true => InterruptStatus::USED_BUFFER,
+            false => InterruptStatus::CONFIG_CHANGE,
+        })
     }
 
     fn time_notify(&mut self, _: u16, _: &mut dyn FnMut()) -> Result<u64, Error> {

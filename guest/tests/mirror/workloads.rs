@@ -10,7 +10,7 @@ use guest::rng::pattern;
 use spec::block::config;
 use vm_memory::VolatileSlice;
 
-use crate::host::{Host, Notify, Ram, Read, run};
+use crate::host::{Host, Notify, Ram, Read, run, run_on};
 
 const SECTORS: usize = 512;
 pub const NOTIFY: [Notify; 3] = [Notify::Trap, Notify::IoEventFd, Notify::Poll];
@@ -22,11 +22,11 @@ pub fn disk() -> MemoryBackend {
     MemoryBackend::new(bytes)
 }
 
-/// Runs a workload on a disk; what it printed last.
+/// Runs a workload on a disk, with one CPU; what it printed last.
 pub fn verdict(disk: &MemoryBackend, notify: Notify, parameters: &str) -> (bool, String) {
     let mut ram = Ram::new();
     let mut hosts = [Host::new(&ram, disk, notify, false)];
-    let (ok, console) = run(&mut ram, &mut hosts, parameters);
+    let (ok, console) = run_on(1, &mut ram, &mut hosts, parameters);
     (ok, console.lines().last().unwrap_or_default().to_owned())
 }
 
@@ -204,7 +204,7 @@ fn verify_names_the_first_byte_that_differs() {
 
     let mut ram = Ram::new();
     let mut hosts = [Host::new(&ram, &Decaying(disk()), Notify::Trap, false)];
-    let (ok, console) = run(&mut ram, &mut hosts, "run=verify count=20");
+    let (ok, console) = run_on(1, &mut ram, &mut hosts, "run=verify count=20");
     let verdict = format!(
         "verify count=20 FAILED: lba=7 byte 100: {read:#04x} was read, {written:#04x} was written\n"
     );
@@ -239,7 +239,7 @@ fn verify_does_not_take_what_it_wrote_for_what_was_read() {
     pattern(1, 0, &mut expected);
     let mut ram = Ram::new();
     let mut hosts = [Host::new(&ram, &Idle(disk()), Notify::Trap, false)];
-    let (ok, console) = run(&mut ram, &mut hosts, "run=verify");
+    let (ok, console) = run_on(1, &mut ram, &mut hosts, "run=verify");
     let verdict = format!(
         "verify FAILED: lba=0 byte 0: 0x00 was read, {:#04x} was written\n",
         expected[0]

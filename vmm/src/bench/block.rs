@@ -22,7 +22,7 @@ use cell::Measurement;
 use disk::Disk;
 use floors::Floors;
 use guest_io::GuestIo;
-use options::Plan;
+use options::{Cell, Plan};
 use span::NotifySpan;
 
 use super::error::BenchError;
@@ -36,6 +36,8 @@ use crate::config::{DiskConfig, Notify};
 
 /// How many rounds are timed. One more, the first, is for warming up, and for counting.
 const ROUNDS: u32 = 5;
+/// How many of these have the cells in which several CPUs are at it.
+const QUEUES_ROUNDS: u32 = 3;
 /// RAM of a machine besides the data of its requests, in bytes.
 const MEMORY: u64 = 128 << 20;
 
@@ -70,7 +72,9 @@ pub fn measure(plan: &Plan, progress: &mut dyn Progress) -> Result<Measured, Ben
     let mut floors = Floors::new(plan);
     let mut span = NotifySpan::of(plan, &disk)?;
 
-    let steps = (cells.len() as u64 + 1) * u64::from(ROUNDS + 1);
+    let several = cells.iter().filter(|cell| cell.cell.several.is_some());
+    let left_out = several.count() as u64 * u64::from(ROUNDS - QUEUES_ROUNDS);
+    let steps = (cells.len() as u64 + 1) * u64::from(ROUNDS + 1) - left_out;
     progress.begin("block I/O", steps);
     for number in 0..=ROUNDS {
         let round = Round {
@@ -80,8 +84,19 @@ pub fn measure(plan: &Plan, progress: &mut dyn Progress) -> Result<Measured, Ben
         };
         progress.step("the same without a guest");
         floors.measure(&disk, round)?;
-        for group in cells.chunk_by_mut(|a, b| a.cell.notify == b.cell.notify) {
-            let mut machines = Machines::new(plan, &disk, tsc_khz, group, round.counting);
+        for group in cells.chunk_by_mut(|a, b| a.cell.machine() == b.cell.machine()) {
+            let Some(first) = group.first().map(|first| first.cell) else {
+                continue;
+            };
+            let round = match first.several {
+                Some(_) if number > QUEUES_ROUNDS => continue,
+                Some(_) => Round {
+                    limit: plan.queues_amount.limit(QUEUES_ROUNDS),
+                    ..round
+                },
+                None => round,
+            };
+            let mut machines = Machines::new(plan, &disk, tsc_khz, first, round.counting);
             for Measurement { cell, found } in group {
                 if let Ok(so_far) = found {
                     progress.step(&cell.name());
@@ -92,7 +107,7 @@ pub fn measure(plan: &Plan, progress: &mut dyn Progress) -> Result<Measured, Ben
                 }
             }
             if let (Some(span), false) = (&mut span, round.counting)
-                && machines.notify == Some(Notify::Trap)
+                && (first.notify, first.several) == (Notify::Trap, None)
                 && let Err(reason) = machines.run(|guest| span.measure(guest, disk.sectors, round))
             {
                 span.found = Err(reason);
@@ -102,12 +117,20 @@ pub fn measure(plan: &Plan, progress: &mut dyn Progress) -> Result<Measured, Ben
     if let Some(reason) = cell::reason(&cells) {
         return Err(BenchError::Unsupported(reason.to_owned()));
     }
-    let block = report::Block {
+    let mut block = report::Block {
         disk: disk.name.clone(),
         size: disk.sectors * SECTOR_SIZE,
-        notes: notes::of(plan.registers, &cells, span.as_ref()),
-        cells: cells.into_iter().map(|cell| cell.report(&floors)).collect(),
+        notes: notes::of(&cells, span.as_ref()),
+        queues_notes: notes::of_queues(&cells),
+        cells: Vec::new(),
+        queues: Vec::new(),
     };
+    for cell in cells {
+        match cell.cell.several {
+            Some(several) => block.queues.push(cell.report_several(several)),
+            None => block.cells.push(cell.report(&floors)),
+        }
+    }
     let targets = targets::of(&block.cells, span.as_ref());
     Ok(Measured { block, targets })
 }
@@ -116,30 +139,27 @@ pub fn measure(plan: &Plan, progress: &mut dyn Progress) -> Result<Measured, Ben
 struct Machines {
     options: MachineOptions,
     tsc_khz: u32,
-    notify: Option<Notify>,
     current: Option<Machine>,
 }
 
 impl Machines {
-    fn new(plan: &Plan, disk: &Disk, tsc_khz: u32, group: &[Measurement], counting: bool) -> Self {
-        let data = plan.cells.iter().map(|cell| cell.io.data_size()).max();
-        let notify = group.first().map(|first| first.cell.notify);
+    /// The machines for `cell` and others like it.
+    fn new(plan: &Plan, disk: &Disk, tsc_khz: u32, cell: Cell, counting: bool) -> Self {
+        let data = plan.cells.iter().map(|cell| cell.data_size()).max();
+        let (notify, registers, cpus) = cell.machine();
         Self {
             options: MachineOptions {
                 memory: (MEMORY + data.unwrap_or_default()).next_multiple_of(1 << 20),
-                disks: notify
-                    .map(|notify| DiskConfig {
-                        registers: plan.registers,
-                        ..disk.config(notify)
-                    })
-                    .into_iter()
-                    .collect(),
+                cpus,
+                disks: vec![DiskConfig {
+                    registers,
+                    queues: u16::try_from(cpus).unwrap_or(u16::MAX),
+                    ..disk.config(notify)
+                }],
                 stats: counting,
                 pin: plan.pin,
-                ..MachineOptions::default()
             },
             tsc_khz,
-            notify,
             current: None,
         }
     }

@@ -4,7 +4,9 @@
 
 use std::borrow::Cow;
 
-use super::report::{Block, BlockCell, Exits, Linux, Report, Series, Start, Throughput};
+use super::report::{
+    Block, BlockCell, Exits, Linux, QueuesCell, Report, Series, Start, Throughput,
+};
 
 /// One figure of a report.
 #[derive(Clone, Debug, PartialEq)]
@@ -129,20 +131,36 @@ impl<'a> List<'a> {
     fn block(&mut self, block: &'a Block) {
         for cell in &block.cells {
             self.begin("block", cell_name(cell));
-            if let Ok(figures) = &cell.figures {
-                self.throughput("", &figures.throughput);
-                self.number("exits per request", "", figures.exits);
-                self.number("notify exits per request", "", figures.notify_exits);
-                self.number("notifications per request", "", figures.notifications);
-                self.number("interrupts per request", "", figures.interrupts);
-                self.number("cpu guest", "ns", figures.cpu.guest);
-                self.number("cpu kernel", "ns", figures.cpu.kernel);
-                self.number("cpu vmm", "ns", figures.cpu.vmm);
-            }
-            for (floor, figures) in &cell.floors {
-                if let Ok(figures) = figures {
-                    self.throughput(&format!("{floor} "), figures);
-                }
+            self.cell(cell);
+        }
+        for QueuesCell {
+            queues,
+            cpus,
+            registers,
+            cell,
+        } in &block.queues
+        {
+            let name = cell_name(cell);
+            let name = format!("{name} registers={registers} queues={queues} cpus={cpus}");
+            self.begin("block", name);
+            self.cell(cell);
+        }
+    }
+
+    fn cell(&mut self, cell: &'a BlockCell) {
+        if let Ok(figures) = &cell.figures {
+            self.throughput("", &figures.throughput);
+            self.number("exits per request", "", figures.exits);
+            self.number("notify exits per request", "", figures.notify_exits);
+            self.number("notifications per request", "", figures.notifications);
+            self.number("interrupts per request", "", figures.interrupts);
+            self.number("cpu guest", "ns", figures.cpu.guest);
+            self.number("cpu kernel", "ns", figures.cpu.kernel);
+            self.number("cpu vmm", "ns", figures.cpu.vmm);
+        }
+        for (floor, figures) in &cell.floors {
+            if let Ok(figures) = figures {
+                self.throughput(&format!("{floor} "), figures);
             }
         }
     }

@@ -16,6 +16,7 @@ fn job() -> BlockJob {
         sectors: (BLOCK * BLOCKS) as u64 / SECTOR_SIZE,
         seed: 7,
         poll: 0,
+        more_queues: 0,
     }
 }
 

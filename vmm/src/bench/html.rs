@@ -61,6 +61,12 @@ pub fn page(report: &Report) -> Result<String, PlotError> {
                     }
                 }
             }
+            @if !section("Several queues").is_empty() {
+                section {
+                    h2 { "Block I/O by several queues" }
+                    @for shown in section("Several queues") { h3 { (shown.title) } (table(shown)) }
+                }
+            }
             @if report.linux.is_some() {
                 section {
                     h2 { "A stock Linux guest" }

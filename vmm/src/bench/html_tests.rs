@@ -49,7 +49,7 @@ fn the_page_is_well_formed_with_its_plots_and_tables() {
     let names = elements(&page);
     let count = |name: &str| names.iter().filter(|found| *found == name).count();
     assert_eq!(count("svg"), 3);
-    assert_eq!(count("table"), 8);
+    assert_eq!(count("table"), 9);
     assert_eq!(count("figure"), 3);
     assert!(count("circle") > 100, "no samples are drawn");
 }

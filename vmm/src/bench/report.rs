@@ -140,6 +140,25 @@ pub struct Block {
     pub cells: Vec<BlockCell>,
     /// How that was done, and what the figures do not tell, a sentence each.
     pub notes: Vec<String>,
+    /// Each combination in which several CPUs were at it.
+    #[serde(default)]
+    pub queues: Vec<QueuesCell>,
+    /// How that was done.
+    #[serde(default)]
+    pub queues_notes: Vec<String>,
+}
+
+/// Block I/O by several CPUs, each with a queue of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QueuesCell {
+    /// How many queues were used, and CPUs at it.
+    pub queues: u32,
+    /// How many CPUs the machine has, and queues the disk.
+    pub cpus: u32,
+    /// How the guest reaches the device's registers: a value of `--disk ...,registers=`.
+    pub registers: String,
+    /// All else. The depth is that of each queue.
+    pub cell: BlockCell,
 }
 
 /// Block I/O in one way.

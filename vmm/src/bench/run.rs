@@ -31,6 +31,7 @@ const SLOW: f64 = 200.0;
 
 // What is measured of block I/O with `--quick`.
 const QUICK_DEPTHS: [u32; 2] = [1, 32];
+const QUICK_QUEUES: [u32; 2] = [1, 4];
 const QUICK_AMOUNT: Amount = Amount::Seconds(0.1);
 
 /// What the user asks for.
@@ -299,6 +300,9 @@ impl Parts<'_> {
 /// `options` with little in place of what is measured where nothing is said.
 fn quick(options: &BlockOptions) -> BlockOptions {
     let mut options = options.clone();
+    if options.queues.is_empty() && options.is_whole() {
+        options.queues = QUICK_QUEUES.into();
+    }
     if options.depths.is_empty() {
         options.depths = QUICK_DEPTHS.into();
     }

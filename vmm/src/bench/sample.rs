@@ -88,6 +88,31 @@ fn disk(machine: &str, options: &str, iops: f64, exits_to_user: f64) -> LinuxDis
     }
 }
 
+fn queues_cells() -> Vec<QueuesCell> {
+    let cell = |queues, iops| QueuesCell {
+        queues,
+        cpus: 4,
+        registers: "mapped".into(),
+        cell: BlockCell {
+            figures: cell("ioeventfd", 32).figures.map(|figures| BlockFigures {
+                throughput: throughput(iops, 32),
+                ..figures
+            }),
+            floors: Vec::new(),
+            ..cell("ioeventfd", 32)
+        },
+    };
+    let mut cells = vec![cell(1, 30_000.0), cell(2, 51_000.0)];
+    cells.push(QueuesCell {
+        cell: BlockCell {
+            figures: Err("there are fewer CPUs than queues".into()),
+            ..cell(4, 1.0).cell
+        },
+        ..cell(4, 1.0)
+    });
+    cells
+}
+
 /// A whole report.
 pub fn report() -> Report {
     let mut kinds = vec![
@@ -145,6 +170,8 @@ pub fn report() -> Report {
             size: 64 << 20,
             cells,
             notes: vec!["Latencies are the guest's own.".into()],
+            queues: queues_cells(),
+            queues_notes: vec!["This host has 2 CPUs.".into()],
         }),
         linux: Some(Linux {
             host: Some(LinuxHost {

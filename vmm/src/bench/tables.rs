@@ -3,6 +3,7 @@
 
 mod exits;
 mod linux;
+mod queues;
 
 use super::format::{count, digits, mib, share, size, time, with_unit};
 use super::report::{
@@ -43,6 +44,7 @@ pub fn tables(report: &Report) -> Vec<Table> {
                 .push(format!("The disk: {disk}, of which {used} are used."));
             last.notes.extend(block.notes.iter().cloned());
         }
+        tables.extend(queues::tables(block));
     }
     if let Some(linux) = &report.linux {
         tables.extend(linux::tables(linux));

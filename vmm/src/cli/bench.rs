@@ -19,6 +19,7 @@ Examples:
   vmm bench exits --pin --json exits.json
   vmm bench blk --bs 4K,64K --depth 1,32 --notify trap,ioeventfd --seconds 2
   vmm bench blk --disk disk.img --rw randwrite  overwrites disk.img
+  vmm bench blk --depth 32 --queues 1,2,4 --cpus 4
   vmm bench compare before.json after.json
 
 The report goes to stdout as text. Exit status: 0 when everything asked for was measured or
@@ -115,10 +116,20 @@ struct Blk {
     notify: Vec<Notify>,
 
     /// How the guest reaches the device's registers: each access exits, or reads are of memory and
-    /// acknowledgements of interrupts wait
-    #[arg(long, value_name = "KIND", default_value = Registers::ALL[0].name())]
+    /// acknowledgements of interrupts wait [default: trap, and with several queues both]
+    #[arg(long, value_name = "KIND")]
     #[arg(value_parser = names(Registers::ALL.map(Registers::name), Registers::from_name))]
-    registers: Registers,
+    registers: Option<Registers>,
+
+    /// How many queues are used at once, each by a CPU of its own, in a table beside the others
+    /// [default: 1,2,4, where neither --bs nor --depth, --notify, --registers or --wait is given]
+    #[arg(long, value_name = "N[,...]", value_delimiter = ',')]
+    queues: Vec<u32>,
+
+    /// How many CPUs there are for that, 8 at most, and queues of the disk [default: as many as are
+    /// used]
+    #[arg(long, value_name = "N")]
+    cpus: Option<u32>,
 
     /// How the guest waits for completions [default: irq, and where the device polls also poll]
     #[arg(long, value_name = "WAY")]
@@ -241,6 +252,8 @@ impl Blk {
                 rw: self.rw,
                 notify: self.notify,
                 registers: self.registers,
+                queues: self.queues,
+                cpus: self.cpus,
                 wait: self.wait,
                 amount,
             }),

@@ -78,6 +78,7 @@ fn wrong_command_line() {
         (&["frob"][..], "'frob'"),
         (&["exits", "--bs", "4K"], "'--bs'"),
         (&["blk", "--depth", "1000"], "--depth"),
+        (&["blk", "--queues", "3", "--cpus", "2"], "--queues"),
         (&["compare", "a.json"], "<B.json>"),
     ] {
         let ended = run(["bench"].iter().chain(args));
@@ -240,6 +241,7 @@ fn everything() {
     for part in [
         "mmio write",
         "trap",
+        "Several queues, 4 KiB randread",
         "from exec to",
         "Targets",
         "--quick",
@@ -258,7 +260,19 @@ fn everything() {
             assert!(series.samples.len() > 1, "{name}: {series:?}");
         }
     }
-    let cells = report.block.unwrap().cells;
+    let block = report.block.unwrap();
+    for queues in [1, 4] {
+        for (notify, registers) in [("trap", "trap"), ("ioeventfd", "mapped"), ("poll", "trap")] {
+            let mut cells = block.queues.iter();
+            let wanted = (queues, notify, registers);
+            let cell = cells
+                .find(|c| (c.queues, c.cell.notify.as_str(), c.registers.as_str()) == wanted)
+                .unwrap();
+            let figures = cell.cell.figures.as_ref().unwrap();
+            assert!(figures.throughput.iops.summary.median > 0.0);
+        }
+    }
+    let cells = block.cells;
     for notify in ["trap", "ioeventfd"] {
         let cell = cells
             .iter()
@@ -280,6 +294,8 @@ fn everything() {
     let html = fs::read_to_string(html).unwrap();
     assert!(html.starts_with("<!DOCTYPE html>") && html.contains("<svg"));
     assert!(html.contains("Linux guest: random reads"));
+    assert!(html.contains("<h3>Several queues, "));
+    assert!(csv.contains(" registers=mapped queues=4 cpus=4,interrupts per request,"));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
 }
 

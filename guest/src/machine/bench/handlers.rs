@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use spec::bench::{GSI, HANDLED_PORT};
 
 use crate::machine::apic;
-use crate::machine::descriptors::{self, FIRST_INTERRUPT, INTERRUPT_STACK, INTERRUPTS, SAME_STACK};
+use crate::machine::descriptors::{self, FIRST_FREE, FIRST_INTERRUPT, INTERRUPT_STACK, SAME_STACK};
 
 global_asm!(
     include_str!("handlers.s"),
@@ -19,8 +19,8 @@ global_asm!(
     NOTE_TIME_VECTOR = const NOTE_TIME_VECTOR,
 );
 
-/// Vector of what a CPU sends to CPU 0: the first behind those of the IOAPIC's pins.
-const NOTE_TIME_VECTOR: u8 = FIRST_INTERRUPT + INTERRUPTS;
+/// Vector of what a CPU sends to CPU 0.
+const NOTE_TIME_VECTOR: u8 = FIRST_FREE;
 /// Vector of what CPU 0 sends to the second CPU.
 pub const ANSWER_VECTOR: u8 = NOTE_TIME_VECTOR + 1;
 /// Vector of [`GSI`].

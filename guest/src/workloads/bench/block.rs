@@ -3,7 +3,7 @@
 //! interrupt. Guest instructions are dear on a software KVM, so that all that can be done once for
 //! a request is done before, and what is left is the driver's and a few lines here.
 
-use spec::bench::{Command, Kind, Outcome, Positions, outcome};
+use spec::bench::{BlockJob, Command, Kind, Outcome, Positions, outcome};
 use spec::block::request_type;
 
 use super::job::{Job, MAX_DEPTH};
@@ -12,11 +12,11 @@ use crate::cmdline::CommandLine;
 use crate::dma::{Arena, Region};
 use crate::virtio::block::{Token, Wait};
 use crate::virtio::queue::{Buffer, MAX_QUEUE_SIZE};
-use crate::virtio::{Block, Error, Options};
+use crate::virtio::{Block, Error, Info, Options};
 use crate::workloads::{open, writable};
 
 /// Where buffers begin, in bytes: at pages, or next to each other where they are smaller.
-const ALIGN: u64 = 4096;
+pub(super) const ALIGN: u64 = 4096;
 /// The most segments of a request.
 const MAX_SEGMENTS: usize = 16;
 /// How often a device that is polled is asked whether it can go on, as that is an exit, and how long
@@ -36,34 +36,20 @@ pub(super) fn run<'e, 'm>(
     let clock = machine.probes().clock();
     let job = Job::new(&command.block)?;
     let options = Options {
-        wait: if job.poll { Wait::Poll } else { Wait::Irq },
+        wait: job.wait(),
         ..Options::default()
     };
     let mut block = open(command_line, machine, 0, &options, &mut arena)?;
-    if job.write {
-        writable(&block)?;
-    }
-    let capacity = block.info().capacity;
-    if command.block.sectors > capacity {
-        return Err(Failure::PastEnd {
-            lba: 0,
-            count: command.block.sectors,
-            capacity,
-        });
-    }
-    let tokens = make_requests(&mut block, &job, &mut arena, data)?;
-    let interrupts = block.interrupts();
-    let mut run = Run {
-        block: &mut block,
-        clock,
-        wait: options.wait,
-        positions: job.positions,
-        left: command.iterations,
-        end: 0,
-        started: [0; MAX_QUEUE_SIZE as usize],
-        latencies,
+    check_disk(block.info(), command)?;
+    let memory = match job.write {
+        true => data,
+        false => arena.alloc(job.data_size(), ALIGN)?,
     };
-    let ticks = match (kind, &tokens[..job.depth]) {
+    let tokens = make_requests(&mut block, &job, memory)?;
+    let interrupts = block.interrupts();
+    let depth = job.depth;
+    let mut run = Run::new(&mut block, job, clock, command.iterations, latencies);
+    let ticks = match (kind, &tokens[..depth]) {
         (Kind::BlockNotify, &[token, ..]) => run.one_by_one(token, command.ticks)?,
         (_, tokens) => run.go(tokens, command.ticks)?,
     };
@@ -78,13 +64,28 @@ pub(super) fn run<'e, 'm>(
     })
 }
 
-/// Makes the requests that are to be in flight, in as many segments as the device wants: reads each
-/// to a buffer of its own, writes of the parts of `data`.
-fn make_requests<'e, 'm>(
+/// Sees that what `command` is about can be done with the disk.
+pub(super) fn check_disk<'e>(info: &Info, command: &Command) -> Result<(), Failure<'e>> {
+    let BlockJob { write, sectors, .. } = command.block;
+    if write != 0 {
+        writable(info)?;
+    }
+    if sectors > info.capacity {
+        return Err(Failure::PastEnd {
+            lba: 0,
+            count: sectors,
+            capacity: info.capacity,
+        });
+    }
+    Ok(())
+}
+
+/// Makes the requests that are to be in flight, in as many segments as the device wants, of the parts
+/// of `memory`, one after the other: there are as many as requests, or it is what is written.
+pub(super) fn make_requests<'e, 'm>(
     block: &mut Block<'_, 'm>,
     job: &Job,
-    arena: &mut Arena<'m>,
-    data: Region<'m>,
+    memory: Region<'m>,
 ) -> Result<[Token; MAX_DEPTH as usize], Failure<'e>> {
     let (request_type, buffer): (u32, fn(Region<'m>) -> Buffer<'m>) = match job.write {
         true => (request_type::OUT, Buffer::readable),
@@ -102,10 +103,6 @@ fn make_requests<'e, 'm>(
     if job.depth > usize::from(block.capacity(segments as u16)) {
         return Err(Failure::BadCommand("the queue is too small for the depth"));
     }
-    let memory = match job.write {
-        true => data,
-        false => arena.alloc(job.depth * job.block_size, ALIGN)?,
-    };
     let parts = memory.len() / job.block_size;
     let mut buffers = [buffer(memory); MAX_SEGMENTS];
     let mut tokens = [0; MAX_DEPTH as usize];
@@ -122,7 +119,7 @@ fn make_requests<'e, 'm>(
 }
 
 /// A job that is being done.
-struct Run<'r, 'd, 'm, 'l> {
+pub(super) struct Run<'r, 'd, 'm, 'l> {
     block: &'r mut Block<'d, 'm>,
     clock: Clock,
     wait: Wait,
@@ -136,11 +133,31 @@ struct Run<'r, 'd, 'm, 'l> {
     latencies: &'r mut Latencies<'l>,
 }
 
-impl Run<'_, '_, '_, '_> {
+impl<'r, 'd, 'm, 'l> Run<'r, 'd, 'm, 'l> {
+    /// `job` on `block`, with up to `requests` requests.
+    pub(super) fn new(
+        block: &'r mut Block<'d, 'm>,
+        job: Job,
+        clock: Clock,
+        requests: u64,
+        latencies: &'r mut Latencies<'l>,
+    ) -> Self {
+        Self {
+            block,
+            clock,
+            wait: job.wait(),
+            positions: job.positions,
+            left: requests,
+            end: 0,
+            started: [0; MAX_QUEUE_SIZE as usize],
+            latencies,
+        }
+    }
+
     /// Keeps the requests of `tokens` in flight, for `ticks` at most. Returns how long it took up
     /// to the last completion. There is one at least, whatever keeps the guest from its CPU, unless
     /// there is to be none.
-    fn go<'e>(&mut self, tokens: &[Token], ticks: u64) -> Result<u64, Failure<'e>> {
+    pub(super) fn go<'e>(&mut self, tokens: &[Token], ticks: u64) -> Result<u64, Failure<'e>> {
         let begin = (self.clock)();
         self.end = begin.saturating_add(ticks);
         let (mut last, mut looked_after) = (begin, begin);

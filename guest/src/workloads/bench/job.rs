@@ -4,6 +4,8 @@ use spec::bench::{BlockJob, Positions};
 use spec::block::SECTOR_SIZE;
 
 use super::Failure;
+use crate::virtio::MAX_QUEUES;
+use crate::virtio::block::Wait;
 
 /// The most requests in flight.
 pub(super) const MAX_DEPTH: u64 = 128;
@@ -23,9 +25,21 @@ pub(super) struct Job {
     pub depth: usize,
     /// Where they go.
     pub positions: Positions,
+    /// How many queues are used, each by a CPU of its own.
+    pub queues: usize,
 }
 
 impl Job {
+    /// How it waits for completions.
+    pub(super) const fn wait(&self) -> Wait {
+        if self.poll { Wait::Poll } else { Wait::Irq }
+    }
+
+    /// How many bytes are in flight in each queue.
+    pub(super) const fn data_size(&self) -> usize {
+        self.depth * self.block_size
+    }
+
     /// The job that the VMM describes so.
     pub(super) fn new<'e>(job: &BlockJob) -> Result<Self, Failure<'e>> {
         let yes_or_no = |value, or| match value {
@@ -43,6 +57,9 @@ impl Job {
         if !(1..=MAX_DEPTH).contains(&job.depth) {
             return Err(Failure::BadCommand("the depth is not from 1 to 128"));
         }
+        if job.more_queues >= MAX_QUEUES as u64 {
+            return Err(Failure::BadCommand("there are more queues than 8"));
+        }
         yes_or_no(job.random, "random is neither 0 nor 1")?;
         Ok(Self {
             write: yes_or_no(job.write, "write is neither 0 nor 1")?,
@@ -51,6 +68,7 @@ impl Job {
             depth: job.depth as usize,
             positions: Positions::new(job)
                 .ok_or(Failure::BadCommand("not one block fits into the sectors"))?,
+            queues: 1 + job.more_queues as usize,
         })
     }
 }

@@ -92,6 +92,13 @@ fn a_job_that_makes_no_sense_is_refused_by_its_reason() {
             },
             "not one block fits into the sectors",
         ),
+        (
+            BlockJob {
+                more_queues: 8,
+                ..job()
+            },
+            "there are more queues than 8",
+        ),
         (BlockJob { write: 2, ..job() }, "write is neither 0 nor 1"),
         (BlockJob { random: 2, ..job() }, "random is neither 0 nor 1"),
         (BlockJob { poll: 2, ..job() }, "poll is neither 0 nor 1"),

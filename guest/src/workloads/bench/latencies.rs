@@ -39,6 +39,35 @@ impl<'m> Latencies<'m> {
         self.count += 1;
     }
 
+    /// Those of CPU number `cpu` of `cpus`, none so far: they have their share of the room.
+    pub(super) fn share(&self, cpu: usize, cpus: usize) -> Self {
+        let room = self.memory.len() / SIZE / cpus * SIZE;
+        Self {
+            memory: self.memory.part(cpu * room, room),
+            count: 0,
+        }
+    }
+
+    /// For how many there is room.
+    pub(super) const fn room(&self) -> u64 {
+        (self.memory.len() / SIZE) as u64
+    }
+
+    /// Adds the first `count` of what [`share`](Self::share) gave; those of the CPUs before have been
+    /// added already.
+    pub(super) fn gather(&mut self, share: &Self, count: u64) {
+        let mut some = [0; 1024];
+        let from = share.memory.part(0, count as usize * SIZE);
+        let to = self.memory.part(self.count * SIZE, from.len());
+        for offset in (0..from.len()).step_by(some.len()) {
+            // Where they overlap, what is read is ahead of what is written.
+            let some = &mut some[..(from.len() - offset).min(1024)];
+            from.read(offset, some);
+            to.write(offset, some);
+        }
+        self.count += count as usize;
+    }
+
     /// Guest-physical address of the first.
     #[must_use]
     pub const fn addr(&self) -> u64 {

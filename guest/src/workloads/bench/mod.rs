@@ -14,6 +14,7 @@ mod block;
 mod job;
 mod latencies;
 mod probes;
+mod several;
 
 pub use latencies::Latencies;
 pub use probes::{Clock, Performed, Probes, Unsupported};
@@ -87,6 +88,9 @@ fn perform<'e, 'm>(
         return Err(Failure::BadCommand(
             "there are more iterations than there is room for latencies",
         ));
+    }
+    if kind == Kind::Block && command.block.more_queues > 0 {
+        return several::run(command_line, machine, arena, data, command, latencies);
     }
     if matches!(kind, Kind::Block | Kind::BlockNotify) {
         return block::run(kind, command_line, machine, arena, data, command, latencies);

@@ -189,7 +189,7 @@ impl Shell<'_, '_, '_> {
     ) -> Result<u32, Wrong> {
         let driven = driven(&mut self.disk)?;
         let mut crc = Hasher::new();
-        for (lba, len) in Extent::large(&driven.block, lba, count)? {
+        for (lba, len) in Extent::large(driven.block.info(), lba, count)? {
             driven.read(lba, len)?;
             let mut sector = [0; SECTOR];
             for offset in (0..len).step_by(SECTOR) {
@@ -209,9 +209,11 @@ impl Shell<'_, '_, '_> {
             return Err(Wrong::Words);
         }
         let driven = driven(&mut self.disk)?;
-        writable(&driven.block)?;
+        writable(driven.block.info())?;
         let count = text.len().div_ceil(SECTOR);
-        for (i, (lba, _)) in Extent::new(&driven.block, lba, count as u64, SECTOR)?.enumerate() {
+        for (i, (lba, _)) in
+            Extent::new(driven.block.info(), lba, count as u64, SECTOR)?.enumerate()
+        {
             driven.check_idle()?;
             let piece = &text.as_bytes()[i * SECTOR..];
             driven.buffer.part(0, SECTOR).fill(0);
@@ -234,8 +236,8 @@ impl Shell<'_, '_, '_> {
         let byte = arguments.number_or(0, 0..=0xff)? as u8;
         arguments.end()?;
         let driven = driven(&mut self.disk)?;
-        writable(&driven.block)?;
-        let requests = Extent::large(&driven.block, lba, count)?;
+        writable(driven.block.info())?;
+        let requests = Extent::large(driven.block.info(), lba, count)?;
         driven.check_idle()?;
         driven.buffer.fill(byte);
         for (lba, len) in requests {
@@ -337,7 +339,7 @@ impl Shell<'_, '_, '_> {
         let clock = self.clock;
         let driven = driven(&mut self.disk)?;
         // Sees that there is a whole request on the disk, and that the device takes it.
-        let mut request = Extent::large(&driven.block, 0, count)?;
+        let mut request = Extent::large(driven.block.info(), 0, count)?;
         let len = request.next().map_or(0, |(_, len)| len);
         let places = driven.block.info().capacity / count;
         let interrupts = driven.block.interrupts();

@@ -47,7 +47,7 @@ impl Source for Driven<'_, '_> {
         let mut skipped = (start % SECTOR_SIZE) as usize;
         let count = (skipped + to.len()).div_ceil(SECTOR_SIZE as usize) as u64;
         let mut to = to;
-        for (lba, len) in Extent::new(&self.block, first, count, BUFFER_SIZE)? {
+        for (lba, len) in Extent::new(self.block.info(), first, count, BUFFER_SIZE)? {
             Driven::read(self, lba, len)?;
             let (now, rest) = to.split_at_mut(to.len().min(len - skipped));
             self.buffer.read(skipped, now);

@@ -4,12 +4,12 @@ use spec::bench::{BlockJob, Kind};
 
 use super::super::cpu_time::CpuTime;
 use super::super::error::BenchError;
-use super::super::report::{BlockCell, BlockFigures};
+use super::super::report::{BlockCell, BlockFigures, QueuesCell};
 use super::Round;
 use super::counts::Counts;
 use super::floors::Floors;
 use super::guest_io::GuestIo;
-use super::options::Cell;
+use super::options::{Cell, Several};
 use super::rounds::Rounds;
 
 /// A cell, and what has been found of it so far.
@@ -46,9 +46,25 @@ impl Measurement {
         Self { cell, found }
     }
 
+    /// What a cell comes to that is about several CPUs.
+    pub(super) fn report_several(self, several: Several) -> QueuesCell {
+        let Several { queues, cpus } = several;
+        QueuesCell {
+            queues,
+            cpus,
+            registers: self.cell.registers.name().into(),
+            cell: BlockCell {
+                floors: Vec::new(),
+                ..self.report(&Floors::default())
+            },
+        }
+    }
+
     /// What the cell comes to.
     pub(super) fn report(self, floors: &Floors) -> BlockCell {
-        let Cell { notify, io, wait } = self.cell;
+        let Cell {
+            notify, io, wait, ..
+        } = self.cell;
         BlockCell {
             rw: io.rw.name().into(),
             block_size: io.block_size,
@@ -96,10 +112,19 @@ impl Found {
             self.counted = sample.latencies.count();
             self.notifications = sample.notifications;
         } else {
+            // To start CPUs takes as long as many requests.
+            let overhead = match job.more_queues {
+                0 => CpuTime::default(),
+                _ => guest.set_up(job)?,
+            };
             let sample = guest.run(Kind::Block, job, round.limit)?;
             self.timed.iops.push(sample.iops());
             self.timed.latencies.add(&sample.latencies);
-            self.cpu += sample.cpu;
+            let mut cpu = sample.cpu;
+            for _ in 0..sample.commands {
+                cpu = cpu.since(overhead);
+            }
+            self.cpu += cpu;
         }
         Ok(())
     }

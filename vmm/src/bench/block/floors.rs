@@ -44,7 +44,7 @@ impl Way {
 }
 
 /// All floors of a matrix.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Floors(Vec<HostFloor>);
 
 #[derive(Debug)]

@@ -91,18 +91,21 @@ impl GuestIo {
         Ok(sample)
     }
 
-    /// Has the guest make the device ready for `job`, and do nothing with it.
+    /// Has the guest make the device ready for `job`, and do nothing with it. Returns the CPU time of
+    /// the process meanwhile.
     ///
     /// # Errors
-    /// The guest does not succeed.
-    pub fn set_up(&mut self, job: BlockJob) -> Result<(), BenchError> {
+    /// The guest does not succeed, or the host does not tell the CPU time.
+    pub fn set_up(&mut self, job: BlockJob) -> Result<CpuTime, BenchError> {
         let command = Command {
             kind: Kind::Block as u64,
             iterations: 0,
             ticks: 0,
             block: job,
         };
-        self.machine.control.perform(&command, PATIENCE).map(drop)
+        let mut nothing = GuestSample::default();
+        self.add(&command, &mut nothing)?;
+        Ok(nothing.cpu)
     }
 
     fn add(&mut self, command: &Command, sample: &mut GuestSample) -> Result<Outcome, BenchError> {

@@ -3,21 +3,17 @@
 use std::time::Duration;
 
 use super::super::cpu_time::CpuTime;
-use super::ROUNDS;
 use super::cell::Measurement;
-use super::options::Wait;
+use super::options::{Several, Wait};
 use super::span::NotifySpan;
+use super::{QUEUES_ROUNDS, ROUNDS};
 use crate::config::{Notify, Registers};
 
 /// How much CPU time it takes for there to be a tick that finds the guest, where any can.
 const TELLING: Duration = Duration::from_secs(1);
 
 /// What somebody must know who reads the figures of `cells`, a sentence each.
-pub(super) fn of(
-    registers: Registers,
-    cells: &[Measurement],
-    span: Option<&NotifySpan>,
-) -> Vec<String> {
+pub(super) fn of(cells: &[Measurement], span: Option<&NotifySpan>) -> Vec<String> {
     let mut notes = vec![
         format!(
             "Rates, latencies and CPU time are of {ROUNDS} rounds through all cells, the floors \
@@ -37,7 +33,8 @@ pub(super) fn of(
          one every 1 to 10 ms, which misses shares of a few percent."
             .into(),
     ];
-    if registers == Registers::Mapped {
+    let mut one = cells.iter().filter(|cell| cell.cell.several.is_none());
+    if one.any(|cell| cell.cell.registers == Registers::Mapped) {
         notes.push(
             "The guest reads the device's registers as memory, and its acknowledgements of \
              interrupts wait in a ring (--registers mapped): neither exits to user space."
@@ -69,4 +66,27 @@ pub(super) fn of(
         ));
     }
     notes
+}
+
+/// The same of those in which several CPUs are at it.
+pub(super) fn of_queues(cells: &[Measurement]) -> Vec<String> {
+    let mut several = cells.iter().filter_map(|cell| cell.cell.several);
+    let Some(Several { cpus, .. }) = several.next() else {
+        return Vec::new();
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    vec![
+        format!(
+            "The machine has {cpus} CPUs and its disk as many queues, of which so many are used, each \
+             by a CPU that has the depth in flight there. There are {QUEUES_ROUNDS} rounds of it. CPU \
+             time is less that of a command without requests, in which the CPUs are started."
+        ),
+        format!(
+            "This host has {cores} CPUs. Each queue takes one for the guest and, where notifications \
+             do not trap, one for the device: queues beyond that take turns, and cannot be faster."
+        ),
+        "All queues have one interrupt, which the guest's first CPU handles: it wakes the CPU whose \
+         queue it is for by an interrupt of its own, which is not counted here."
+            .into(),
+    ]
 }

@@ -27,6 +27,15 @@ const BLOCK_SIZES: [u64; 1] = [4096];
 const DEPTHS: [u32; 4] = [1, 4, 32, 128];
 /// How long a cell is measured where nothing is said, in seconds.
 const CELL_SECONDS: f64 = 0.9;
+/// The same of one in which several CPUs are at it, which has fewer rounds.
+const QUEUES_CELL_SECONDS: f64 = 0.24;
+/// How many CPUs are at it there, how many requests each has in flight, and how notifications reach
+/// the device: with several queues, `ioeventfd` has a datamatch for each.
+const QUEUES: [u32; 3] = [1, 2, 4];
+const QUEUES_DEPTHS: [u32; 1] = [32];
+const QUEUES_NOTIFY: [Notify; 3] = [Notify::Trap, Notify::IoEventFd, Notify::Poll];
+/// The most CPUs that the guest puts to work.
+pub const CPUS_MAX: u32 = 8;
 
 named! {
     /// Which way, and in which order, data go.
@@ -115,8 +124,15 @@ pub struct BlockOptions {
     pub rw: Rw,
     /// How notifications reach the device.
     pub notify: Vec<Notify>,
-    /// How the guest reaches the device's registers, in all cells.
-    pub registers: Registers,
+    /// How the guest reaches the device's registers. Where nothing is said each access exits; where
+    /// several queues are used it is both ways, one after the other.
+    pub registers: Option<Registers>,
+    /// How many queues are used at once, in cells of their own: from 1 to how many CPUs there are.
+    /// There are none where nothing is said of them and something of the other cells.
+    pub queues: Vec<u32>,
+    /// How many CPUs the machine has in these, and queues the disk: up to [`CPUS_MAX`], where nothing
+    /// is said as many as are used.
+    pub cpus: Option<u32>,
     /// How the guest waits. Where nothing is said it is by interrupt; where the device polls, in
     /// either way, one after the other.
     pub wait: Option<Wait>,
@@ -144,6 +160,17 @@ pub enum OptionsError {
         /// Size of the request.
         block_size: u64,
     },
+    /// There cannot be so many CPUs.
+    #[error("--cpus: from 1 to {CPUS_MAX} CPUs can drive a queue each, not {0}")]
+    Cpus(u32),
+    /// There cannot be so many queues.
+    #[error("--queues: from 1 to {cpus} queues can be used by {cpus} CPUs, not {queues}")]
+    Queues {
+        /// How many.
+        queues: u32,
+        /// How many CPUs there are.
+        cpus: u32,
+    },
     /// So long cannot be measured.
     #[error("--seconds: a cell is measured for 0.01 to 3600 seconds, not {0}")]
     Seconds(f64),
@@ -161,12 +188,12 @@ pub struct Plan {
     pub size: Option<u64>,
     /// Which way data go.
     pub rw: Rw,
-    /// How the guest reaches the device's registers.
-    pub registers: Registers,
-    /// The cells of the matrix: all of a notify mode in a row.
+    /// The cells of the matrix: all of one kind of machine in a row.
     pub cells: Vec<Cell>,
     /// How long each is measured.
     pub amount: Amount,
+    /// The same of one of [several](Cell::several) CPUs.
+    pub queues_amount: Amount,
     /// The CPU of the host that the vCPU is to run on alone.
     pub pin: Option<usize>,
 }
@@ -180,21 +207,54 @@ pub struct Cell {
     pub io: Io,
     /// How the guest waits.
     pub wait: Wait,
+    /// How the guest reaches the device's registers.
+    pub registers: Registers,
+    /// The CPUs that are at it, where it is about several.
+    pub several: Option<Several>,
+}
+
+/// CPUs that drive a queue each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Several {
+    /// How many do.
+    pub queues: u32,
+    /// How many the machine has, and queues the disk.
+    pub cpus: u32,
 }
 
 impl Cell {
     /// What tells it from all others, as text.
     #[must_use]
     pub fn name(self) -> String {
-        let Self { notify, io, wait } = self;
-        format!(
+        let Self {
+            notify, io, wait, ..
+        } = self;
+        let mut name = format!(
             "{} bs={} depth={} notify={} wait={}",
             io.rw.name(),
             io.block_size,
             io.depth,
             notify.name(),
             wait.name()
-        )
+        );
+        if let Some(Several { queues, .. }) = self.several {
+            name += &format!(" registers={} queues={queues}", self.registers.name());
+        }
+        name
+    }
+
+    /// What the machine has in which it is measured: notifications, registers and CPUs.
+    #[must_use]
+    pub fn machine(self) -> (Notify, Registers, u32) {
+        let cpus = self.several.map_or(1, |several| several.cpus);
+        (self.notify, self.registers, cpus)
+    }
+
+    /// Data of all requests in flight, in bytes.
+    #[must_use]
+    pub fn data_size(self) -> u64 {
+        let queues = self.several.map_or(1, |several| several.queues);
+        self.io.data_size().saturating_mul(queues.into())
     }
 
     /// The guest's job, as for [`Io::job`].
@@ -202,6 +262,9 @@ impl Cell {
     pub fn job(self, sectors: u64, seed: u64) -> BlockJob {
         BlockJob {
             poll: (self.wait == Wait::Poll).into(),
+            more_queues: self
+                .several
+                .map_or(0, |several| (several.queues - 1).into()),
             ..self.io.job(sectors, seed)
         }
     }
@@ -236,6 +299,7 @@ impl Io {
             sectors,
             seed,
             poll: 0,
+            more_queues: 0,
         }
     }
 }
@@ -281,19 +345,75 @@ impl BlockOptions {
                             depth,
                         },
                         wait,
+                        registers: self.registers.unwrap_or_default(),
+                        several: None,
                     }));
                 }
             }
         }
+        cells.extend(self.several(block_sizes)?);
         Ok(Plan {
             disk: self.disk.clone(),
             size,
             rw: self.rw,
-            registers: self.registers,
             cells,
             amount: self.amount,
+            queues_amount: match self.amount == Amount::default() {
+                true => Amount::Seconds(QUEUES_CELL_SECONDS),
+                false => self.amount,
+            },
             pin: None,
         })
+    }
+
+    /// Whether nothing is said of what the cells are to be.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.block_sizes.is_empty()
+            && self.depths.is_empty()
+            && self.notify.is_empty()
+            && self.registers.is_none()
+            && self.wait.is_none()
+    }
+
+    /// The cells in which several CPUs are at it, of requests of `block_sizes`.
+    fn several(&self, block_sizes: &[u64]) -> Result<Vec<Cell>, OptionsError> {
+        let all = self.queues.is_empty() && (self.cpus.is_some() || self.is_whole());
+        let queues = if all { &QUEUES[..] } else { &self.queues[..] };
+        let cpus = self.cpus.or(queues.iter().max().copied()).unwrap_or(1);
+        if !(1..=CPUS_MAX).contains(&cpus) {
+            return Err(OptionsError::Cpus(cpus));
+        }
+        let some = |queues: &u32| !all || *queues <= cpus;
+        let queues: Vec<u32> = queues.iter().copied().filter(some).collect();
+        if let Some(&queues) = queues.iter().find(|queues| !(1..=cpus).contains(queues)) {
+            return Err(OptionsError::Queues { queues, cpus });
+        }
+        let registers = match self.registers {
+            Some(registers) => vec![registers],
+            None => Registers::ALL.into(),
+        };
+        let mut cells = Vec::new();
+        for &notify in or_default(&self.notify, &QUEUES_NOTIFY) {
+            for &registers in &registers {
+                for &block_size in block_sizes {
+                    for &depth in or_default(&self.depths, &QUEUES_DEPTHS) {
+                        cells.extend(queues.iter().map(|&queues| Cell {
+                            notify,
+                            io: Io {
+                                rw: self.rw,
+                                block_size,
+                                depth,
+                            },
+                            wait: self.wait.unwrap_or_default(),
+                            registers,
+                            several: Some(Several { queues, cpus }),
+                        }));
+                    }
+                }
+            }
+        }
+        Ok(cells)
     }
 
     fn waits(&self, notify: Notify) -> Vec<Wait> {

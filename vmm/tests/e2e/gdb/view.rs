@@ -62,9 +62,14 @@ fn interrupt_handler() {
 }
 
 fn rings() {
-    let (guest, _disk) = verify();
+    // As many requests, by a function that has the driver to itself.
+    let (_disk, path) = file("disk.img", &[0; 4 << 20]);
+    let line = "run=fill count=8192 byte=1 event_idx=off";
+    let guest = Debugged::held(start_on(None, &[path.display().to_string()], line));
     let area = |name: &str, part: &str| {
-        format!("print (*(block.queue.{name}_area.start as *const guest::virtio::areas::{part}")
+        format!(
+            "print (*(self.requests.queue.{name}_area.start as *const guest::virtio::areas::{part}"
+        )
     };
     let used = area("device", "DeviceArea)).ring[0]");
     let idx = area("device", "DeviceArea)).idx >= 1");
@@ -72,7 +77,7 @@ fn rings() {
     let text = guest.tell(&[
         HANDLER,
         "continue",
-        "frame function guest::workloads::verify::run",
+        "frame function guest::virtio::block::Block::write",
         &used,
         &idx,
         &avail,
@@ -85,9 +90,7 @@ fn rings() {
             "= true\n",
         ],
     );
-    guest
-        .wait()
-        .assert_ok("verify lba=0 count=128 seed=1 depth=8 ok");
+    guest.wait().assert_ok("fill lba=0 count=8192 byte=0x01 ok");
 }
 
 fn line() {
