@@ -175,6 +175,11 @@ impl Harness {
     /// Makes sure that the device serves a read in each queue: without a reset, where that needs none;
     /// and after one.
     pub fn assert_serves(&mut self) {
+        // What is still in the queues is not to be overwritten.
+        for index in 0..self.lanes.len() {
+            self.choose(index);
+            self.notify();
+        }
         for index in 0..self.lanes.len() {
             self.choose(index);
             let alive = self
