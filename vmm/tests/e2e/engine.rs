@@ -88,9 +88,9 @@ fn verify() {
             for more in more {
                 let options = format!(",notify={notify},engine=io_uring{way}{more}");
                 let disks = [disk(&path, &options)];
-                let verify = "run=verify count=2048 depth=32";
+                let verify = "run=verify count=512 depth=32";
                 let (ended, said, engines) = run(&disks, verify, None);
-                ended.assert_ok("verify lba=0 count=2048 seed=1 depth=32 ok");
+                ended.assert_ok("verify lba=0 count=512 seed=1 depth=32 ok");
                 assert_eq!(said, [""; 0], "{options}");
                 assert!(
                     engines.iter().all(|engine| engine == "io_uring"),
