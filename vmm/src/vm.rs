@@ -20,6 +20,7 @@ use vm_memory::GuestMemoryMmap;
 pub use disks::Disks;
 #[cfg(feature = "bench")]
 pub(crate) use engine::io_uring_reason;
+#[cfg(feature = "explain")]
 pub(crate) use prepare::BUILT_IN_GUEST;
 
 use crate::config::VmConfig;

@@ -22,7 +22,6 @@ pub mod throttle;
 pub mod worker;
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 
 use log::error;
@@ -205,7 +204,7 @@ impl Block {
     /// # Errors
     /// There is no io_uring for this process, or for this disk. Then nothing changes.
     #[cfg(feature = "io-uring")]
-    pub fn use_io_uring(&mut self, polled: bool) -> io::Result<()> {
+    pub fn use_io_uring(&mut self, polled: bool) -> std::io::Result<()> {
         let read_only = self.features.contains(Features::VIRTIO_BLK_F_RO);
         let make = |_: &Queue| {
             let backend = Arc::clone(self.disk.backend());

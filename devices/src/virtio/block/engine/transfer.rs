@@ -191,7 +191,8 @@ impl fmt::Debug for Transfer {
     }
 }
 
-#[cfg(all(test, feature = "io-uring"))]
+#[cfg(test)]
+#[cfg(feature = "io-uring")]
 impl Transfer {
     /// A transfer between the disk from `position` on and `data`, for no request.
     pub(super) fn of(
