@@ -52,14 +52,14 @@ fn selftest() {
 }
 
 fn initrd() {
-    // From 1.5 MiB to 4 MiB, and from 5 MiB to 7.5 MiB: no loader knows of the memory of a flat
+    // From 1.75 MiB to 4 MiB, and from 5.25 MiB to 7.5 MiB: no loader knows of the memory of a flat
     // binary that is not in its file.
-    let (_dir, path) = file("initrd", &vec![0x5a; 5 << 19]);
+    let (_dir, path) = file("initrd", &vec![0x5a; 9 << 18]);
     for (memory, status, last) in [
         (
             "4M",
             1,
-            "boot FAILED: the initrd at 0x180000 is in the memory of the image, ",
+            "boot FAILED: the initrd at 0x1c0000 is in the memory of the image, ",
         ),
         ("7680K", 0, "info devices=0 ok"),
     ] {

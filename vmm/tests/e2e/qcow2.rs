@@ -211,7 +211,7 @@ fn kills() {
         let (depth, lines) = (1 + below(60), below(12));
         let what = format!("DATA_SAFETY_SEED={seed}, kill {kill}: {journal:?} {options}");
 
-        let mut run = Run::start(&journal, &image, &options, depth, "irq");
+        let mut run = Run::start(&journal, &image, &options, depth, "wait=irq");
         run.wait_flushes(lines);
         std::thread::sleep(Duration::from_micros(below(4000)));
         let Acknowledged { flushes, up_to } = run.kill();
