@@ -1,6 +1,7 @@
 //! `run=journal`: writes sectors that tell which write they are of, many at once and at random
-//! places, or clears them, flushes now and then, and prints what was flushed: for whoever takes the
-//! power away in the middle and looks what is left. It reads nothing back. See `spec::journal`.
+//! places, or clears them, flushes now and then unless `flush=off`, and prints what is stable: for
+//! whoever takes the power away in the middle and looks what is left. It reads nothing back. See
+//! `spec::journal`.
 
 use spec::Features;
 use spec::block::{RequestHeader, SECTOR_SIZE, SEGMENT_SIZE, Segment, request_type, segment_flags};

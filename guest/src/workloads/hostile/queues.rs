@@ -148,7 +148,7 @@ fn notified_for_others(scene: &mut Scene<'_>) -> Outcome {
 
 fn in_one_memory(scene: &mut Scene<'_>) -> Outcome {
     let mut lanes = Lanes::new(scene)?;
-    for round in 0..4 {
+    for _ in 0..4 {
         // The same rings.
         negotiate(scene)?;
         let (second, _) = lanes.split();
@@ -187,7 +187,6 @@ fn in_one_memory(scene: &mut Scene<'_>) -> Outcome {
 
         lanes.bring_up(scene)?;
         lanes.check_serve(scene)?;
-        scene.check_words("the round", round, true, "served", "not served")?;
     }
     Ok(())
 }
