@@ -109,9 +109,9 @@ pub enum FileBackendError {
 /// (Linux marks the pages of its cache clean), so that the next fdatasync would succeed without it,
 /// and a flush promises that all that was written before is stable. Reads and writes go on.
 ///
-/// Where someone cuts a regular file short, what reaches past its end fails. Before each change the end is
-/// looked for, since a write could make the file longer again: Linux has no call that cannot. Only a
-/// file that is cut in the very moment between those two calls can be.
+/// Where someone cuts a regular file short, what reaches past its end fails. Before each change the
+/// end is looked for, since a write could make the file longer again: Linux has no call that cannot.
+/// Only a file that is cut in the very moment between those two calls can be.
 #[derive(Debug)]
 pub struct FileBackend {
     file: File,
