@@ -11,6 +11,9 @@ pub(super) fn render(report: &Report) -> String {
     exits(&mut out, report);
     for queue in &report.queues {
         requests(&mut out, queue);
+        if queue.queue + 1 == queue.queues {
+            disk(&mut out, queue);
+        }
     }
     counters(&mut out, &report.vcpus);
     out
@@ -119,18 +122,25 @@ fn requests(out: &mut String, queue: &QueueReport) {
         "  interrupts: {} sent, {} suppressed\n",
         queue.interrupts_sent, queue.interrupts_suppressed
     );
+    if queue.skipped_heads > 0 {
+        *out += &format!("  heads skipped: {}\n", queue.skipped_heads);
+    }
+}
+
+/// What there is to tell of a whole disk, below its last queue.
+fn disk(out: &mut String, last: &QueueReport) {
+    if last.queues > 1 {
+        *out += &format!("\nAll {} queues of {}\n", last.queues, last.device);
+    }
     *out += &format!(
         "  exits at its registers: {}, {:.2} a request\n",
-        queue.register_exits, queue.register_exits_per_request
+        last.register_exits, last.register_exits_per_request
     );
-    *out += &format!("  engine: {}\n", queue.engine);
-    if let Some(acks) = queue.mapped_acks {
+    *out += &format!("  engine: {}\n", last.engine);
+    if let Some(acks) = last.mapped_acks {
         *out += &format!(
             "  registers mapped: {acks} acknowledgements did not exit, nor did any read\n"
         );
-    }
-    if queue.skipped_heads > 0 {
-        *out += &format!("  heads skipped: {}\n", queue.skipped_heads);
     }
 }
 

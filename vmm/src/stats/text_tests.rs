@@ -141,6 +141,36 @@ fn what_is_rare_is_told_where_there_is_any() {
 }
 
 #[test]
+fn what_is_of_the_whole_disk_is_told_once_below_its_last_queue() {
+    let (mut report, second) = (report(), report().queues);
+    report.queues.extend(second);
+    for (index, queue) in (0..).zip(&mut report.queues) {
+        (queue.queue, queue.queues, queue.mapped_acks) = (index, 2, Some(7));
+    }
+    let expected = "
+Requests of virtio-blk 0 (disk0) in queue 1, and how long each took from the available to the used ring
+  type   count  failed  bytes  p50 ns  p99 ns  p99.9 ns  max ns
+  IN        12       1   4096    1200    3400      5600    7800
+  FLUSH      1       1      0    1200    3400      5600    7800
+  all       13       1   4096    1200    3400      5600    7800
+  drains: 5, 1 by activation, 4 by trap; 1 found nothing
+  requests per drain: mean 3.2, p50 3, max 4
+  interrupts: 3 sent, 2 suppressed
+
+All 2 queues of virtio-blk 0 (disk0)
+  exits at its registers: 900, 69.23 a request
+  engine: io_uring
+  registers mapped: 7 acknowledgements did not exit, nor did any read
+
+";
+    let text = render(&report);
+    assert!(text.contains(expected), "{text}");
+    for told in ["exits at its registers", "engine:", "registers mapped:"] {
+        assert_eq!(text.matches(told).count(), 1, "{text}");
+    }
+}
+
+#[test]
 fn where_kvm_has_no_counters_the_reason_stands_in_their_place() {
     let mut report = report();
     for vcpu in &mut report.vcpus {
