@@ -402,6 +402,13 @@ fn a_number_of_cpus_that_is_none_or_0_is_refused() {
     assert!(refusal(&["--cpus", "-1"]).contains("-1"));
 }
 
+#[cfg(feature = "qcow2")]
+#[test]
+fn an_image_in_qcow2_is_not_read_past_the_cache() {
+    let error = refusal(&["--disk", "a,direct=on,format=qcow2"]);
+    assert!(error.ends_with(": direct=on is for format=raw"), "{error}");
+}
+
 #[test]
 fn wrong_disks_are_refused_with_the_reason() {
     for (value, reason) in [

@@ -82,6 +82,8 @@ pub(super) enum DiskError {
     Cache(String),
     #[error("direct is 'on' or 'off', not '{0}'")]
     Direct(String),
+    #[error("direct=on is for format=raw")]
+    DirectQcow2,
     #[error("engine is 'sync', 'io_uring' or 'auto', not '{0}'")]
     Engine(String),
     #[error("sqpoll is 'on' or 'off', not '{0}'")]
@@ -146,20 +148,24 @@ pub(super) fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
             return Err(DiskError::Twice(key.into()));
         }
     }
+    let (format, direct) = (format.unwrap_or_default(), direct.unwrap_or(false));
+    if direct && format != Format::Raw {
+        return Err(DiskError::DirectQcow2);
+    }
     let (engine, sqpoll) = (engine.unwrap_or_default(), sqpoll.unwrap_or(false));
     if sqpoll && engine == Engine::Sync {
         return Err(DiskError::SqpollWithoutRing);
     }
     Ok(DiskArg {
         path: OsStr::from_bytes(path).into(),
-        format: format.unwrap_or_default(),
+        format,
         readonly: readonly.unwrap_or(false),
         id,
         notify: notify.unwrap_or_default(),
         queues: queues.unwrap_or(1),
         writeback: writeback.unwrap_or(true),
         block_size: block_size.unwrap_or(512),
-        direct: direct.unwrap_or(false),
+        direct,
         engine,
         sqpoll,
         limits: limits.unwrap_or_default(),
