@@ -40,8 +40,8 @@ struct Explain {
     #[arg(long, value_name = "FILE")]
     initrd: Option<PathBuf>,
 
-    /// Raw disk image, with the keys that it has without 'explain', but for notify and queues [default: one in
-    /// memory]. 'run=explain' writes back what it has read: nothing on the disk changes
+    /// Disk image, with the keys that it has without 'explain', but for notify and queues [default:
+    /// one in memory]. 'run=explain' writes back what it has read: nothing on the disk changes
     #[arg(
         long,
         value_name = "PATH[,KEY=VALUE]...",
