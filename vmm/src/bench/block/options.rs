@@ -164,7 +164,7 @@ pub enum OptionsError {
     #[error("--cpus: from 1 to {CPUS_MAX} CPUs can drive a queue each, not {0}")]
     Cpus(u32),
     /// There cannot be so many queues.
-    #[error("--queues: from 1 to {cpus} queues can be used by {cpus} CPUs, not {queues}")]
+    #[error("--queues: each CPU drives one, and there are {cpus}: from 1 to {cpus}, not {queues}")]
     Queues {
         /// How many.
         queues: u32,
@@ -380,10 +380,13 @@ impl BlockOptions {
     fn several(&self, block_sizes: &[u64]) -> Result<Vec<Cell>, OptionsError> {
         let all = self.queues.is_empty() && (self.cpus.is_some() || self.is_whole());
         let queues = if all { &QUEUES[..] } else { &self.queues[..] };
-        let cpus = self.cpus.or(queues.iter().max().copied()).unwrap_or(1);
-        if !(1..=CPUS_MAX).contains(&cpus) {
-            return Err(OptionsError::Cpus(cpus));
-        }
+        let cpus = match (self.cpus, queues.iter().max()) {
+            (Some(cpus), _) if !(1..=CPUS_MAX).contains(&cpus) => {
+                return Err(OptionsError::Cpus(cpus));
+            }
+            (Some(cpus), _) => cpus,
+            (None, most) => most.map_or(1, |most| (*most).clamp(1, CPUS_MAX)),
+        };
         let some = |queues: &u32| !all || *queues <= cpus;
         let queues: Vec<u32> = queues.iter().copied().filter(some).collect();
         if let Some(&queues) = queues.iter().find(|queues| !(1..=cpus).contains(queues)) {

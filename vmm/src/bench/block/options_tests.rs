@@ -117,12 +117,15 @@ fn nothing_is_written_where_writing_is_not_asked_for() {
 fn what_makes_no_sense_is_refused_with_its_option_and_value() {
     type Change = fn(&mut BlockOptions);
     let wrong: [(Change, &str); 18] = [
-        (|o| o.queues = vec![1, 9], "--cpus: .* not 9"),
+        (
+            |o| o.queues = vec![1, 9],
+            "--queues: .* there are 8: .* not 9",
+        ),
         (|o| o.cpus = Some(0), "--cpus: .* not 0"),
         (|o| o.queues = vec![0, 1], "--queues: .* not 0"),
         (
             |o| (o.queues, o.cpus) = (vec![3], Some(2)),
-            "--queues: .* by 2 CPUs, not 3",
+            "--queues: .* there are 2: .* not 3",
         ),
         (|o| o.block_sizes = vec![4096, 1000], "--bs: .* not 1000"),
         (|o| o.block_sizes = vec![0], "--bs: .* not 0"),
