@@ -48,7 +48,7 @@ impl Device {
         };
         let granularity = match read_only {
             true => None,
-            false => discard_granularity(&queue(file.metadata()?.rdev())),
+            false => discard_granularity(&queue(&sysfs(file.metadata()?.rdev()))),
         };
         Ok(Self {
             block,
@@ -109,11 +109,14 @@ fn get(file: &File, request: libc::Ioctl) -> io::Result<u32> {
     }
 }
 
-/// Where the kernel tells of the queue of the device with this number: that of its disk, if it is a
-/// partition.
-fn queue(number: libc::dev_t) -> PathBuf {
+/// Where the kernel tells of the block device with this number.
+fn sysfs(number: libc::dev_t) -> PathBuf {
     let (major, minor) = (libc::major(number), libc::minor(number));
-    let device = Path::new("/sys/dev/block").join(format!("{major}:{minor}"));
+    Path::new("/sys/dev/block").join(format!("{major}:{minor}"))
+}
+
+/// Where it tells of the queue of a `device`: that of its disk, if it is a partition.
+fn queue(device: &Path) -> PathBuf {
     match device.join("partition").exists() {
         true => device.join("../queue"),
         false => device.join("queue"),

@@ -1,3 +1,5 @@
+use std::os::unix::fs::symlink;
+
 use tempfile::{TempDir, tempfile};
 
 use super::*;
@@ -49,6 +51,24 @@ fn what_is_no_device_tells_nothing() {
     let error = Device::of(&file, false).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ENOTTY));
     is_read_only(&file).unwrap_err();
+}
+
+/// The kernel has a directory of a partition in that of its disk, and tells of both by links.
+#[test]
+fn a_partition_has_the_queue_of_its_disk() {
+    let sysfs = TempDir::new().unwrap();
+    let place = |name: &str| sysfs.path().join(name);
+    for made in ["devices/sda/queue", "devices/sda/sda1", "dev"] {
+        fs::create_dir_all(place(made)).unwrap();
+    }
+    fs::write(place("devices/sda/sda1/partition"), "1\n").unwrap();
+    symlink("../devices/sda", place("dev/8:0")).unwrap();
+    symlink("../devices/sda/sda1", place("dev/8:1")).unwrap();
+    let disk = place("devices/sda/queue").canonicalize().unwrap();
+    for device in ["dev/8:0", "dev/8:1"] {
+        let queue = queue(&place(device));
+        assert_eq!(queue.canonicalize().unwrap(), disk, "{device}");
+    }
 }
 
 #[test]
