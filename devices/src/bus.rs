@@ -121,7 +121,7 @@ impl Range {
 }
 
 /// Devices by address. Several vCPUs can use a bus at once, but a device one after the other; nobody
-/// has a device while it does the [work](Work) that its write has led to.
+/// has a device while it does the [work](Work) that its write has been left with.
 #[derive(Default)]
 pub struct Bus {
     /// Sorted by base, none overlapping.
