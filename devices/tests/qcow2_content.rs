@@ -171,3 +171,23 @@ fn a_read_only_image_is_not_changed() {
     drop(backend);
     assert!(fs::read(&path).unwrap() == before);
 }
+
+#[test]
+fn a_bitmap_that_is_not_kept_up_is_not_taken_for_right() {
+    let Some(dir) = made(&[
+        "create -q -f qcow2 -o cluster_size=4k image 5M",
+        "bitmap --add image changes",
+    ]) else {
+        return;
+    };
+    let path = dir.path().join("image");
+    let autoclear = || be64(&fs::read(&path).unwrap(), 88);
+    assert_eq!(autoclear(), 1);
+    let backend = open(&path, false).unwrap();
+    write(&backend, 0, &mut vec![0x77; MIB]);
+    drop(backend);
+    assert_eq!(autoclear(), 0);
+    let output = qemu_img(&dir, &["check", "-f", "qcow2", "image"]).unwrap();
+    // Nothing worse than that its clusters are leaked.
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+}

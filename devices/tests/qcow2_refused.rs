@@ -145,6 +145,44 @@ fn a_backing_file_that_cannot_be_used_is_refused() {
     assert_eq!([open(false), open(true)], [in_use, chain]);
 }
 
+#[test]
+fn an_image_with_metadata_in_one_place_twice_is_not_written() {
+    let Some(dir) =
+        made(&["create -q -f qcow2 -o cluster_size=4k,preallocation=metadata image 8M"])
+    else {
+        return;
+    };
+    let path = dir.path().join("image");
+    let sound = fs::read(&path).unwrap();
+    let (l1, refcounts) = (be64(&sound, 40) as usize, be64(&sound, 48) as usize);
+    // The second L2 table is the first one, or the refcount block; the refcount block is the table of
+    // these.
+    let first = sound[l1..l1 + 8].to_vec();
+    let block = sound[refcounts..refcounts + 8].to_vec();
+    let table = (refcounts as u64).to_be_bytes().to_vec();
+    for (at, entry) in [(l1 + 8, first), (l1 + 8, block), (refcounts, table)] {
+        let mut image = sound.clone();
+        image[at..at + 8].copy_from_slice(&entry);
+        fs::write(&path, &image).unwrap();
+        let error = open(&path, false).unwrap_err().to_string();
+        assert!(
+            error.ends_with("its reference counts are wrong ('qemu-img check' says where)"),
+            "{error}"
+        );
+        assert!(fs::read(&path).unwrap() == image);
+    }
+}
+
+#[test]
+fn a_backing_file_whose_name_would_not_stay_in_its_line_is_refused() {
+    let create = "create -q -f qcow2 -u -F raw -b base\u{1b}[2J\nvmm image 1M";
+    let Some(dir) = made(&[create]) else { return };
+    assert_eq!(
+        refusal(&dir.path().join("image")),
+        "cannot use DIR/image as a qcow2 image: its backing file's name is not one that such an image can have"
+    );
+}
+
 /// Uses a disk that may be broken: what is asked for may fail.
 fn use_somehow(backend: &Qcow2Backend, rng: &mut Rng) {
     let size = usize::try_from(backend.capacity() * 512).unwrap_or(usize::MAX);

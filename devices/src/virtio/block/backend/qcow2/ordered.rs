@@ -78,7 +78,7 @@ impl OrderedFile {
     /// The file of the image with this `header`, to be written.
     ///
     /// # Errors
-    /// Its tables cannot be read, or are not counted as used.
+    /// Its tables cannot be read, are not counted as used, or are where others are.
     pub fn writable(
         file: File,
         header: &Header,
@@ -87,16 +87,22 @@ impl OrderedFile {
         let mut ordered = Self::new(file, true, recorder)?;
         let l2_tables = ordered.entries(header.l1)?;
         let refcounts = ordered.entries(header.refcount_table)?;
+        let is_used = |entry: &&u64| **entry & OFFSET != 0;
+        let used = l2_tables.iter().chain(&refcounts).filter(is_used).count();
         let of = |kind| move |entry| (entry & OFFSET, kind);
         let tables = l2_tables.iter().map(of(Kind::References));
         let tables = tables.chain(refcounts.iter().map(of(Kind::Refcounts)));
         let has_table = l2_tables.iter().map(|entry| is_alone(*entry));
+        let tables: HashMap<_, _> = tables.filter(|(at, _)| *at != 0).collect();
+        if tables.len() < used {
+            return Err(Qcow2Error::Refcounts);
+        }
         let metadata = Metadata {
             cluster_bits: header.cluster_bits,
             refcount_order: header.refcount_order,
             l1: header.l1,
             refcount_table: RwLock::new(header.refcount_table),
-            tables: RwLock::new(tables.filter(|(at, _)| *at != 0).collect()),
+            tables: RwLock::new(tables),
         };
         let mut known = ordered
             .synced

@@ -1,5 +1,6 @@
 //! The refcounts of an image's metadata, as they are in its file: all else of them is imago's.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::PoisonError;
 
@@ -56,7 +57,8 @@ impl OrderedFile {
         }))
     }
 
-    /// Whether all that is metadata is counted as used, so that nothing else can come to be there.
+    /// Whether all that is metadata is counted as used, so that nothing else can come to be there, and
+    /// each in a place of its own.
     pub fn counts_metadata(&self, metadata: &Metadata) -> io::Result<bool> {
         let cluster = 1 << metadata.cluster_bits;
         let refcounts = *metadata
@@ -73,9 +75,10 @@ impl OrderedFile {
                 .step_by(cluster)
                 .map(move |at| table.start + at)
         });
+        let mut seen = HashSet::new();
         for position in clusters.chain(tables.keys().copied()).chain([0]) {
             let refcount = self.refcount(metadata, position)?;
-            if refcount.is_none_or(|refcount| refcount.is_zero()) {
+            if !seen.insert(position) || refcount.is_none_or(|refcount| refcount.is_zero()) {
                 return Ok(false);
             }
         }
