@@ -33,6 +33,9 @@ pub enum Needs {
     KvmAndMountNamespace,
     /// To make block devices of files, and a usable /dev/kvm.
     Loop,
+    /// The same, and this program.
+    #[cfg(feature = "qcow2")]
+    LoopAndTool(&'static str),
     /// A Linux guest, made of these files too, a usable /dev/kvm that can run it, and to make block
     /// devices of files.
     LinuxAndLoop(&'static [&'static str]),
@@ -89,6 +92,8 @@ impl Needs {
                 .missing()
                 .or_else(|| Self::MountNamespace.missing()),
             Self::Loop => Self::Kvm.missing().or_else(missing_loop),
+            #[cfg(feature = "qcow2")]
+            Self::LoopAndTool(name) => Self::Loop.missing().or_else(|| missing_tool(name)),
             Self::LinuxAndLoop(files) => Self::Linux(files).missing().or_else(missing_loop),
             Self::DeviceMapper if !in_lab() => Some("only in the lab: makes block devices".into()),
             Self::DeviceMapper => Self::Kvm.missing().or_else(missing_device_mapper),

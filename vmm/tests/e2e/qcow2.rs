@@ -4,14 +4,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use guest::rng::pattern;
 use libtest_mimic::Trial;
 use serde_json::Value;
 use spec::rng::Rng;
 use tempfile::TempDir;
 
+use crate::block_devices::Loop;
 use crate::data_safety::{DISK_SIZE, Figures, Run, seed};
 use crate::guests::{NOTIFY_MODES, disk, run_on, start_on};
 use crate::journal::{Acknowledged, Journal};
+use crate::linux::Script;
+use crate::linux_disk::{TOOLS, with_tools};
 use crate::needs::{Needs, tool};
 
 pub fn tests() -> Vec<Trial> {
@@ -31,6 +35,20 @@ pub fn tests() -> Vec<Trial> {
             not_probed,
         ),
         test("qcow2_has_its_backing_files_locked", locked),
+        test(
+            "qcow2_has_what_each_cpu_wrote_by_a_queue_of_its_own",
+            queues,
+        ),
+        crate::harness::test(
+            "qcow2_and_its_backing_file_can_be_on_block_devices",
+            Needs::LoopAndTool("qemu-img"),
+            devices,
+        ),
+        crate::harness::test(
+            "linux_has_a_file_system_on_a_qcow2_image_over_a_backing_file",
+            Needs::LinuxAndTool(&["tools.img"], "qemu-img"),
+            linux,
+        ),
     ]
 }
 
@@ -278,4 +296,115 @@ fn locked() {
         disk(&base, ",format=qcow2,readonly=on"),
     ];
     assert_eq!(run_on(None, &disks, "run=info").code(), 0);
+}
+
+fn queues() {
+    for notify in NOTIFY_MODES {
+        let (_dir, image) = image("qcow2");
+        let options = format!(",format=qcow2,queues=4,notify={notify}");
+        let line = "run=verify lba=5 count=4001 seed=7 depth=4";
+        let ended = start_on(None, &[disk(&image, &options)], line)
+            .command(|command| _ = command.args(["--cpus", "4"]))
+            .spawn()
+            .wait();
+        ended.assert_ok("verify lba=5 count=4001 seed=7 depth=4 cpus=4 queues=4 ok");
+        let mut expected = [vec![0x11; MIB], vec![0; 7 * MIB]].concat();
+        pattern(7, 5, &mut expected[5 * 512..4006 * 512]);
+        assert!(content(&image) == expected, "{notify}");
+    }
+}
+
+/// A raw file behind an image of 4 MiB, each on a block device with blocks of so many bytes.
+fn devices() {
+    for block in ["512", "4096"] {
+        let dir = TempDir::new_in("/dev/shm").unwrap();
+        let device = |name: &str, content: &[u8]| {
+            let file = dir.path().join(name);
+            fs::write(&file, content).unwrap();
+            Loop::with(&file, &["--sector-size", block])
+        };
+        let base = device("base", &vec![0x11; MIB]);
+        let top = device("top", &vec![0; 6 * MIB]);
+        let create = [
+            "create",
+            "-q",
+            "-f",
+            "qcow2",
+            "-F",
+            "raw",
+            "-b",
+            text(base.path()),
+        ];
+        let kind = ["-o", "cluster_size=4k", text(top.path()), "4M"];
+        qemu_img(&[&create[..], &kind[..]].concat());
+        let disks = [disk(top.path(), ",format=qcow2")];
+        let mut expected = [vec![0x11; MIB], vec![0; 3 * MIB]].concat();
+        run_on(None, &disks, "run=fill lba=5 count=3000 byte=0xa5")
+            .assert_ok("fill lba=5 count=3000 byte=0xa5 ok");
+        expected[5 * 512..3005 * 512].fill(0xa5);
+        for (how, start, sectors) in [("zeroes", 7, 201), ("unmap", 1001, 903)] {
+            let cmdline = format!("run=clear lba={start} count={sectors} how={how}");
+            let ended = run_on(None, &disks, &cmdline);
+            ended.assert_ok(&format!("clear lba={start} count={sectors} how={how} ok"));
+            expected[start * 512..(start + sectors) * 512].fill(0);
+        }
+        run_on(None, &disks, "run=fill lba=1003 count=1 byte=0x5a")
+            .assert_ok("fill lba=1003 count=1 byte=0x5a ok");
+        expected[1003 * 512..1004 * 512].fill(0x5a);
+        qemu_img(&["check", "-q", "-f", "qcow2", text(top.path())]);
+        let raw = dir.path().join("raw");
+        let convert = ["convert", "-f", "qcow2", "-O", "raw"];
+        qemu_img(&[&convert[..], &[text(top.path()), text(&raw)]].concat());
+        assert!(fs::read(raw).unwrap() == expected, "{block}");
+        assert!(fs::read(base.path()).unwrap() == vec![0x11; MIB]);
+    }
+}
+
+/// The file system is made in the backing file, and goes on in the image.
+fn linux() {
+    let dir = tempfile::tempdir().unwrap();
+    let (base, top) = (dir.path().join("base"), dir.path().join("top"));
+    qemu_img(&["create", "-q", "-f", "qcow2", text(&base), "64M"]);
+    let run = |image: &Path, script: &str| {
+        let linux = Script {
+            disks: &with_tools(&[format!("{},format=qcow2", image.display())]),
+            ..Script::default()
+        };
+        let printed = linux.succeed(&format!(
+            "{TOOLS}
+            {script}
+            umount /tools/tmp"
+        ));
+        assert_eq!(leaks(image), 0);
+        printed
+    };
+    run(
+        &base,
+        "chroot /tools /bin/mkfs.ext4 -q /dev/vdb
+        mount /dev/vdb /tools/tmp
+        dd if=/dev/zero bs=1M count=8 | tr '\\0' a >/tools/tmp/old",
+    );
+    let before = fs::read(&base).unwrap();
+    let create = ["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "base"];
+    qemu_img(&[&create[..], &[text(&top)]].concat());
+    run(
+        &top,
+        "mount /dev/vdb /tools/tmp
+        dd if=/dev/zero bs=1M count=24 | tr '\\0' b >/tools/tmp/new
+        cp /tools/tmp/old /tools/tmp/copy
+        rm /tools/tmp/old
+        sync
+        chroot /tools /bin/fstrim /tmp",
+    );
+    let printed = run(
+        &top,
+        "mount /dev/vdb /tools/tmp
+        echo copy $(tr -d a </tools/tmp/copy | wc -c) $(wc -c </tools/tmp/copy)
+        echo new $(tr -d b </tools/tmp/new | wc -c) $(wc -c </tools/tmp/new)
+        ls /tools/tmp",
+    );
+    for line in ["copy 0 8388608", "new 0 25165824"] {
+        assert!(printed.contains(line), "no '{line}' in\n{printed}");
+    }
+    assert!(fs::read(&base).unwrap() == before);
 }

@@ -25,7 +25,7 @@ pub use file::{FileBackend, FileBackendError};
 pub use gate::{Closed, Gate};
 pub use memory::MemoryBackend;
 #[cfg(feature = "qcow2")]
-pub use qcow2::{Qcow2Backend, Qcow2Error};
+pub use qcow2::{FileEvent, Qcow2Backend, Qcow2Error, Recorder};
 pub use size::SizeError;
 pub(super) use size::sectors;
 #[cfg(feature = "io-uring")]

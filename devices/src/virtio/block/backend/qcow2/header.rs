@@ -210,6 +210,10 @@ fn backing(file: &File, bytes: &[u8], header: &Header) -> Result<Option<Backing>
     }
     let mut name = vec![0; len as usize];
     file.read_exact_at(&mut name, position)?;
+    // It is shown in messages, each of one line.
+    if String::from_utf8_lossy(&name).chars().any(char::is_control) {
+        return Err(Qcow2Error::Table("backing file's name"));
+    }
     let extensions = match header.version {
         2 => V2_LEN as u64,
         _ => u64::from(be32(bytes, 100)),

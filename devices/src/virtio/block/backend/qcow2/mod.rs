@@ -3,6 +3,8 @@
 
 mod header;
 mod ordered;
+mod refcounts;
+mod synced;
 
 use std::fs::File;
 use std::io;
@@ -22,7 +24,9 @@ use super::file::open_locked;
 use super::{BlockBackend, FileBackendError, TransferError};
 pub use header::Qcow2Error;
 use header::{BackingFormat, Header};
-use ordered::{OrderedFile, SyncedFile};
+use ordered::OrderedFile;
+use synced::SyncedFile;
+pub use synced::{FileEvent, Recorder};
 
 /// The most images that are behind each other.
 const CHAIN_MAX: usize = 16;
@@ -53,13 +57,31 @@ impl Qcow2Backend {
     /// There is no such file, it is not such an image or of a kind that is not known (see
     /// [`Qcow2Error`]), or one of the files is in use.
     pub fn open(path: &Path, read_only: bool) -> Result<Self, FileBackendError> {
-        let opened = open_qcow2(path, read_only, CHAIN_MAX)?;
-        Ok(Self {
+        Ok(Self::new(
+            open_qcow2(path, read_only, None, CHAIN_MAX)?,
+            read_only,
+        ))
+    }
+
+    /// The same, to be written; the `recorder` is told of all that is done to the image's file.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn open_recorded(
+        path: &Path,
+        recorder: Arc<dyn Recorder>,
+    ) -> Result<Self, FileBackendError> {
+        let opened = open_qcow2(path, false, Some(recorder), CHAIN_MAX)?;
+        Ok(Self::new(opened, false))
+    }
+
+    fn new(opened: Opened, read_only: bool) -> Self {
+        Self {
             image: RwLock::new(opened.image),
             synced: opened.synced,
             header: opened.header,
             read_only,
-        })
+        }
     }
 
     fn shared(&self) -> RwLockReadGuard<'_, FormatAccess<OrderedFile>> {
@@ -235,7 +257,12 @@ struct Opened {
 }
 
 /// Opens the image at `path` with what is behind it, `depth` images at most in all.
-fn open_qcow2(path: &Path, read_only: bool, depth: usize) -> Result<Opened, FileBackendError> {
+fn open_qcow2(
+    path: &Path,
+    read_only: bool,
+    recorder: Option<Arc<dyn Recorder>>,
+    depth: usize,
+) -> Result<Opened, FileBackendError> {
     let wrong = |source: Qcow2Error| FileBackendError::Qcow2 {
         path: path.into(),
         source: Box::new(source),
@@ -252,12 +279,12 @@ fn open_qcow2(path: &Path, read_only: bool, depth: usize) -> Result<Opened, File
             let path = path.parent().unwrap_or(Path::new("")).join(&backing.name);
             Some(match backing.format {
                 BackingFormat::Raw => open_raw(&path)?,
-                BackingFormat::Qcow2 => open_qcow2(&path, true, depth)?.image,
+                BackingFormat::Qcow2 => open_qcow2(&path, true, None, depth)?.image,
             })
         }
     };
     let writable = (!read_only).then_some(&header);
-    let (mut image, synced) = open_image(file, writable).map_err(wrong)?;
+    let (mut image, synced) = open_image(file, writable, recorder).map_err(wrong)?;
     image.set_backing(backing);
     Ok(Opened {
         image: FormatAccess::new(image),
@@ -270,12 +297,13 @@ fn open_qcow2(path: &Path, read_only: bool, depth: usize) -> Result<Opened, File
 fn open_image(
     file: File,
     writable: Option<&Header>,
+    recorder: Option<Arc<dyn Recorder>>,
 ) -> Result<(Qcow2<OrderedFile>, Arc<SyncedFile>), Qcow2Error> {
     let storage = match writable {
-        Some(header) => OrderedFile::writable(file, header)?,
+        Some(header) => OrderedFile::writable(file, header, recorder)?,
         None => OrderedFile::read_only(file)?,
     };
-    let synced = storage.synced();
+    let synced = Arc::clone(&storage.synced);
     let image = Qcow2::builder(storage)
         .write(writable.is_some())
         .backing(None)
@@ -295,6 +323,3 @@ fn open_raw(path: &Path) -> Result<FormatAccess<OrderedFile>, FileBackendError> 
     let raw = Raw::builder(storage).open(DenyImplicitOpenGate::default());
     Ok(FormatAccess::new(raw.map_err(wrong)?))
 }
-
-#[cfg(test)]
-mod tests;

@@ -5,19 +5,18 @@ use std::collections::HashMap;
 use std::fmt::{self, Display, Formatter};
 use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use imago::file::File as ImagoFile;
 use imago::io_buffers::{IoVector, IoVectorMut};
 use imago::storage::drivers::CommonStorageHelper;
 use imago::{Storage, StorageOpenOptions};
-use log::warn;
 
 use super::header::{Header, Qcow2Error, Table, be64};
+use super::synced::{FileEvent, Recorder, SyncedFile};
 
 /// The bits of an entry that tell where a cluster is, in bytes.
-const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
+pub(super) const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 /// That of an entry that says that nobody else refers to what it does.
 const COPIED: u64 = 1 << 63;
 /// Where the header ends that imago writes parts of.
@@ -25,86 +24,9 @@ const HEADER_END: u64 = 104;
 /// Of the header, the location of the refcount table.
 const REFCOUNT_TABLE: u64 = 48;
 
-/// A file, and how much of it is on stable storage.
-///
-/// After a sync that has failed none succeeds, since the host counts what it could not write as
-/// written.
-#[derive(Debug)]
-pub(super) struct SyncedFile {
-    file: File,
-    /// Held while a sync is under way.
-    failed: Mutex<bool>,
-    /// Whether something that is referred to may have been written since: data, or refcounts.
-    referents: AtomicBool,
-    /// Whether something that refers to it may have been.
-    references: AtomicBool,
-    /// For each entry of the L1 table of an image that is written, whether there is an L2 table that is
-    /// the image's alone.
-    has_table: RwLock<Vec<bool>>,
-    /// What has been done to the file.
-    #[cfg(test)]
-    pub log: Mutex<Vec<Done>>,
-}
-
-/// What has been done to a file.
-#[cfg(test)]
-#[derive(Clone, Debug)]
-pub(super) enum Done {
-    Wrote(u64, Vec<u8>),
-    Cleared(u64, u64),
-    Synced,
-}
-
-impl SyncedFile {
-    pub fn new(file: File) -> Self {
-        Self {
-            file,
-            failed: Mutex::new(false),
-            referents: AtomicBool::new(false),
-            references: AtomicBool::new(false),
-            has_table: RwLock::default(),
-            #[cfg(test)]
-            log: Mutex::default(),
-        }
-    }
-
-    /// Whether there is a table for entry `index` of the L1 table that need not be made to be changed.
-    pub fn has_table(&self, index: u64) -> bool {
-        let has_table = self
-            .has_table
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        let index = usize::try_from(index).ok();
-        index.and_then(|index| has_table.get(index).copied()) == Some(true)
-    }
-
-    /// Returns when all that has been written before is on stable storage.
-    ///
-    /// # Errors
-    /// It could not be made so, this time or earlier.
-    pub fn sync(&self) -> io::Result<()> {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        if *failed {
-            return Err(io::Error::other("an earlier flush failed"));
-        }
-        self.referents.store(false, Ordering::Release);
-        self.references.store(false, Ordering::Release);
-        self.file.sync_data().inspect_err(|error| {
-            *failed = true;
-            warn!(
-                "block: a flush failed, and none will succeed until the image is opened anew: \
-                 {error}"
-            );
-        })?;
-        #[cfg(test)]
-        self.log.lock().unwrap().push(Done::Synced);
-        Ok(())
-    }
-}
-
 /// What a write is, to those that must come before it and after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     /// Data, and metadata that nothing refers to yet.
     Data,
     /// A refcount block.
@@ -117,13 +39,13 @@ enum Kind {
 
 /// The metadata of an image that is written.
 #[derive(Debug)]
-struct Metadata {
-    cluster_bits: u32,
-    refcount_order: u32,
-    l1: Table,
-    refcount_table: RwLock<Table>,
+pub(super) struct Metadata {
+    pub cluster_bits: u32,
+    pub refcount_order: u32,
+    pub l1: Table,
+    pub refcount_table: RwLock<Table>,
     /// The L2 tables and the refcount blocks, by position.
-    tables: RwLock<HashMap<u64, Kind>>,
+    pub tables: RwLock<HashMap<u64, Kind>>,
 }
 
 /// The file of an image.
@@ -139,7 +61,7 @@ struct Metadata {
 #[derive(Debug)]
 pub(super) struct OrderedFile {
     file: ImagoFile,
-    synced: Arc<SyncedFile>,
+    pub synced: Arc<SyncedFile>,
     helper: CommonStorageHelper,
     metadata: Option<Metadata>,
 }
@@ -150,27 +72,37 @@ impl OrderedFile {
     /// # Errors
     /// Its size cannot be found out.
     pub fn read_only(file: File) -> io::Result<Self> {
-        Self::new(file, false)
+        Self::new(file, false, None)
     }
 
     /// The file of the image with this `header`, to be written.
     ///
     /// # Errors
-    /// Its tables cannot be read, or are not counted as used.
-    pub fn writable(file: File, header: &Header) -> Result<Self, Qcow2Error> {
-        let mut ordered = Self::new(file, true)?;
+    /// Its tables cannot be read, are not counted as used, or are where others are.
+    pub fn writable(
+        file: File,
+        header: &Header,
+        recorder: Option<Arc<dyn Recorder>>,
+    ) -> Result<Self, Qcow2Error> {
+        let mut ordered = Self::new(file, true, recorder)?;
         let l2_tables = ordered.entries(header.l1)?;
         let refcounts = ordered.entries(header.refcount_table)?;
+        let is_used = |entry: &&u64| **entry & OFFSET != 0;
+        let used = l2_tables.iter().chain(&refcounts).filter(is_used).count();
         let of = |kind| move |entry| (entry & OFFSET, kind);
         let tables = l2_tables.iter().map(of(Kind::References));
         let tables = tables.chain(refcounts.iter().map(of(Kind::Refcounts)));
         let has_table = l2_tables.iter().map(|entry| is_alone(*entry));
+        let tables: HashMap<_, _> = tables.filter(|(at, _)| *at != 0).collect();
+        if tables.len() < used {
+            return Err(Qcow2Error::Refcounts);
+        }
         let metadata = Metadata {
             cluster_bits: header.cluster_bits,
             refcount_order: header.refcount_order,
             l1: header.l1,
             refcount_table: RwLock::new(header.refcount_table),
-            tables: RwLock::new(tables.filter(|(at, _)| *at != 0).collect()),
+            tables: RwLock::new(tables),
         };
         let mut known = ordered
             .synced
@@ -186,8 +118,8 @@ impl OrderedFile {
         Ok(ordered)
     }
 
-    fn new(file: File, writable: bool) -> io::Result<Self> {
-        let synced = Arc::new(SyncedFile::new(file.try_clone()?));
+    fn new(file: File, writable: bool, recorder: Option<Arc<dyn Recorder>>) -> io::Result<Self> {
+        let synced = Arc::new(SyncedFile::new(file.try_clone()?, recorder));
         let options = StorageOpenOptions::new().write(writable);
         Ok(Self {
             file: ImagoFile::from_open_file(file, options)?,
@@ -195,11 +127,6 @@ impl OrderedFile {
             helper: CommonStorageHelper::default(),
             metadata: None,
         })
-    }
-
-    /// The file, to have it synced.
-    pub fn synced(&self) -> Arc<SyncedFile> {
-        Arc::clone(&self.synced)
     }
 
     /// The entries of `table`.
@@ -210,22 +137,17 @@ impl OrderedFile {
         Ok(entries.collect())
     }
 
-    fn read(&self, bytes: &mut [u8], position: u64) -> io::Result<()> {
+    pub fn read(&self, bytes: &mut [u8], position: u64) -> io::Result<()> {
         // SAFETY: the file asks for no alignment, and whoever changes metadata is alone.
         unsafe { self.file.pure_readv(bytes.into(), position) }
     }
 
-    fn write(&self, vector: IoVector<'_>, position: u64) -> io::Result<()> {
-        #[cfg(test)]
-        {
-            let mut bytes = vec![0; usize::try_from(vector.len()).unwrap()];
+    pub fn write(&self, vector: IoVector<'_>, position: u64) -> io::Result<()> {
+        self.synced.record(|| {
+            let mut bytes = vec![0; usize::try_from(vector.len()).unwrap_or(usize::MAX)];
             vector.copy_into_slice(&mut bytes);
-            self.synced
-                .log
-                .lock()
-                .unwrap()
-                .push(Done::Wrote(position, bytes));
-        }
+            FileEvent::Write(position, bytes)
+        });
         // SAFETY: the file asks for no alignment, and whoever changes metadata is alone.
         unsafe { self.file.pure_writev(vector, position) }
     }
@@ -247,11 +169,12 @@ impl OrderedFile {
             Kind::Data | Kind::Refcounts => (&self.synced.references, &self.synced.referents),
             Kind::References | Kind::Entry => (&self.synced.referents, &self.synced.references),
         };
-        if kind != Kind::Data && before.load(Ordering::Acquire) {
+        if !before.are_stable() {
             self.synced.sync()?;
         }
-        written.store(true, Ordering::Release);
-        self.write(vector, position)?;
+        let result = self.write(vector, position);
+        written.count();
+        result?;
         if position < HEADER_END {
             self.look_at_header(metadata)?;
         }
@@ -277,80 +200,6 @@ impl OrderedFile {
             .unwrap_or_else(PoisonError::into_inner);
         tables.insert(entry & OFFSET, kind);
         Ok(())
-    }
-
-    /// Has the refcount of the new table at `position` written, where there is a block for it already:
-    /// a refcount block may count itself.
-    fn count(&self, metadata: &Metadata, position: u64) -> io::Result<()> {
-        let Some(refcount) = self.refcount(metadata, position)? else {
-            return Ok(());
-        };
-        if position == 0 || !refcount.is_zero() {
-            return Ok(());
-        }
-        self.synced.referents.store(true, Ordering::Release);
-        let bytes = (refcount.word | 1 << refcount.shift).to_be_bytes();
-        let bytes = bytes.get(8 - refcount.width..).unwrap_or_default();
-        self.write(bytes.into(), refcount.at)
-    }
-
-    /// The refcount of the cluster at `position`, if there is a block for it.
-    fn refcount(&self, metadata: &Metadata, position: u64) -> io::Result<Option<Refcount>> {
-        let table = *metadata
-            .refcount_table
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        let (order, cluster) = (metadata.refcount_order, position >> metadata.cluster_bits);
-        let block_bits = metadata.cluster_bits + 3 - order;
-        let entry = (cluster >> block_bits).saturating_mul(8);
-        if entry >= table.len {
-            return Ok(None);
-        }
-        let mut block = [0; 8];
-        self.read(&mut block, table.start + entry)?;
-        let block = be64(&block, 0) & OFFSET;
-        if block == 0 {
-            return Ok(None);
-        }
-        let bit = (cluster & ((1 << block_bits) - 1)) << order;
-        let (at, width) = (block + bit / 8, (1_usize << order).div_ceil(8));
-        let mut word = [0; 8];
-        self.read(word.get_mut(8 - width..).unwrap_or_default(), at)?;
-        // Narrow ones are in a byte together, the first in its lowest bits.
-        let shift = if order < 3 { bit % 8 } else { 0 };
-        Ok(Some(Refcount {
-            at,
-            width,
-            word: u64::from_be_bytes(word),
-            shift,
-            mask: u64::MAX >> (64 - (1 << order)),
-        }))
-    }
-
-    /// Whether all that is metadata is counted as used, so that nothing else can come to be there.
-    fn counts_metadata(&self, metadata: &Metadata) -> io::Result<bool> {
-        let cluster = 1 << metadata.cluster_bits;
-        let refcounts = *metadata
-            .refcount_table
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        let tables = metadata
-            .tables
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        let clusters = [metadata.l1, refcounts].into_iter();
-        let clusters = clusters.flat_map(|table| {
-            (0..table.len)
-                .step_by(cluster)
-                .map(move |at| table.start + at)
-        });
-        for position in clusters.chain(tables.keys().copied()).chain([0]) {
-            let refcount = self.refcount(metadata, position)?;
-            if refcount.is_none_or(|refcount| refcount.is_zero()) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     /// Learns where the refcount table has come to, and what is in it.
@@ -381,25 +230,6 @@ fn is_alone(entry: u64) -> bool {
     entry & OFFSET != 0 && entry & COPIED != 0
 }
 
-/// A refcount as it is in the file.
-#[derive(Clone, Copy, Debug)]
-struct Refcount {
-    /// Where its bytes are, and how many.
-    at: u64,
-    width: usize,
-    /// Their value, with those of others where it is narrower than a byte.
-    word: u64,
-    /// Which bits of them it has: those of `mask`, so far up.
-    shift: u64,
-    mask: u64,
-}
-
-impl Refcount {
-    fn is_zero(self) -> bool {
-        self.word >> self.shift & self.mask == 0
-    }
-}
-
 impl Metadata {
     /// What a write of `len` bytes at `position` is.
     fn kind(&self, position: u64, len: u64) -> Kind {
@@ -425,6 +255,15 @@ impl Storage for OrderedFile {
         self.file.size()
     }
 
+    /// A block device clears whole blocks only.
+    fn zero_align(&self) -> usize {
+        self.file.zero_align()
+    }
+
+    fn discard_align(&self) -> usize {
+        self.file.discard_align()
+    }
+
     unsafe fn pure_readv(&self, vector: IoVectorMut<'_>, position: u64) -> io::Result<()> {
         // SAFETY: the caller's.
         unsafe { self.file.pure_readv(vector, position) }
@@ -441,24 +280,18 @@ impl Storage for OrderedFile {
     }
 
     unsafe fn pure_write_zeroes(&self, position: u64, len: u64) -> io::Result<()> {
-        self.synced.referents.store(true, Ordering::Release);
-        #[cfg(test)]
-        self.synced
-            .log
-            .lock()
-            .unwrap()
-            .push(Done::Cleared(position, len));
+        if !self.synced.references.are_stable() {
+            self.synced.sync()?;
+        }
+        self.synced.record(|| FileEvent::Clear(position, len));
         // SAFETY: the caller's.
-        unsafe { self.file.pure_write_zeroes(position, len) }
+        let result = unsafe { self.file.pure_write_zeroes(position, len) };
+        self.synced.referents.count();
+        result
     }
 
     unsafe fn pure_discard(&self, position: u64, len: u64) -> io::Result<()> {
-        #[cfg(test)]
-        self.synced
-            .log
-            .lock()
-            .unwrap()
-            .push(Done::Cleared(position, len));
+        self.synced.record(|| FileEvent::Clear(position, len));
         // SAFETY: the caller's.
         unsafe { self.file.pure_discard(position, len) }
     }
