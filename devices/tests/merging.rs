@@ -27,10 +27,10 @@ const DISK: usize = 4 << 20;
 /// A driver of a disk that remembers, brought up with `features`.
 fn driver_with(features: Features, limits: Limits) -> (Driver, Remembering) {
     let bytes = (0..DISK).map(|at| (at / 512 * 3 + at % 251) as u8);
-    let backend = Remembering::new(MemoryBackend::new(bytes.collect()));
-    let disk = backend.disk.clone();
+    let bytes = MemoryBackend::new(bytes.collect());
+    let backend = Remembering::new(bytes.clone());
     let boxed = Box::new(backend.clone());
-    let mut driver = Driver::with_block(Mode::Trap, false, disk, boxed, |block| {
+    let mut driver = Driver::with_block(Mode::Trap, false, bytes, boxed, |block| {
         block.with_limits(limits)
     });
     driver.size = MANY;

@@ -7,185 +7,19 @@ mod common;
 
 use std::sync::mpsc::channel;
 use std::thread;
+use std::time::Duration;
 
+use common::queues::{MQ, QUEUES, Queues};
 use common::*;
 use devices::virtio::block::backend::MemoryBackend;
-use devices::virtio::block::stats::{RequestKind, SharedQueueStats};
+use devices::virtio::block::stats::RequestKind;
 use devices::virtio::block::throttle::Limits;
-use devices::virtio::block::{
-    Block, BlockBackend, BlockError, BlockOptions, NotifyMode, QUEUES_MAX,
-};
+use devices::virtio::block::{Block, BlockError, BlockOptions, NotifyMode, QUEUES_MAX};
 use devices::{BusDevice, Response};
 use spec::Features;
-use spec::block::{RequestHeader, request_type, status};
+use spec::block::{request_type, status};
 use spec::mmio::{CONFIG_OFFSET, Register};
-use spec::queue::{self, DESC_SIZE};
-use vmm_sys_util::eventfd::EventFd;
-
-const MQ: Features = PLAIN.union(Features::VIRTIO_BLK_F_MQ);
-/// How many queues the device has.
-const QUEUES: u16 = 3;
-
-/// A driver of several queues: what is of the device, and what of each queue.
-struct Queues {
-    driver: Driver,
-    lanes: Vec<Lane>,
-}
-
-/// One queue of size [`SIZE`], with one request at a time.
-struct Lane {
-    index: u16,
-    kick: Option<EventFd>,
-    stats: SharedQueueStats,
-    idx: u16,
-}
-
-impl Lane {
-    /// Where the areas, the header, the status and the data of the queue are.
-    fn at(&self, offset: u64) -> u64 {
-        0x2_0000 + 0x1_0000 * u64::from(self.index) + offset
-    }
-
-    fn avail(&self) -> u64 {
-        self.at(0x1000)
-    }
-
-    fn used(&self) -> u64 {
-        self.at(0x2000)
-    }
-
-    fn header(&self) -> u64 {
-        self.at(0x3000)
-    }
-
-    fn status(&self) -> u64 {
-        self.at(0x4000)
-    }
-
-    fn data(&self) -> u64 {
-        self.at(0x5000)
-    }
-}
-
-impl Queues {
-    /// A driver that has not touched the device, which is on `backend` and may have been changed.
-    fn new(
-        mode: Mode,
-        backend: Box<dyn BlockBackend>,
-        change: impl FnOnce(Block) -> Block,
-    ) -> Self {
-        let (failed, _failures) = channel();
-        let (notify, kicks): (Vec<NotifyMode>, Vec<_>) = (0..QUEUES)
-            .map(|_| mode.notify_mode(failed.clone()))
-            .unzip();
-        let options = BlockOptions {
-            read_only: false,
-            id: "many".to_owned(),
-            notify,
-        };
-        let mut block = change(Block::new(backend, options).unwrap());
-        let lane = |(index, kick)| Lane {
-            index,
-            kick,
-            stats: block.record_stats(index),
-            idx: 0,
-        };
-        let lanes = (0..).zip(kicks).map(lane).collect();
-        let disk = default_disk();
-        let nothing = Box::new(default_disk());
-        let driver = Driver::with_block(Mode::Trap, false, disk, nothing, |_| block);
-        Self { driver, lanes }
-    }
-
-    /// The same of a driver that has brought the device up with all queues.
-    fn live(mode: Mode, backend: Box<dyn BlockBackend>) -> Self {
-        let mut queues = Self::new(mode, backend, |block| block);
-        queues.initialize();
-        queues
-    }
-
-    fn initialize(&mut self) {
-        self.set_up();
-        self.driver.write(Register::Status, 15);
-    }
-
-    /// All of that but DRIVER_OK.
-    fn set_up(&mut self) {
-        assert_eq!(self.driver.negotiate(MQ), 11);
-        for lane in &mut self.lanes {
-            let (desc, avail, used) = (lane.at(0), lane.avail(), lane.used());
-            self.driver.put(desc, &[0; 0x3000]);
-            lane.idx = 0;
-            let registers = [
-                (Register::QueueSel, lane.index.into()),
-                (Register::QueueNum, SIZE.into()),
-                (Register::QueueDescLow, desc as u32),
-                (Register::QueueDriverLow, avail as u32),
-                (Register::QueueDeviceLow, used as u32),
-                (Register::QueueReady, 1),
-            ];
-            for (register, value) in registers {
-                self.driver.write(register, value);
-            }
-            assert_eq!(self.driver.read(Register::QueueReady), 1);
-        }
-    }
-
-    /// Makes a request about one sector available in queue `index`, without a notification.
-    fn offer(&mut self, index: usize, request_type: u32, sector: u64) {
-        let (lane, driver) = (&mut self.lanes[index], &self.driver);
-        let header = RequestHeader {
-            request_type,
-            sector,
-        };
-        driver.put(lane.header(), &header.to_bytes());
-        driver.fill(lane.status(), 1, UNTOUCHED);
-        let data = match request_type {
-            request_type::IN => vec![writable(lane.data(), 512)],
-            request_type::OUT => vec![readable(lane.data(), 512)],
-            _ => vec![],
-        };
-        let ends = (readable(lane.header(), 16), writable(lane.status(), 1));
-        let chain = [vec![ends.0], data, vec![ends.1]].concat();
-        for (place, descriptor) in (0..).zip(linked(&chain, 0)) {
-            driver.put(lane.at(DESC_SIZE * place), &descriptor.to_bytes());
-        }
-        driver.store_u16(lane.avail() + queue::avail_entry(lane.idx, SIZE), 0);
-        lane.idx = lane.idx.wrapping_add(1);
-        driver.store_u16(lane.avail() + queue::RING_IDX, lane.idx);
-    }
-
-    fn notify(&mut self, index: usize) {
-        match &self.lanes[index].kick {
-            None => self.driver.write(Register::QueueNotify, index as u32),
-            Some(kick) => kick.write(1).unwrap(),
-        }
-    }
-
-    fn is_done(&self, index: usize) -> bool {
-        let lane = &self.lanes[index];
-        self.driver.load_u16(lane.used() + queue::RING_IDX) == lane.idx
-    }
-
-    /// Waits until queue `index` has nothing in flight, and returns the status.
-    fn wait(&self, index: usize) -> u8 {
-        // There is an interrupt for each completion: none has asked for less.
-        self.driver.edges.wait_until(|| self.is_done(index));
-        self.driver.bytes(self.lanes[index].status(), 1)[0]
-    }
-
-    fn request(&mut self, index: usize, request_type: u32, sector: u64) -> u8 {
-        self.offer(index, request_type, sector);
-        self.notify(index);
-        self.wait(index)
-    }
-
-    fn assert_serves(&mut self, index: usize) {
-        assert_eq!(self.request(index, request_type::IN, 7), status::OK);
-        let data = self.driver.bytes(self.lanes[index].data(), 512);
-        assert_eq!(data, sector_content(7), "queue {index}");
-    }
-}
+use spec::queue;
 
 #[test]
 fn a_device_tells_how_many_queues_it_has_and_no_more_are_there() {
@@ -383,6 +217,42 @@ fn every_queue_is_held_to_a_new_size_and_the_driver_is_told_once() {
 }
 
 #[test]
+fn a_request_that_no_engine_does_is_finished_before_another_queue_looks_at_the_size() {
+    for mode in THREADS {
+        let (backend, hooks) = backend::hooked();
+        let disk = backend.disk.clone();
+        let mut queues = Queues::new(mode, Box::new(backend), |block| block);
+        queues.features = MQ | Features::VIRTIO_BLK_F_DISCARD;
+        queues.initialize();
+        // Dropped before the device, which would wait for ever where this fails.
+        let (began, has_begun) = channel();
+        let (go, may_go) = channel::<()>();
+        hooks.lock().unwrap().before_discard = Some(Box::new(move || {
+            began.send(()).unwrap();
+            let _ = may_go.recv();
+        }));
+        queues.assert_serves(0);
+        queues.offer(1, request_type::DISCARD, SECTORS - 1);
+        queues.notify(1);
+        has_begun.recv_timeout(LIMIT).unwrap();
+        disk.bytes().resize(512 * 2 * SECTORS as usize, 0);
+        let before = queues.driver.edges.count();
+        queues.driver.transport.refresh().unwrap();
+        // The thread of the first queue waits, and whoever comes to the disk later waits with it.
+        queues.offer(2, request_type::IN, SECTORS);
+        queues.notify(2);
+        thread::sleep(Duration::from_millis(20));
+        assert_eq!(queues.driver.read(Register::ConfigGeneration), 0);
+        assert!(!queues.is_done(2));
+        go.send(()).unwrap();
+        assert_eq!(queues.wait(1), status::OK);
+        assert_eq!(queues.wait(2), status::OK);
+        queues.driver.edges.wait_for(before + 3);
+        assert_eq!(queues.driver.read(Register::ConfigGeneration), 1);
+    }
+}
+
+#[test]
 fn a_size_that_the_stopped_queue_was_to_look_at_is_found_by_another() {
     let disk = default_disk();
     let mut queues = Queues::live(Mode::IoEventFd, Box::new(disk.clone()));
@@ -424,6 +294,6 @@ fn a_limit_is_for_all_queues_together() {
         }
     }
     // 30 requests, of which 10 may be saved up and three begin at once.
-    let least = std::time::Duration::from_millis(160);
+    let least = Duration::from_millis(160);
     assert!(start.elapsed() >= least, "{:?}", start.elapsed());
 }

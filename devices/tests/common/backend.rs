@@ -18,6 +18,8 @@ pub struct Hooks {
     pub flushes: u32,
     /// Called before each read.
     pub before_read: Option<Box<dyn FnMut() + Send>>,
+    /// Called before the next discard.
+    pub before_discard: Option<Box<dyn FnOnce() + Send>>,
 }
 
 /// A disk in memory with hooks.
@@ -87,6 +89,18 @@ impl BlockBackend for HookedBackend {
             Some(kind) => Err(kind.into()),
             None => self.disk.flush(),
         }
+    }
+
+    fn discard_granularity(&self) -> Option<u32> {
+        self.disk.discard_granularity()
+    }
+
+    fn discard(&self, position: u64, len: u64) -> io::Result<()> {
+        let hook = self.hooks.lock().unwrap().before_discard.take();
+        if let Some(hook) = hook {
+            hook();
+        }
+        self.disk.discard(position, len)
     }
 }
 

@@ -1,6 +1,7 @@
 //! A disk that writes down what it is asked for and has a byte that cannot be read or written, and an
 //! engine that has transfers in flight for as long as a test wants.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::{Arc, Condvar, Mutex};
@@ -19,10 +20,9 @@ pub enum Call {
     Flush,
 }
 
-/// A disk in memory that remembers.
-#[derive(Clone)]
-pub struct Remembering {
-    pub disk: MemoryBackend,
+/// A disk that remembers. Clones are the same.
+pub struct Remembering<D = MemoryBackend> {
+    pub disk: Arc<D>,
     pub calls: Arc<Mutex<Vec<Call>>>,
     /// The byte at which every transfer ends with an error.
     pub bad: Arc<Mutex<Option<u64>>>,
@@ -30,10 +30,21 @@ pub struct Remembering {
     pub most_slices: Arc<Mutex<usize>>,
 }
 
-impl Remembering {
-    pub fn new(disk: MemoryBackend) -> Self {
+impl<D> Clone for Remembering<D> {
+    fn clone(&self) -> Self {
         Self {
-            disk,
+            disk: Arc::clone(&self.disk),
+            calls: Arc::clone(&self.calls),
+            bad: Arc::clone(&self.bad),
+            most_slices: Arc::clone(&self.most_slices),
+        }
+    }
+}
+
+impl<D> Remembering<D> {
+    pub fn new(disk: D) -> Self {
+        Self {
+            disk: Arc::new(disk),
             calls: Arc::default(),
             bad: Arc::default(),
             most_slices: Arc::default(),
@@ -80,7 +91,7 @@ impl Remembering {
     }
 }
 
-impl BlockBackend for Remembering {
+impl<D: BlockBackend> BlockBackend for Remembering<D> {
     fn capacity(&self) -> u64 {
         self.disk.capacity()
     }
@@ -99,6 +110,23 @@ impl BlockBackend for Remembering {
         self.transfer(Call::Write, slices, position, |slices| {
             self.disk.write_at(slices, position)
         })
+    }
+
+    fn file(&self) -> Option<&File> {
+        self.disk.file()
+    }
+
+    /// What the bad byte is in comes to `transfer`, which ends there.
+    fn admits(
+        &self,
+        writes: bool,
+        slices: &[VolatileSlice<'_>],
+        position: u64,
+    ) -> io::Result<bool> {
+        let len: usize = slices.iter().map(VolatileSlice::len).sum();
+        let bad = *self.bad.lock().unwrap();
+        let is_bad = bad.is_some_and(|bad| (position..position + len as u64).contains(&bad));
+        Ok(!is_bad && self.disk.admits(writes, slices, position)?)
     }
 
     fn flush(&self) -> io::Result<()> {

@@ -11,7 +11,9 @@ pub mod clear;
 pub mod crowd;
 mod edges;
 pub mod engine;
+pub mod machine;
 mod mode;
+pub mod queues;
 
 pub use chain::*;
 pub use edges::Edges;

@@ -211,11 +211,12 @@ impl QueueWorker {
                 break Drain::InFlight;
             }
             let Some(head) = self.batch.heads.pop_front() else {
-                if self.take(chains) > 0 {
-                    chains = chains.saturating_sub(self.batch.refused);
-                } else if !self.send() {
+                // What a transfer that is made at once leaves time for is there when this looks.
+                self.send();
+                if self.take(chains) == 0 {
                     break Drain::Complete;
                 }
+                chains = chains.saturating_sub(self.batch.refused);
                 continue;
             };
             if let Some(wait) = self.disk.wait() {
@@ -236,7 +237,8 @@ impl QueueWorker {
         }
         Ok(match drain {
             Drain::Complete if !self.flight.is_empty() => Drain::InFlight,
-            Drain::InFlight if self.flight.is_empty() => Drain::More,
+            // Heads that have been taken nobody would be told of.
+            Drain::InFlight if !self.flight.is_full() => Drain::More,
             drain => drain,
         })
     }
@@ -343,14 +345,13 @@ impl QueueWorker {
         self.effort = self.effort.saturating_add(effort);
     }
 
-    /// Sends the data on its way that waits for neighbours, and returns whether there is some.
-    fn send(&mut self) -> bool {
+    /// Sends the data on its way that waits for neighbours.
+    fn send(&mut self) {
         let requests = self.flight.send();
         if requests > 1 {
             self.observers.merged(requests);
         }
         self.reap();
-        requests > 0
     }
 
     /// Returns the chains of the requests whose data has come to the end of its way.
