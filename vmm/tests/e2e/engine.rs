@@ -17,11 +17,11 @@ use crate::{hostile, hostile_smp};
 pub fn tests() -> Vec<Trial> {
     let test = |name, body| crate::harness::test(name, Needs::KvmAndIoUring, body);
     let own_kvm = |name, body| crate::harness::test(name, Needs::OwnKvmAndIoUring, body);
-    let plain = |name, body| crate::harness::test(name, Needs::Kvm, body);
+    let plain = |name, body| crate::harness::test(name, Needs::OwnKvm, body);
     vec![
         test("engine_io_uring_moves_data_in_every_notify_mode", verify),
-        test("engine_io_uring_serves_every_kind_of_request", selftest),
-        test(
+        own_kvm("engine_io_uring_serves_every_kind_of_request", selftest),
+        own_kvm(
             "engine_io_uring_keeps_an_image_that_is_only_read",
             read_only,
         ),
@@ -29,7 +29,7 @@ pub fn tests() -> Vec<Trial> {
             crate::disk::stops_during_io(",engine=io_uring");
             crate::disk::stops_during_io(",engine=io_uring,sqpoll=on");
         }),
-        test("engine_io_uring_survives_a_hostile_guest", || {
+        own_kvm("engine_io_uring_survives_a_hostile_guest", || {
             hostile::survives(",engine=io_uring");
         }),
         own_kvm(
@@ -44,7 +44,7 @@ pub fn tests() -> Vec<Trial> {
             forbidden,
         ),
         plain("engine_auto_leaves_a_cached_image_to_system_calls", cached),
-        test("engine_auto_says_what_it_has_chosen_and_has_that", auto),
+        own_kvm("engine_auto_says_what_it_has_chosen_and_has_that", auto),
     ]
 }
 

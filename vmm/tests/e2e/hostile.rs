@@ -29,7 +29,7 @@ pub fn tests() -> Vec<Trial> {
     let test = |name, body| crate::harness::test(name, Needs::Kvm, body);
     let own_kvm = |name, body| crate::harness::test(name, Needs::OwnKvm, body);
     vec![
-        test("hostile_guest_is_survived_in_every_mode", || survives("")),
+        own_kvm("hostile_guest_is_survived_in_every_mode", || survives("")),
         test(
             "hostile_guest_is_survived_by_several_queues_in_every_mode",
             || survives(",queues=4"),

@@ -49,7 +49,7 @@ pub enum Needs {
     /// A usable /dev/kvm, and this program.
     KvmAndTool(&'static str),
     /// A usable /dev/kvm, but not the lab's, and this program.
-    #[cfg(any(feature = "explain", feature = "gdb"))]
+    #[cfg(any(feature = "explain", feature = "gdb", feature = "qcow2"))]
     OwnKvmAndTool(&'static str),
     /// A usable /dev/kvm that can do this for a debugger, and gdb; or what is said of it.
     #[cfg(feature = "gdb")]
@@ -100,7 +100,7 @@ impl Needs {
             Self::Tool(name) => missing_tool(name),
             Self::Cores => Self::Kvm.missing().or_else(missing_cores),
             Self::KvmAndTool(name) => Self::Kvm.missing().or_else(|| missing_tool(name)),
-            #[cfg(any(feature = "explain", feature = "gdb"))]
+            #[cfg(any(feature = "explain", feature = "gdb", feature = "qcow2"))]
             Self::OwnKvmAndTool(name) => Self::OwnKvm.missing().or_else(|| missing_tool(name)),
             #[cfg(feature = "gdb")]
             Self::Debugger(can, otherwise) => Self::KvmAndTool("gdb")

@@ -15,7 +15,7 @@ use crate::needs::Needs;
 use crate::sandbox::threads;
 
 pub fn tests() -> Vec<Trial> {
-    let test = |name, body| crate::harness::test(name, Needs::Kvm, body);
+    let test = |name, body| crate::harness::test(name, Needs::OwnKvm, body);
     vec![
         test("pin_spreads_vcpus_and_then_queues_over_the_cpus", spread),
         test("pin_uses_no_cpu_that_the_process_may_not_use", confined),

@@ -19,7 +19,7 @@ use crate::linux_disk::{TOOLS, with_tools};
 use crate::needs::{Needs, tool};
 
 pub fn tests() -> Vec<Trial> {
-    let test = |name, body| crate::harness::test(name, Needs::KvmAndTool("qemu-img"), body);
+    let test = |name, body| crate::harness::test(name, Needs::OwnKvmAndTool("qemu-img"), body);
     vec![
         test("qcow2_has_what_was_written_over_its_backing_file", write),
         test("qcow2_selftest_in_every_notify_mode", selftest),

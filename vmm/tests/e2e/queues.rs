@@ -13,15 +13,16 @@ use crate::needs::Needs;
 
 pub fn tests() -> Vec<Trial> {
     let test = |name, body| crate::harness::test(name, Needs::Kvm, body);
+    let own_kvm = |name, body| crate::harness::test(name, Needs::OwnKvm, body);
     vec![
-        test("queues_that_a_driver_does_not_use_do_no_harm", one_of_64),
-        test(
+        own_kvm("queues_that_a_driver_does_not_use_do_no_harm", one_of_64),
+        own_kvm(
             "queues_have_statistics_of_their_own_and_threads_in_the_sandbox",
             statistics,
         ),
         test("queues_each_cpu_verifies_its_share_by_its_own", verify),
-        test("queues_that_are_too_few_are_shared_by_cpus", shared),
-        test("queues_that_a_guest_is_not_to_use_are_left_alone", limited),
+        own_kvm("queues_that_are_too_few_are_shared_by_cpus", shared),
+        own_kvm("queues_that_a_guest_is_not_to_use_are_left_alone", limited),
     ]
 }
 

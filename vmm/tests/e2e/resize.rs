@@ -17,17 +17,18 @@ use crate::pty::Pty;
 
 pub fn tests() -> Vec<Trial> {
     let test = |name, body| crate::harness::test(name, Needs::Kvm, body);
+    let own_kvm = |name, body| crate::harness::test(name, Needs::OwnKvm, body);
     vec![
         test("resize_is_seen_by_the_guest_in_every_notify_mode", || {
             is_seen("");
         }),
-        test("resize_of_several_disks_at_once", several),
-        test(
+        own_kvm("resize_of_several_disks_at_once", several),
+        own_kvm(
             "resize_to_what_no_disk_can_be_is_refused_in_a_line",
             refused,
         ),
-        test("resize_lets_no_write_pass_the_new_end", shrink_under_load),
-        test("resize_is_no_meaning_of_a_terminal_that_hangs_up", hang_up),
+        own_kvm("resize_lets_no_write_pass_the_new_end", shrink_under_load),
+        own_kvm("resize_is_no_meaning_of_a_terminal_that_hangs_up", hang_up),
         crate::harness::test(
             "linux_sees_a_disk_grow_and_shrink",
             Needs::Linux(&[]),

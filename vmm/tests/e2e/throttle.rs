@@ -12,7 +12,7 @@ use crate::linux_disk::empty_image;
 use crate::needs::Needs;
 
 pub fn tests() -> Vec<Trial> {
-    let test = |name, body| crate::harness::test(name, Needs::Kvm, body);
+    let test = |name, body| crate::harness::test(name, Needs::OwnKvm, body);
     vec![
         test("throttle_holds_a_guest_back_in_every_notify_mode", slow),
         test("throttle_keeps_no_machine_from_stopping", stop),
