@@ -7,7 +7,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use super::boot_info::BootInfo;
-use super::{apic, cpu, descriptors};
+use super::{apic, cpu, descriptors, sleepers};
 
 global_asm!(
     include_str!("boot.s"),
@@ -133,11 +133,9 @@ impl Cpus {
         Ok(())
     }
 
-    /// Waits until the CPU `index` has done what it was started for.
+    /// Waits halted, on the first CPU, until the CPU `index` has done what it was started for.
     pub fn join(&self, index: usize) {
-        while STATES[index].load(Ordering::Acquire) != HALTED {
-            core::hint::spin_loop();
-        }
+        sleepers::wait_for_others(0, || STATES[index].load(Ordering::Acquire) == HALTED);
     }
 }
 
@@ -156,5 +154,6 @@ extern "C" fn main() -> ! {
     STATES[index].store(WORKING, Ordering::Release);
     work(index, argument);
     STATES[index].store(HALTED, Ordering::Release);
+    sleepers::wake_waiting(index);
     cpu::halt_for_good()
 }

@@ -22,8 +22,10 @@ pub const FIRST_INTERRUPT: u8 = 32;
 pub const INTERRUPTS: u8 = IOAPIC_PINS;
 /// Vector of what wakes a CPU that is not the first.
 pub const WAKE: u8 = FIRST_INTERRUPT + INTERRUPTS;
+/// Vector of what wakes the first.
+pub const WAKE_FIRST: u8 = WAKE + 1;
 /// Vector from which on those are nobody's, up to [`SPURIOUS`].
-pub const FIRST_FREE: u8 = WAKE + 1;
+pub const FIRST_FREE: u8 = WAKE_FIRST + 1;
 /// Vector of spurious interrupts.
 pub const SPURIOUS: u8 = 0xff;
 
@@ -134,7 +136,7 @@ unsafe extern "C" {
     static mut gdt: [u64; TSS_INDEX + 2];
     /// In `vectors.s`: the stubs.
     static vectors: [u8; 0];
-    /// In `vectors.s`: the handler of [`WAKE`].
+    /// In `vectors.s`: the handler of [`WAKE`] and [`WAKE_FIRST`].
     fn wake();
 }
 
@@ -148,7 +150,9 @@ pub fn init() {
         for vector in 0..FIRST_INTERRUPT + INTERRUPTS {
             IDT[usize::from(vector)] = Gate::to(stub(vector), stack_of(vector));
         }
-        IDT[usize::from(WAKE)] = Gate::to(wake as *const () as u64, SAME_STACK);
+        let wake = wake as *const () as u64;
+        IDT[usize::from(WAKE)] = Gate::to(wake, SAME_STACK);
+        IDT[usize::from(WAKE_FIRST)] = Gate::to(wake, INTERRUPT_STACK);
         IDT[usize::from(SPURIOUS)] =
             Gate::to(stub(FIRST_INTERRUPT + INTERRUPTS), stack_of(SPURIOUS));
 

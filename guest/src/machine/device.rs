@@ -212,6 +212,23 @@ impl Transport for Device {
         }
     }
 
+    fn wait_for_others(&mut self, done: &dyn Fn() -> bool) {
+        match &self.sleeper {
+            Some(sleeper) => sleepers::wait_for_others(sleeper.cpu(), done),
+            None => {
+                while !done() {
+                    self.pause();
+                }
+            }
+        }
+    }
+
+    fn wake_others(&mut self) {
+        if let Some(sleeper) = &self.sleeper {
+            sleepers::wake_waiting(sleeper.cpu());
+        }
+    }
+
     fn time_notify(&mut self, queue: u16, submit: &mut dyn FnMut()) -> Result<u64, Error> {
         let (gsi, line) = self.line.ok_or(Error::NoInterrupt)?;
         // That handler acknowledges nothing: our device raises an edge for each event all the same,

@@ -1,5 +1,6 @@
 //! CPUs that drive a device together, each by a queue of its own, and sleep until theirs has moved
-//! on: how they fall asleep, and whom the handler of the one interrupt wakes.
+//! on: how they fall asleep, and whom the handler of the one interrupt wakes. So do those that wait
+//! for one another, whom those wake that they wait for.
 //!
 //! A virtio-mmio device has one interrupt for all its queues, and it comes to the first CPU. There
 //! the handler looks at `used.idx` of each CPU that sleeps, a load from memory, and interrupts those
@@ -11,15 +12,16 @@
 //! and halts (3), with interrupts held off from before (2) until (3). The device writes `used.idx`,
 //! then interrupts. Either (2) sees what it wrote; or it wrote later, so that the handler, which is
 //! later still, sees what was said at (1) and sends an interrupt, which waits for (3) and ends it.
+//! Where a CPU waits for another, that one is the device, and what it sends is the interrupt.
 
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
 use guest::virtio::VirtQueue;
 use spec::mmio::InterruptStatus;
 
 use super::cpus::MAX_CPUS;
-use super::descriptors::WAKE;
+use super::descriptors::{WAKE, WAKE_FIRST};
 use super::device::Line;
 use super::{apic, cpu};
 
@@ -46,6 +48,9 @@ static BEDS: [Bed; MAX_CPUS] = [const {
 /// The CPUs that sleep, a bit for each. The first is none of them: it has the interrupt itself.
 static ASLEEP: AtomicU32 = AtomicU32::new(0);
 
+/// The CPUs that wait for another one, a bit for each.
+static WAITING: AtomicU32 = AtomicU32::new(0);
+
 /// A CPU that shares a device with others.
 pub struct Sleeper {
     cpu: usize,
@@ -62,6 +67,11 @@ impl Sleeper {
             line,
             changes: line.changes(),
         }
+    }
+
+    /// Which CPU it is.
+    pub const fn cpu(&self) -> usize {
+        self.cpu
     }
 
     /// Sleeps until the device has used `chains` more of `queue` than have been popped, or has
@@ -106,6 +116,36 @@ pub fn wake(line: &'static Line, all: bool) {
             apic::send_to(cpu as u8);
             apic::send(WAKE);
         }
+    }
+}
+
+/// Halts CPU number `cpu`, which is this one, until another has made `done` true and called
+/// [`wake_waiting`].
+pub fn wait_for_others(cpu: usize, done: impl FnMut() -> bool) {
+    WAITING.fetch_or(1 << cpu, Ordering::SeqCst);
+    match cpu {
+        0 => cpu::halt_until(done),
+        _ => cpu::halt_held_off_until(done),
+    }
+    WAITING.fetch_and(!(1 << cpu), Ordering::SeqCst);
+}
+
+/// Wakes the CPUs that wait for others to look once more. For CPU number `cpu`, which is this one,
+/// outside of handlers.
+pub fn wake_waiting(cpu: usize) {
+    // As in `sleep`, with the sides exchanged.
+    fence(Ordering::SeqCst);
+    let waiting = WAITING.load(Ordering::SeqCst);
+    // On the first CPU the handler of a device's interrupt sends through the same register.
+    if cpu == 0 {
+        cpu::disable_interrupts();
+    }
+    for other in (0..MAX_CPUS).filter(|other| waiting >> other & 1 != 0) {
+        apic::send_to(other as u8);
+        apic::send(if other == 0 { WAKE_FIRST } else { WAKE });
+    }
+    if cpu == 0 {
+        cpu::enable_interrupts();
     }
 }
 

@@ -8,9 +8,8 @@ use guest::virtio::Error;
 use guest::workloads::Job;
 
 use super::cpus::Cpus;
-use super::descriptors::WAKE;
 use super::device::Device;
-use super::{apic, cpu};
+use super::sleepers;
 
 /// What all CPUs are given.
 struct Work<'j> {
@@ -24,7 +23,7 @@ struct Work<'j> {
 impl Work<'_> {
     fn share(&self, index: usize) -> Result<(), Error> {
         if index != 0 {
-            cpu::halt_held_off_until(|| self.begins.load(Ordering::Acquire));
+            sleepers::wait_for_others(index, || self.begins.load(Ordering::Acquire));
         }
         (self.job)(index, &mut Device::shared(self.window, index)?);
         Ok(())
@@ -44,13 +43,7 @@ pub fn work(cpus: &mut Cpus, window: Window, count: usize, job: &Job<'_>) -> Res
     let argument = ptr::from_ref(&work).expose_provenance() as u64;
     let silent = (1..count).find(|&index| cpus.start(index, share, argument).is_err());
     work.begins.store(true, Ordering::Release);
-    // Those that begin before others may have the handler come in between: see `Work::begins`.
-    cpu::disable_interrupts();
-    for index in 1..silent.unwrap_or(count) {
-        apic::send_to(index as u8);
-        apic::send(WAKE);
-    }
-    cpu::enable_interrupts();
+    sleepers::wake_waiting(0);
     // Those that have started may wait for this one.
     let done = work.share(0);
     for index in 1..silent.unwrap_or(count) {

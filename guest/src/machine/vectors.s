@@ -81,8 +81,8 @@ halt:
     ret
     .cfi_endproc
 
-# Ends the HLT of a CPU that is not the first, and does nothing else. Interrupts are let in there by
-# that HLT alone, which is why it may stay on the stack that is in use; as for the HLT, see
+# Ends the HLT of a CPU, and does nothing else. On those that are not the first interrupts are let in
+# by that HLT alone, which is why it may stay on the stack that is in use there; as for the HLT, see
 # `interrupt_entry`.
 .global wake
 wake:

@@ -1,14 +1,17 @@
 //! The driver's side of a split virtqueue (section 2.7). It makes chains of buffers available to
-//! the device and takes them back when they are used; what is in them is not its matter.
+//! the device and takes them back when they are used; what is in them is not its matter, and when
+//! either side is notified is in `notifications`.
 //!
 //! The device can write to the memory of the queue at any time. So nothing that the driver needs
 //! is ever read back from the descriptor table or the available ring: what they hold is kept
 //! here as well, and what comes from the used ring is checked.
 
-use core::marker::PhantomData;
-use core::sync::atomic::{Ordering, fence};
+mod notifications;
 
-use spec::queue::{self, AVAIL_F_NO_INTERRUPT, DescFlags, Descriptor, USED_F_NO_NOTIFY};
+use core::marker::PhantomData;
+use core::sync::atomic::Ordering;
+
+use spec::queue::{self, DescFlags, Descriptor};
 
 use super::Error;
 use super::areas::{DescriptorArea, DeviceArea, DriverArea};
@@ -244,35 +247,6 @@ impl<'m> VirtQueue<'m> {
             .store16(queue::RING_IDX as usize, self.avail_idx, Ordering::Release);
     }
 
-    /// Whether the device wants to be notified of the chains added since the last call.
-    pub fn needs_notification(&mut self) -> bool {
-        let added = core::mem::take(&mut self.not_considered);
-        // Full fence: the device writes what it wants, then looks at `avail.idx` once more; we
-        // wrote `avail.idx`, and now look at what it wants. If both could look before the other's
-        // write arrives, the device would sleep and we would not wake it. x86 does reorder a
-        // load before an older store.
-        fence(Ordering::SeqCst);
-        added > 0 && self.is_notification_wanted(self.avail_idx, self.avail_idx.wrapping_sub(added))
-    }
-
-    /// Whether the device wants to be notified of the next chain, as far as it has said by now.
-    #[must_use]
-    pub fn will_need_notification(&self) -> bool {
-        self.is_notification_wanted(self.avail_idx.wrapping_add(1), self.avail_idx)
-    }
-
-    /// Whether the device wants to be notified when `avail.idx` goes from `old` to `new`.
-    fn is_notification_wanted(&self, new: u16, old: u16) -> bool {
-        if self.event_idx {
-            let offset = queue::avail_event(self.size) as usize;
-            let event = self.device_area.load16(offset, Ordering::Relaxed);
-            queue::need_event(event, new, old)
-        } else {
-            let offset = queue::RING_FLAGS as usize;
-            self.device_area.load16(offset, Ordering::Relaxed) & USED_F_NO_NOTIFY == 0
-        }
-    }
-
     /// Takes back a chain that the device has used, if there is one.
     ///
     /// # Errors
@@ -315,56 +289,6 @@ impl<'m> VirtQueue<'m> {
         }
         self.used_idx = self.used_idx.wrapping_add(1);
         Ok(Some(Used { head, len }))
-    }
-
-    /// Asks the device to interrupt when it has used `chains` more than have been popped: from 1
-    /// to how many are in flight. Without event indices it interrupts whenever it has used some.
-    /// Returns whether it is safe to wait for that: false where so many are used already, for which
-    /// the device may have seen no reason to interrupt.
-    #[must_use]
-    pub fn request_interrupt(&mut self, chains: u16) -> bool {
-        if self.event_idx {
-            let offset = queue::used_event(self.size) as usize;
-            // The entry of the last of them: the device interrupts when it has written it.
-            let event = self.used_idx.wrapping_add(chains).wrapping_sub(1);
-            self.driver_area.store16(offset, event, Ordering::Relaxed);
-        } else {
-            self.driver_area
-                .store16(queue::RING_FLAGS as usize, 0, Ordering::Relaxed);
-        }
-        // Full fence, as in `needs_notification` with the sides exchanged: we have written what
-        // we want, and look at `used.idx` once more.
-        fence(Ordering::SeqCst);
-        !self.has_used(chains)
-    }
-
-    /// Whether the device has used `chains` more than have been popped.
-    #[must_use]
-    pub fn has_used(&self, chains: u16) -> bool {
-        let offset = queue::RING_IDX as usize;
-        let idx = self.device_area.load16(offset, Ordering::Relaxed);
-        idx.wrapping_sub(self.used_idx) >= chains
-    }
-
-    /// Where the device keeps `used.idx`, and which it was when all had been popped that now have.
-    #[must_use]
-    pub const fn popped(&self) -> (u64, u16) {
-        (self.device_area.addr() + queue::RING_IDX, self.used_idx)
-    }
-
-    /// Tells the device that its interrupts are of no use now. It may send some all the same.
-    pub fn suppress_interrupts(&mut self) {
-        if self.event_idx {
-            // `flags` must stay 0 (section 2.7.7.1). An event half a turn of the 16-bit index
-            // away is one that no device reaches before it is moved again.
-            let offset = queue::used_event(self.size) as usize;
-            let event = self.used_idx.wrapping_add(0x8000);
-            self.driver_area.store16(offset, event, Ordering::Relaxed);
-        } else {
-            let offset = queue::RING_FLAGS as usize;
-            self.driver_area
-                .store16(offset, AVAIL_F_NO_INTERRUPT, Ordering::Relaxed);
-        }
     }
 
     /// Whether a chain of `len` buffers goes into a table: there is nothing to gain for one.

@@ -3,6 +3,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use spec::queue::{AVAIL_F_NO_INTERRUPT, USED_F_NO_NOTIFY};
 use spec::queue::{avail_entry, avail_event, used_entry, used_event};
 use std::vec::Vec;
 

@@ -112,9 +112,7 @@ impl<'m> Queues<'m> {
         let place = &self.places[self.of(cpu)];
         let drawn = place.next.fetch_add(1, Ordering::Relaxed);
         // Acquire: all that the CPU did that had the queue before is seen.
-        while place.now.load(Ordering::Acquire) != drawn {
-            transport.pause();
-        }
+        transport.wait_for_others(&|| place.now.load(Ordering::Acquire) == drawn);
         let taken = place.queue.lock().take();
         let result = taken.map(|queue| {
             let mut block = Block::one_of_several(transport, queue, &self.info, self.options.wait);
@@ -125,6 +123,7 @@ impl<'m> Queues<'m> {
             result
         });
         place.now.fetch_add(1, Ordering::Release);
+        transport.wake_others();
         result
     }
 }

@@ -85,6 +85,17 @@ pub trait Transport {
         self.wait()
     }
 
+    /// Waits until `done`, which another CPU that drives the device makes true before it calls
+    /// [`wake_others`](Self::wake_others).
+    fn wait_for_others(&mut self, done: &dyn Fn() -> bool) {
+        while !done() {
+            self.pause();
+        }
+    }
+
+    /// Has the CPUs look once more that [wait](Self::wait_for_others) for others.
+    fn wake_others(&mut self) {}
+
     /// How often the interrupt handler of the device has been called.
     fn interrupts(&self) -> u64;
 

@@ -12,6 +12,7 @@ mod floors;
 mod guest_io;
 mod notes;
 pub mod options;
+pub mod plan;
 mod rounds;
 mod span;
 mod targets;
@@ -22,7 +23,7 @@ use cell::Measurement;
 use disk::Disk;
 use floors::Floors;
 use guest_io::GuestIo;
-use options::{Cell, Plan};
+use plan::{Cell, Plan};
 use span::NotifySpan;
 
 use super::error::BenchError;
@@ -120,7 +121,7 @@ pub fn measure(plan: &Plan, progress: &mut dyn Progress) -> Result<Measured, Ben
     let mut block = report::Block {
         disk: disk.name.clone(),
         size: disk.sectors * SECTOR_SIZE,
-        notes: notes::of(&cells, span.as_ref()),
+        notes: notes::of(&cells, plan.engine, span.as_ref()),
         queues_notes: notes::of_queues(&cells),
         cells: Vec::new(),
         queues: Vec::new(),
@@ -153,6 +154,7 @@ impl Machines {
                 cpus,
                 disks: vec![DiskConfig {
                     registers,
+                    engine: plan.engine,
                     queues: u16::try_from(cpus).unwrap_or(u16::MAX),
                     ..disk.config(notify)
                 }],

@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::block::options::{Amount, BlockOptions, Plan};
+use super::block::options::{Amount, BlockOptions};
+use super::block::plan::Plan;
 use super::compare::compare;
 use super::csv::csv;
 use super::error::BenchError;

@@ -11,7 +11,7 @@ use super::{NoRun, one_line, parse_size, to_no_run};
 use crate::bench::block::options::{Amount, BlockOptions, Rw, Wait};
 use crate::bench::linux::Source;
 use crate::bench::{Measurement, Outputs, Request};
-use crate::config::{Notify, Registers};
+use crate::config::{Engine, Notify, Registers};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -120,6 +120,11 @@ struct Blk {
     #[arg(long, value_name = "KIND")]
     #[arg(value_parser = names(Registers::ALL.map(Registers::name), Registers::from_name))]
     registers: Option<Registers>,
+
+    /// What moves the data: a system call after the other, io_uring, or what is found to be faster
+    #[arg(long, value_name = "ENGINE", default_value = Engine::ALL[0].name())]
+    #[arg(value_parser = names(Engine::ALL.map(Engine::name), Engine::from_name))]
+    engine: Engine,
 
     /// How many queues are used at once, each by a CPU of its own, in a table beside the others
     /// [default: 1,2,4, where neither --bs nor --depth, --notify, --registers or --wait is given]
@@ -252,6 +257,7 @@ impl Blk {
                 rw: self.rw,
                 notify: self.notify,
                 registers: self.registers,
+                engine: self.engine,
                 queues: self.queues,
                 cpus: self.cpus,
                 wait: self.wait,

@@ -9,7 +9,7 @@ use super::Round;
 use super::counts::Counts;
 use super::floors::Floors;
 use super::guest_io::GuestIo;
-use super::options::{Cell, Several};
+use super::plan::{Cell, Several};
 use super::rounds::Rounds;
 
 /// A cell, and what has been found of it so far.

@@ -13,7 +13,7 @@ use spec::block::SECTOR_SIZE;
 use spec::rng::Rng;
 use thiserror::Error;
 
-use super::options::Plan;
+use super::plan::Plan;
 use crate::config::{DiskConfig, Engine, Format, Notify, Registers};
 
 /// How much is written to a scratch file at once, in bytes.

@@ -10,7 +10,7 @@ use super::super::host_io::{HostSample, Limit, by_calls, by_io_uring};
 use super::super::report::Throughput;
 use super::Round;
 use super::disk::Disk;
-use super::options::{Io, Plan};
+use super::plan::{Io, Plan};
 use super::rounds::Rounds;
 use crate::vm::io_uring_reason;
 

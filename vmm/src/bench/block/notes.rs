@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use super::super::cpu_time::CpuTime;
 use super::cell::Measurement;
-use super::options::{Several, Wait};
+use super::options::Wait;
+use super::plan::Several;
 use super::span::NotifySpan;
 use super::{QUEUES_ROUNDS, ROUNDS};
-use crate::config::{Notify, Registers};
+use crate::config::{Engine, Notify, Registers};
 
 /// How much CPU time it takes for there to be a tick that finds the guest, where any can.
 const TELLING: Duration = Duration::from_secs(1);
 
 /// What somebody must know who reads the figures of `cells`, a sentence each.
-pub(super) fn of(cells: &[Measurement], span: Option<&NotifySpan>) -> Vec<String> {
+pub(super) fn of(cells: &[Measurement], engine: Engine, span: Option<&NotifySpan>) -> Vec<String> {
     let mut notes = vec![
         format!(
             "Rates, latencies and CPU time are of {ROUNDS} rounds through all cells, the floors \
@@ -40,6 +41,13 @@ pub(super) fn of(cells: &[Measurement], span: Option<&NotifySpan>) -> Vec<String
              interrupts wait in a ring (--registers mapped): neither exits to user space."
                 .into(),
         );
+    }
+    if engine != Engine::default() {
+        notes.push(format!(
+            "The machines' disk is one with engine={}: where stderr says that it got another, the \
+             figures are of that.",
+            engine.name()
+        ));
     }
     let mut cpu = CpuTime::default();
     for found in cells.iter().flat_map(|cell| &cell.found) {

@@ -1,15 +1,15 @@
-//! What block I/O is to be measured: the options of `vmm bench blk`, checked for sense, as the cells
-//! of a matrix. Opens no file.
+//! What block I/O is to be measured: the options of `vmm bench blk`, checked for sense, and the
+//! [plan](super::plan) that they make. Opens no file.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use spec::bench::BlockJob;
 use spec::block::SECTOR_SIZE;
 use thiserror::Error;
 
 use super::super::host_io::Limit;
-use crate::config::{Notify, Registers};
+use super::plan::{Cell, Io, Plan, Several};
+use crate::config::{Engine, Notify, Registers};
 use crate::named::named;
 
 /// The largest request, in bytes.
@@ -60,7 +60,9 @@ impl Rw {
         matches!(self, Self::RandWrite | Self::Write)
     }
 
-    const fn is_random(self) -> bool {
+    /// Whether they go to any place of the disk.
+    #[must_use]
+    pub const fn is_random(self) -> bool {
         matches!(self, Self::RandRead | Self::RandWrite)
     }
 }
@@ -127,6 +129,8 @@ pub struct BlockOptions {
     /// How the guest reaches the device's registers. Where nothing is said each access exits; where
     /// several queues are used it is both ways, one after the other.
     pub registers: Option<Registers>,
+    /// What moves the data of the machines' disks.
+    pub engine: Engine,
     /// How many queues are used at once, in cells of their own: from 1 to how many CPUs there are.
     /// There are none where nothing is said of them and something of the other cells.
     pub queues: Vec<u32>,
@@ -177,131 +181,6 @@ pub enum OptionsError {
     /// So many requests cannot be measured.
     #[error("--count: a cell has 1 to {COUNT_MAX} requests, not {0}")]
     Count(u64),
-}
-
-/// What is to be measured.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
-    /// The user's file.
-    pub disk: Option<PathBuf>,
-    /// How much of the disk is used, in bytes; `None` for all of the user's file.
-    pub size: Option<u64>,
-    /// Which way data go.
-    pub rw: Rw,
-    /// The cells of the matrix: all of one kind of machine in a row.
-    pub cells: Vec<Cell>,
-    /// How long each is measured.
-    pub amount: Amount,
-    /// The same of one of [several](Cell::several) CPUs.
-    pub queues_amount: Amount,
-    /// The CPU of the host that the vCPU is to run on alone.
-    pub pin: Option<usize>,
-}
-
-/// A cell of the matrix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cell {
-    /// How notifications reach the device.
-    pub notify: Notify,
-    /// What the guest does.
-    pub io: Io,
-    /// How the guest waits.
-    pub wait: Wait,
-    /// How the guest reaches the device's registers.
-    pub registers: Registers,
-    /// The CPUs that are at it, where it is about several.
-    pub several: Option<Several>,
-}
-
-/// CPUs that drive a queue each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Several {
-    /// How many do.
-    pub queues: u32,
-    /// How many the machine has, and queues the disk.
-    pub cpus: u32,
-}
-
-impl Cell {
-    /// What tells it from all others, as text.
-    #[must_use]
-    pub fn name(self) -> String {
-        let Self {
-            notify, io, wait, ..
-        } = self;
-        let mut name = format!(
-            "{} bs={} depth={} notify={} wait={}",
-            io.rw.name(),
-            io.block_size,
-            io.depth,
-            notify.name(),
-            wait.name()
-        );
-        if let Some(Several { queues, .. }) = self.several {
-            name += &format!(" registers={} queues={queues}", self.registers.name());
-        }
-        name
-    }
-
-    /// What the machine has in which it is measured: notifications, registers and CPUs.
-    #[must_use]
-    pub fn machine(self) -> (Notify, Registers, u32) {
-        let cpus = self.several.map_or(1, |several| several.cpus);
-        (self.notify, self.registers, cpus)
-    }
-
-    /// Data of all requests in flight, in bytes.
-    #[must_use]
-    pub fn data_size(self) -> u64 {
-        let queues = self.several.map_or(1, |several| several.queues);
-        self.io.data_size().saturating_mul(queues.into())
-    }
-
-    /// The guest's job, as for [`Io::job`].
-    #[must_use]
-    pub fn job(self, sectors: u64, seed: u64) -> BlockJob {
-        BlockJob {
-            poll: (self.wait == Wait::Poll).into(),
-            more_queues: self
-                .several
-                .map_or(0, |several| (several.queues - 1).into()),
-            ..self.io.job(sectors, seed)
-        }
-    }
-}
-
-/// I/O that can be done with a guest or without.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Io {
-    /// Which way data go.
-    pub rw: Rw,
-    /// Size of a request, in bytes.
-    pub block_size: u64,
-    /// How many requests are in flight.
-    pub depth: u32,
-}
-
-impl Io {
-    /// Data of all requests in flight, in bytes.
-    #[must_use]
-    pub const fn data_size(self) -> u64 {
-        self.block_size.saturating_mul(self.depth as u64)
-    }
-
-    /// The job, on the first `sectors` of a disk, at the positions that belong to `seed`.
-    #[must_use]
-    pub fn job(self, sectors: u64, seed: u64) -> BlockJob {
-        BlockJob {
-            write: self.rw.writes().into(),
-            random: self.rw.is_random().into(),
-            block_size: self.block_size,
-            depth: self.depth.into(),
-            sectors,
-            seed,
-            poll: 0,
-            more_queues: 0,
-        }
-    }
 }
 
 impl BlockOptions {
@@ -356,6 +235,7 @@ impl BlockOptions {
             disk: self.disk.clone(),
             size,
             rw: self.rw,
+            engine: self.engine,
             cells,
             amount: self.amount,
             queues_amount: match self.amount == Amount::default() {

@@ -17,7 +17,8 @@ use super::super::machine::MachineOptions;
 use super::Round;
 use super::disk::Disk;
 use super::guest_io::GuestIo;
-use super::options::{Io, Plan, Wait};
+use super::options::Wait;
+use super::plan::{Io, Plan};
 use crate::config::Notify;
 
 /// The size of a request of which this is told, in bytes.
