@@ -135,7 +135,7 @@ fn try_power_failures(dir: &TempDir, content: Vec<u8>, seed: u64, what: &str) {
     }
     drop(backend);
     let log = log.0.lock().unwrap().clone();
-    for crash in 0..60 {
+    for crash in 0..24 {
         let end = below(&mut rng, log.len() as u64 + 1) as usize;
         let chance = crash % 3;
         let is_kept = || chance == 0 || below(&mut rng, 3) < chance;

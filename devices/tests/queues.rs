@@ -222,17 +222,17 @@ fn a_request_that_no_engine_does_is_finished_before_another_queue_looks_at_the_s
         let (backend, hooks) = backend::hooked();
         let disk = backend.disk.clone();
         let mut queues = Queues::new(mode, Box::new(backend), |block| block);
-        queues.features = MQ | Features::VIRTIO_BLK_F_DISCARD;
+        queues.features = MQ | Features::VIRTIO_BLK_F_WRITE_ZEROES;
         queues.initialize();
         // Dropped before the device, which would wait for ever where this fails.
         let (began, has_begun) = channel();
         let (go, may_go) = channel::<()>();
-        hooks.lock().unwrap().before_discard = Some(Box::new(move || {
+        hooks.lock().unwrap().before_zeroes = Some(Box::new(move || {
             began.send(()).unwrap();
             let _ = may_go.recv();
         }));
         queues.assert_serves(0);
-        queues.offer(1, request_type::DISCARD, SECTORS - 1);
+        queues.offer(1, request_type::WRITE_ZEROES, SECTORS - 1);
         queues.notify(1);
         has_begun.recv_timeout(LIMIT).unwrap();
         disk.bytes().resize(512 * 2 * SECTORS as usize, 0);

@@ -18,8 +18,8 @@ pub struct Hooks {
     pub flushes: u32,
     /// Called before each read.
     pub before_read: Option<Box<dyn FnMut() + Send>>,
-    /// Called before the next discard.
-    pub before_discard: Option<Box<dyn FnOnce() + Send>>,
+    /// Called before zeros are made the next time.
+    pub before_zeroes: Option<Box<dyn FnOnce() + Send>>,
 }
 
 /// A disk in memory with hooks.
@@ -91,16 +91,12 @@ impl BlockBackend for HookedBackend {
         }
     }
 
-    fn discard_granularity(&self) -> Option<u32> {
-        self.disk.discard_granularity()
-    }
-
-    fn discard(&self, position: u64, len: u64) -> io::Result<()> {
-        let hook = self.hooks.lock().unwrap().before_discard.take();
+    fn zero_unwritten(&self, _position: u64, _len: u64, _unmap: bool) -> io::Result<()> {
+        let hook = self.hooks.lock().unwrap().before_zeroes.take();
         if let Some(hook) = hook {
             hook();
         }
-        self.disk.discard(position, len)
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 

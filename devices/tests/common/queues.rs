@@ -140,7 +140,7 @@ impl Queues {
         let data = match request_type {
             request_type::IN => vec![writable(lane.data(), 512)],
             request_type::OUT => vec![readable(lane.data(), 512)],
-            request_type::DISCARD => {
+            request_type::WRITE_ZEROES => {
                 let segment = clear::segment(sector, 1, 0);
                 driver.put(lane.data(), &segment.to_bytes());
                 vec![readable(lane.data(), 16)]

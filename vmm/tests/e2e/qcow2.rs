@@ -211,7 +211,7 @@ fn kills() {
     let dir = tempfile::tempdir().unwrap();
     let (mut number, mut leaked, mut figures) = (0, 0, Figures::default());
     let mut image = journal_disk(&dir, number);
-    for kill in 0..60 {
+    for kill in 0..30 {
         // Most kills are of a disk that has yet to get its clusters.
         if below(3) > 0 {
             number += 1;
