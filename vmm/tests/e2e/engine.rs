@@ -30,7 +30,7 @@ pub fn tests() -> Vec<Trial> {
             crate::disk::stops_during_io(",engine=io_uring,sqpoll=on");
         }),
         own_kvm("engine_io_uring_survives_a_hostile_guest", || {
-            hostile::survives(",engine=io_uring");
+            hostile::survives(&hostile::SERVED_BY_EITHER, ",engine=io_uring");
         }),
         own_kvm(
             "engine_io_uring_survives_cpus_that_reset_a_disk_in_use",

@@ -5,7 +5,7 @@ use libtest_mimic::Trial;
 
 use crate::direct::has_direct_io;
 use crate::harness::file;
-use crate::hostile::survives;
+use crate::hostile::{SERVED_BY_EITHER, survives};
 use crate::needs::Needs;
 
 pub fn tests() -> Vec<Trial> {
@@ -19,7 +19,6 @@ pub fn tests() -> Vec<Trial> {
 fn limited() {
     let (_dir, path) = file("disk.img", &[0; 4096]);
     let direct = if has_direct_io(&path) { "on" } else { "off" };
-    survives(&format!(
-        ",direct={direct},cache=writethrough,throttle=iops:20k+bps:64M"
-    ));
+    let options = format!(",direct={direct},cache=writethrough,throttle=iops:20k+bps:64M");
+    survives(&SERVED_BY_EITHER, &options);
 }

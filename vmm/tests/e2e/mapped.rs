@@ -27,7 +27,7 @@ pub fn tests() -> Vec<Trial> {
             resize::is_seen(",registers=mapped");
         }),
         own_kvm("mapped_registers_survive_a_hostile_guest", || {
-            hostile::survives(",registers=mapped,queues=4");
+            hostile::survives(&NOTIFY_MODES, ",registers=mapped,queues=4");
         }),
         own_kvm(
             "mapped_registers_survive_cpus_that_reset_a_device_in_use",

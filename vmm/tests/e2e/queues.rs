@@ -87,16 +87,14 @@ fn requests(queues: &[Value]) -> Vec<u64> {
 
 fn verify() {
     for notify in NOTIFY_MODES {
-        for registers in ["trap", "mapped"] {
-            for wait in ["irq", "poll"] {
-                let options = format!(",queues=4,notify={notify},registers={registers}");
-                let parameters = format!("depth=8 wait={wait}");
-                let queues = verified("4", &options, &parameters, "depth=8 cpus=4 queues=4");
-                // 26 requests to write, as many to read, and a flush each.
-                let mut counts = requests(&queues);
-                counts.sort_unstable();
-                assert_eq!(counts, [13, 13, 15, 15], "{options}: {queues:?}");
-            }
+        for (registers, wait) in [("trap", "irq"), ("mapped", "poll")] {
+            let options = format!(",queues=4,notify={notify},registers={registers}");
+            let parameters = format!("depth=8 wait={wait}");
+            let queues = verified("4", &options, &parameters, "depth=8 cpus=4 queues=4");
+            // 26 requests to write, as many to read, and a flush each.
+            let mut counts = requests(&queues);
+            counts.sort_unstable();
+            assert_eq!(counts, [13, 13, 15, 15], "{options}: {queues:?}");
         }
     }
 }
