@@ -91,6 +91,7 @@ fn the_binary_has_a_probe_for_each_step_with_its_arguments() {
         ("complete", 5),
         ("exit", 3),
         ("interrupt", 1),
+        ("merge", 3),
         ("notify", 3),
         ("submit", 6),
     ];

@@ -47,13 +47,14 @@ impl Vm {
         observer: Option<&mut dyn MachineObserver>,
         add_devices: impl FnOnce(&VmFd, &mut Buses) -> Result<T, Error>,
     ) -> Result<(Self, T), Error> {
+        // Before there is another thread: where it begins depends on what is mapped meanwhile.
+        let memory = memory::allocate(config.memory)?;
         let cpuid = ask_for_cpuid()?;
         let backends: Vec<Box<dyn BlockBackend>> = config
             .disks
             .iter()
             .map(attach::backend)
             .collect::<Result<_, _>>()?;
-        let memory = memory::allocate(config.memory)?;
         if !config.dump_guest_core {
             memory::leave_out_of_cores(&memory)?;
         }
