@@ -11,12 +11,20 @@ use crate::virtio::InterruptState;
 use crate::virtio::queue::{QueueLayout, QueueRegisters};
 
 fn block(id: &str, read_only: bool) -> Result<Block, BlockError> {
+    on(MemoryBackend::new(vec![0; 4096]), id, read_only)
+}
+
+fn on(
+    backend: impl BlockBackend + 'static,
+    id: &str,
+    read_only: bool,
+) -> Result<Block, BlockError> {
     let options = BlockOptions {
         read_only,
         id: id.to_owned(),
         notify: vec![NotifyMode::Trap],
     };
-    Block::new(Box::new(MemoryBackend::new(vec![0; 4096])), options)
+    Block::new(Box::new(backend), options)
 }
 
 #[test]
@@ -57,16 +65,9 @@ fn the_capacity_is_in_sectors() {
 #[test]
 fn the_geometry_is_that_of_an_ide_disk() {
     for (sectors, cylinders) in [(1, 1_u16), (2015, 1), (2016, 2), (1 << 40, 16383)] {
-        let block = Block::new(
-            Box::new(OfSize(sectors)),
-            BlockOptions {
-                read_only: false,
-                id: String::new(),
-                notify: vec![NotifyMode::Trap],
-            },
-        );
+        let block = shaped(sectors, Topology::of_blocks(512));
         let mut space = [0; CYLINDERS as usize + 4];
-        block.unwrap().read_config(&mut space);
+        block.read_config(&mut space);
         let [low, high] = cylinders.to_le_bytes();
         assert!(space.ends_with(&[low, high, 16, 63]), "{space:x?}");
     }
@@ -82,37 +83,19 @@ fn blocks(block: &Block) -> (u32, u8, u16) {
     (blk_size, exponent, u16::from_le_bytes([e, f]))
 }
 
-/// A disk that has only a size.
-struct OfSize(u64);
-
-impl BlockBackend for OfSize {
-    fn capacity(&self) -> u64 {
-        self.0
-    }
-
-    fn read_at(&self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
-        Ok(())
-    }
-
-    fn write_at(&self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
-        Ok(())
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        Ok(())
-    }
+/// A disk that has a size and blocks, and nothing on it.
+struct Shaped {
+    sectors: u64,
+    topology: Topology,
 }
 
-/// A disk of 8 sectors with physical blocks of 4096 bytes.
-struct Coarse;
-
-impl BlockBackend for Coarse {
+impl BlockBackend for Shaped {
     fn capacity(&self) -> u64 {
-        8
+        self.sectors
     }
 
     fn topology(&self) -> Topology {
-        Topology::of_blocks(4096)
+        self.topology
     }
 
     fn read_at(&self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
@@ -128,13 +111,13 @@ impl BlockBackend for Coarse {
     }
 }
 
+fn shaped(sectors: u64, topology: Topology) -> Block {
+    on(Shaped { sectors, topology }, "", false).unwrap()
+}
+
+/// A disk of 8 sectors with physical blocks of 4096 bytes.
 fn coarse() -> Block {
-    let options = BlockOptions {
-        read_only: false,
-        id: String::new(),
-        notify: vec![NotifyMode::Trap],
-    };
-    Block::new(Box::new(Coarse), options).unwrap()
+    shaped(8, Topology::of_blocks(4096))
 }
 
 #[test]
@@ -154,31 +137,8 @@ fn blocks_are_sectors_unless_the_user_or_the_backend_has_larger_ones() {
 
 #[test]
 fn what_the_backend_says_of_blocks_is_told_in_those_of_the_guest() {
-    struct Striped(Topology);
-    impl BlockBackend for Striped {
-        fn capacity(&self) -> u64 {
-            1 << 20
-        }
-        fn topology(&self) -> Topology {
-            self.0
-        }
-        fn read_at(&self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
-            Ok(())
-        }
-        fn write_at(&self, _: &[VolatileSlice<'_>], _: u64) -> Result<(), TransferError> {
-            Ok(())
-        }
-        fn flush(&self) -> io::Result<()> {
-            Ok(())
-        }
-    }
     let told = |topology, size| {
-        let options = BlockOptions {
-            read_only: false,
-            id: String::new(),
-            notify: vec![NotifyMode::Trap],
-        };
-        let block = Block::new(Box::new(Striped(topology)), options).unwrap();
+        let block = shaped(1 << 20, topology);
         let mut space = [0; OPT_IO_SIZE as usize + 4];
         block.with_block_size(size).unwrap().read_config(&mut space);
         let [.., exponent, offset, a, b, c, d, e, f] = space;

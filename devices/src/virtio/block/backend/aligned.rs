@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use vm_memory::mmap::MmapRegion;
 use vm_memory::{VolatileMemory, VolatileSlice};
 
+use super::vectored::byte_count;
 use super::{BlockBackend, Gate, Topology, TransferError};
 
 /// How many bytes go through the room at once: whole units.
@@ -246,10 +247,6 @@ impl<B: BlockBackend> BlockBackend for AlignedBackend<B> {
     fn zero_unwritten(&self, position: u64, len: u64, unmap: bool) -> io::Result<()> {
         self.shared(|| self.backend.zero_unwritten(position, len, unmap))
     }
-}
-
-fn byte_count(slices: &[VolatileSlice<'_>]) -> usize {
-    slices.iter().map(VolatileSlice::len).sum()
 }
 
 /// The `len` bytes of `memory` from `offset` on.

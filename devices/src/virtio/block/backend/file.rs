@@ -16,7 +16,7 @@ use super::device::{self, Device};
 use super::lock::{LockError, lock};
 use super::regular::{Regular, clear};
 use super::size::{SizeError, sectors};
-use super::vectored::{SEGMENTS, VectoredCall, vectored};
+use super::vectored::{SEGMENTS, VectoredCall, byte_count, vectored};
 use super::{BlockBackend, Topology, TransferError};
 
 /// Why a file cannot be a disk.
@@ -223,7 +223,7 @@ impl BlockBackend for FileBackend {
     }
 
     fn write_at(&self, slices: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
-        self.require(position, byte_count(slices))?;
+        self.require(position, byte_count(slices) as u64)?;
         let ended = io::ErrorKind::WriteZero;
         self.transfer(libc::pwritev, slices, position, ended)
     }
@@ -239,7 +239,7 @@ impl BlockBackend for FileBackend {
         position: u64,
     ) -> io::Result<bool> {
         if writes {
-            self.require(position, byte_count(slices))?;
+            self.require(position, byte_count(slices) as u64)?;
         }
         Ok(true)
     }
@@ -341,10 +341,6 @@ pub(super) fn open_locked(
 fn end(mut file: &File) -> io::Result<u64> {
     // The cheapest call that tells. Nothing else has a use for the position.
     file.seek(SeekFrom::End(0))
-}
-
-fn byte_count(slices: &[VolatileSlice<'_>]) -> u64 {
-    slices.iter().map(|slice| slice.len() as u64).sum()
 }
 
 /// Whether what is at `path` is a block device; else it is a regular file.

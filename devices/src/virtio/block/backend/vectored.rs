@@ -56,6 +56,11 @@ impl Segments {
     }
 }
 
+/// How many bytes `slices` are.
+pub(super) fn byte_count(slices: &[VolatileSlice<'_>]) -> usize {
+    slices.iter().map(VolatileSlice::len).sum()
+}
+
 /// Calls `call` once, and returns how many bytes it has moved.
 ///
 /// # Safety
