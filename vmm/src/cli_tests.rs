@@ -496,7 +496,7 @@ fn there_are_as_many_disks_as_windows_and_no_more() {
     assert_eq!(config(&disks(VIRTIO_MMIO_MAX)).disks.len(), VIRTIO_MMIO_MAX);
     assert_eq!(
         refusal(&disks(VIRTIO_MMIO_MAX + 1)),
-        "--disk is given 20 times, and there can be no more than 19 disks"
+        "--disk is given 19 times, and there can be no more than 18 disks"
     );
 }
 

@@ -67,9 +67,10 @@ pub struct VirtioMmio {
 /// Where virtio-mmio device `index` is, from 0 to [`board::VIRTIO_MMIO_MAX`] - 1.
 #[must_use]
 pub const fn virtio_mmio(index: usize) -> VirtioMmio {
+    let gsi = board::VIRTIO_MMIO_GSI + index as u32;
     VirtioMmio {
         base: board::VIRTIO_MMIO_BASE + board::VIRTIO_MMIO_SIZE * index as u64,
-        gsi: board::VIRTIO_MMIO_GSI + index as u32,
+        gsi: gsi + (gsi >= board::RTC_GSI) as u32,
     }
 }
 

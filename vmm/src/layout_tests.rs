@@ -72,7 +72,17 @@ fn devices_and_kvms_own_pages_are_in_the_hole_and_apart() {
         board::HOLE_END,
     ];
     assert!(in_order.is_sorted(), "{in_order:x?}");
-    assert!(virtio_mmio(board::VIRTIO_MMIO_MAX - 1).gsi < 24);
+}
+
+#[test]
+fn each_device_has_a_pin_of_its_own_and_none_the_clocks() {
+    let gsis: Vec<_> = (0..board::VIRTIO_MMIO_MAX)
+        .map(|index| virtio_mmio(index).gsi)
+        .collect();
+    assert!(gsis.is_sorted_by(|a, b| a < b), "{gsis:?}");
+    assert_eq!(gsis.first(), Some(&board::VIRTIO_MMIO_GSI));
+    assert_eq!(gsis.last(), Some(&(u32::from(board::IOAPIC_PINS) - 1)));
+    assert!(!gsis.contains(&board::RTC_GSI), "{gsis:?}");
 }
 
 #[test]

@@ -13,12 +13,15 @@ pub const FLAT_LOAD_ADDR: u64 = 0x10_0000;
 pub const VIRTIO_MMIO_BASE: u64 = 0xd000_0000;
 /// Size of a virtio-mmio window, and distance from one to the next, in bytes.
 pub const VIRTIO_MMIO_SIZE: u64 = 0x1000;
-/// GSI of the first virtio-mmio device; device *i* has this plus *i*.
+/// GSI of the first virtio-mmio device; the others have those after it, but for [`RTC_GSI`].
 pub const VIRTIO_MMIO_GSI: u32 = 5;
+/// GSI of a PC's real-time clock. KVM watches each end of an interrupt of that pin, whatever is
+/// connected to it: a guest cannot spare the exit of its EOI there.
+pub const RTC_GSI: u32 = 8;
 /// How many pins the IOAPIC has; the number of a pin is its GSI.
 pub const IOAPIC_PINS: u8 = 24;
 /// How many virtio-mmio devices there can be: each has a pin of its own.
-pub const VIRTIO_MMIO_MAX: usize = IOAPIC_PINS as usize - VIRTIO_MMIO_GSI as usize;
+pub const VIRTIO_MMIO_MAX: usize = IOAPIC_PINS as usize - VIRTIO_MMIO_GSI as usize - 1;
 
 /// First port of the serial port COM1.
 pub const COM1_PORT: u16 = 0x3f8;
