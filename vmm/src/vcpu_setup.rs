@@ -72,3 +72,7 @@ fn check_address_bits(last: u64, bits: u32) -> Result<(), Error> {
         Err(Error::AddressBits { last, bits })
     }
 }
+
+#[cfg(test)]
+#[path = "vcpu_setup_tests.rs"]
+mod tests;
