@@ -40,4 +40,5 @@ pub mod table;
 pub mod terminal;
 pub mod trace;
 pub mod vcpu;
+pub mod vcpu_setup;
 pub mod vm;

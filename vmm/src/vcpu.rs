@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::Sender;
 use std::thread::{Builder, JoinHandle};
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
@@ -21,12 +21,15 @@ use crate::observe::{self, ExitObserver, HandledExit};
 use crate::sandbox::{Sandbox, ThreadKind};
 use crate::stats::exits::ExitSite;
 use crate::stop::{StopEvent, StopReason};
+use crate::vcpu_setup::VcpuSetup;
 
-/// A vCPU that is ready to run, or to wait in KVM_RUN until the guest starts it.
+/// A vCPU that can run, or wait in KVM_RUN until the guest starts it, once it has been set up.
 #[derive(Debug)]
 pub struct Vcpu {
     index: u8,
     fd: VcpuFd,
+    /// What it is to be set up by. It has KVM open, which is of no use to a guest that runs.
+    setup: Option<Arc<VcpuSetup>>,
     page: Arc<KvmRunPage>,
     buses: Arc<Buses>,
     memory: GuestMemoryMmap,
@@ -37,13 +40,14 @@ pub struct Vcpu {
 }
 
 impl Vcpu {
-    /// The vCPU `fd`, number `index` in a machine with `buses` and `memory`.
+    /// The vCPU `fd`, number `index` in a machine with `buses` and `memory`, to be set up by `setup`.
     ///
     /// # Errors
     /// Where the page that it shares with KVM cannot be mapped.
     pub fn new(
         index: u8,
         fd: VcpuFd,
+        setup: Arc<VcpuSetup>,
         buses: Arc<Buses>,
         memory: GuestMemoryMmap,
     ) -> Result<Self, Error> {
@@ -51,6 +55,7 @@ impl Vcpu {
         Ok(Self {
             index,
             fd,
+            setup: Some(setup),
             page: Arc::new(page),
             buses,
             memory,
@@ -70,10 +75,19 @@ impl Vcpu {
         self.debugger = Some(connect(self.index, Arc::clone(&self.page)));
     }
 
-    /// The vCPU alone, and the page that it shares with KVM: for who runs it in a loop of his own.
-    #[must_use]
-    pub fn into_parts(self) -> (VcpuFd, Arc<KvmRunPage>) {
-        (self.fd, self.page)
+    /// The vCPU alone, set up, and the page that it shares with KVM: for who runs it in a loop of his
+    /// own.
+    ///
+    /// # Errors
+    /// Where it cannot be set up.
+    pub fn into_parts(mut self) -> Result<(VcpuFd, Arc<KvmRunPage>), Error> {
+        self.set_up()?;
+        Ok((self.fd, self.page))
+    }
+
+    /// Makes the vCPU what the guest is to find, once.
+    fn set_up(&mut self) -> Result<(), Error> {
+        (self.setup.take()).map_or(Ok(()), |setup| setup.apply(&self.fd, self.index))
     }
 
     /// Runs the guest until it ends, or until [`KvmRunPage::request_stop`], which is `None`.
@@ -162,8 +176,6 @@ fn handle(
 #[derive(Debug)]
 pub struct VcpuThreads {
     threads: Vec<VcpuThread>,
-    /// What those wait for that have not been let go.
-    waiting: Vec<Sender<()>>,
     stop: StopEvent,
 }
 
@@ -174,8 +186,9 @@ struct VcpuThread {
 }
 
 impl VcpuThreads {
-    /// Starts threads for `vcpus`, which enter `sandbox` and wait to be [let go](Self::go). How the
-    /// run ends for each of them goes to `reasons`. Their threads may block on `stop`.
+    /// Starts threads for `vcpus`, which set them up, enter `sandbox`, and run the guest as soon as
+    /// that is closed. How the run ends for each of them goes to `reasons`. Their threads may block on
+    /// `stop`.
     ///
     /// # Errors
     /// Where there can be no thread.
@@ -186,14 +199,14 @@ impl VcpuThreads {
         reasons: &Sender<StopReason>,
     ) -> Result<Self, Error> {
         let mut all = Self::none(stop)?;
-        for vcpu in vcpus {
+        for mut vcpu in vcpus {
             let (index, page, reasons) = (vcpu.index, Arc::clone(&vcpu.page), reasons.clone());
             let ticket = sandbox.ticket(ThreadKind::Vcpu);
-            let (go, waiting) = mpsc::channel();
-            all.waiting.push(go);
             all.add(index, page, move || {
-                ticket.enter();
-                if waiting.recv().is_err() {
+                if let Err(error) = vcpu.set_up() {
+                    return ticket.refuse(error);
+                }
+                if !ticket.enter_and_wait() {
                     return;
                 }
                 if let Some(reason) = vcpu.run() {
@@ -214,17 +227,8 @@ impl VcpuThreads {
             .map_err(|error| cannot("handle the signal that stops a vCPU")(io_error(error)))?;
         Ok(Self {
             threads: Vec::new(),
-            waiting: Vec::new(),
             stop,
         })
-    }
-
-    /// Lets the vCPUs run.
-    pub fn go(&mut self) {
-        for waiting in self.waiting.drain(..) {
-            // It fails where the thread has panicked, which ends the machine.
-            let _ = waiting.send(());
-        }
     }
 
     /// Starts the thread of vCPU `index`, whose page is `page`. It does `run`, which must end when
@@ -263,7 +267,6 @@ impl Drop for VcpuThreads {
     /// keeps busy.
     fn drop(&mut self) {
         self.stop.set();
-        self.waiting.clear();
         for vcpu in &self.threads {
             vcpu.page.request_stop();
             if let Err(error) = vcpu.thread.kill(SIGRTMIN()) {

@@ -150,7 +150,7 @@ impl Vm {
         };
         let (input, room) = (self.input.clone(), Arc::clone(&self.input_room));
         let (stop, disks) = (self.stop.clone(), self.disks());
-        let (mut running, mut sandbox) = self.hold(&sender)?;
+        let (running, mut sandbox) = self.hold(&sender)?;
         let ticket = sandbox.ticket(ThreadKind::Listener);
         let (watched, printer) = (disks.clone(), printed.clone());
         let signals = SignalThread::spawn(held, sender.clone(), printer, watched, ticket)?;
@@ -163,7 +163,6 @@ impl Vm {
         // Last, as no thread can be started in the sandbox.
         sandbox.ticket(ThreadKind::Main).enter();
         sandbox.close()?;
-        running.vcpus.go();
         let reason = reasons.recv().unwrap_or(StopReason::Panicked);
         #[cfg(feature = "gdb")]
         if let Some(gdb) = &running.gdb {
@@ -201,9 +200,8 @@ impl Vm {
     /// # Errors
     /// Where there can be no thread, or no sandbox.
     pub fn start(self, reasons: &Sender<StopReason>) -> Result<RunningVm, Error> {
-        let (mut running, sandbox) = self.hold(reasons)?;
+        let (running, sandbox) = self.hold(reasons)?;
         sandbox.close()?;
-        running.vcpus.go();
         Ok(running)
     }
 
@@ -218,7 +216,7 @@ impl Vm {
             })
             .transpose()?;
         let running = RunningVm {
-            vcpus: VcpuThreads::spawn(self.vcpus, &mut self.sandbox, self.stop, reasons)?,
+            _vcpus: VcpuThreads::spawn(self.vcpus, &mut self.sandbox, self.stop, reasons)?,
             #[cfg(feature = "gdb")]
             gdb,
             _buses: self.buses,
@@ -236,7 +234,7 @@ impl Vm {
 pub struct RunningVm {
     // Dropped in this order: devices, which stop their threads and finish what they have begun,
     // after the vCPUs; and RAM after all that may still use it.
-    vcpus: VcpuThreads,
+    _vcpus: VcpuThreads,
     #[cfg(feature = "gdb")]
     gdb: Option<GdbThread>,
     _buses: Arc<Buses>,

@@ -85,7 +85,7 @@ impl Floor {
         let mut guest = Some(guest);
         let mut tsc_khz = None;
         for (index, vcpu) in (0..).zip(vcpus) {
-            let (fd, page) = vcpu.into_parts();
+            let (fd, page) = vcpu.into_parts()?;
             tsc_khz = arch::tsc_khz(&fd).map_err(Error::from)?;
             let mut bare = Bare {
                 // The guest asks on its first CPU alone.

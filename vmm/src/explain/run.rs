@@ -177,7 +177,7 @@ fn follow(
     let ticket = sandbox.ticket(ThreadKind::Listener);
     // No story is of a disk that gets another size: each signal ends it.
     let signals = SignalThread::spawn(held, sender.clone(), None, Disks::default(), ticket)?;
-    sandbox.close().map_err(crate::error::Error::from)?;
+    sandbox.close()?;
     let running = vm.start(sender)?;
     let mut vector = None;
     // As long as it can be seen: a guest that switches itself off masks its interrupts first.

@@ -4,18 +4,20 @@
 //! machine works is not known here.
 
 mod filters;
+mod gate;
 mod paths;
 mod violation;
 
 use std::os::fd::OwnedFd;
-use std::sync::Once;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Once};
 
 use seccompiler::sock_filter;
 use thiserror::Error;
 
+use gate::Gate;
 use paths::Paths;
 
+use crate::error::Error;
 use crate::pin::{self, PinError, Pins};
 
 /// What a thread does, and so what it may ask of the kernel: each kind has a section in
@@ -89,21 +91,20 @@ struct Held {
 pub struct Sandbox {
     on: bool,
     pins: Option<Pins>,
-    tickets: usize,
-    entered: Sender<Result<Held, SandboxError>>,
-    told: Receiver<Result<Held, SandboxError>>,
+    gate: Arc<Gate>,
 }
 
-/// What a thread enters the sandbox with.
+/// What a thread enters the sandbox with. Where it is dropped without that, the machine does not run.
 #[derive(Debug)]
 pub struct Ticket {
     kind: ThreadKind,
     on: bool,
     /// The CPU of the host to stay on, if there is one.
     cpu: Option<usize>,
-    entered: Sender<Result<Held, SandboxError>>,
     /// Below which directory files may be removed, if any.
     removable: Option<OwnedFd>,
+    gate: Arc<Gate>,
+    used: bool,
 }
 
 impl Sandbox {
@@ -115,25 +116,23 @@ impl Sandbox {
         if on {
             violation::name_them().map_err(SandboxError::Handler)?;
         }
-        let (entered, told) = mpsc::channel();
         Ok(Self {
             on,
             pins: None,
-            tickets: 0,
-            entered,
-            told,
+            gate: Arc::default(),
         })
     }
 
     /// The same with each vCPU and each worker on the CPU of the host that `pins` has for it.
     #[must_use]
-    pub fn pinned(self, pins: Option<Pins>) -> Self {
-        Self { pins, ..self }
+    pub fn pinned(mut self, pins: Option<Pins>) -> Self {
+        self.pins = pins;
+        self
     }
 
     /// A ticket for a thread of this `kind`, which it must use.
     pub fn ticket(&mut self, kind: ThreadKind) -> Ticket {
-        self.tickets += 1;
+        self.gate.await_one();
         let pins = self.pins.as_mut();
         Ticket {
             kind,
@@ -143,58 +142,79 @@ impl Sandbox {
                 ThreadKind::Worker => Some(pins.worker()),
                 ThreadKind::Main | ThreadKind::Listener | ThreadKind::Gdb => None,
             }),
-            entered: self.entered.clone(),
             removable: None,
+            gate: Arc::clone(&self.gate),
+            used: false,
         }
     }
 
-    /// Waits until every thread that has a ticket is in the sandbox. What this kernel lacks for it is
-    /// said on stderr, once in the life of the process.
+    /// Waits until every thread that has a ticket is in the sandbox. There are no more tickets.
     ///
     /// # Errors
-    /// Where one of them could not enter.
-    pub fn close(self) -> Result<(), SandboxError> {
-        static SAID: Once = Once::new();
-        drop(self.entered);
-        let mut entered = 0;
-        for held in self.told {
-            let held = held?;
-            let shortfall = if self.on { held.shortfall() } else { None };
-            if let Some(shortfall) = shortfall {
-                SAID.call_once(|| log::warn!("sandbox: {shortfall}"));
-            }
-            entered += 1;
-        }
-        if entered == self.tickets {
-            Ok(())
-        } else {
-            Err(SandboxError::Ended)
-        }
+    /// Where one of them could not enter, or refused to.
+    pub fn close(self) -> Result<(), Error> {
+        self.gate.complete()
+    }
+}
+
+impl Drop for Sandbox {
+    /// Who waits for the others waits in vain, where it has not been closed.
+    fn drop(&mut self) {
+        self.gate.abandon();
     }
 }
 
 impl Ticket {
     /// The same, for a thread that may remove files below `directory`.
     #[must_use]
-    pub fn may_remove_below(self, directory: Option<OwnedFd>) -> Self {
-        Self {
-            removable: directory,
-            ..self
-        }
+    pub fn may_remove_below(mut self, directory: Option<OwnedFd>) -> Self {
+        self.removable = directory;
+        self
     }
 
     /// Puts the thread that calls this on its CPU and into the sandbox, for good. Whether that has
     /// worked [`Sandbox::close`] tells, before the guest runs.
-    pub fn enter(self) {
-        let pinned = self.cpu.map_or(Ok(()), pin::stay_on);
-        let held = pinned
-            .map_err(SandboxError::from)
-            .and_then(|()| match self.on {
-                true => enter(self.kind, self.removable.as_ref()),
-                false => Ok(Held::NOTHING),
-            });
-        // Nobody listens any more when the machine could not be started.
-        let _ = self.entered.send(held);
+    pub fn enter(mut self) {
+        self.used = true;
+        match self.put_in() {
+            Ok(()) => self.gate.arrive(),
+            Err(error) => self.gate.bar(error.into()),
+        }
+    }
+
+    /// [Enters](Self::enter), and waits until all others have: whether the machine is to run.
+    #[must_use]
+    pub fn enter_and_wait(self) -> bool {
+        let gate = Arc::clone(&self.gate);
+        self.enter();
+        gate.pass()
+    }
+
+    /// Has [`Sandbox::close`] fail with `error`, because of which this thread is of no use.
+    pub fn refuse(mut self, error: Error) {
+        self.used = true;
+        self.gate.bar(error);
+    }
+
+    fn put_in(&self) -> Result<(), SandboxError> {
+        static SAID: Once = Once::new();
+        self.cpu.map_or(Ok(()), pin::stay_on)?;
+        if self.on {
+            let held = enter(self.kind, self.removable.as_ref())?;
+            // What this kernel lacks is said once in the life of the process.
+            if let Some(shortfall) = held.shortfall() {
+                SAID.call_once(|| log::warn!("sandbox: {shortfall}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.used {
+            self.gate.bar(SandboxError::Ended.into());
+        }
     }
 }
 
@@ -218,11 +238,6 @@ fn is_missing(error: &seccompiler::Error) -> bool {
 }
 
 impl Held {
-    const NOTHING: Self = Self {
-        seccomp: false,
-        paths: Paths::NOT_DENIED,
-    };
-
     /// What the kernel lacks, if it lacks anything.
     fn shortfall(self) -> Option<String> {
         let mut lacks = Vec::new();

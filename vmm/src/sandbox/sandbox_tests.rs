@@ -326,7 +326,10 @@ fn what_the_kernel_lacks_is_one_line() {
 fn a_machine_whose_thread_ends_before_it_is_in_the_sandbox_does_not_start() {
     let mut sandbox = Sandbox::new(false).unwrap();
     drop(sandbox.ticket(ThreadKind::Worker));
-    assert!(matches!(sandbox.close(), Err(SandboxError::Ended)));
+    assert!(matches!(
+        sandbox.close(),
+        Err(Error::Sandbox(SandboxError::Ended))
+    ));
 
     let mut sandbox = Sandbox::new(false).unwrap();
     sandbox.ticket(ThreadKind::Worker).enter();

@@ -2,7 +2,6 @@
 //! can be made. How each part is connected is in `attach`.
 
 use std::io::Write;
-use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
@@ -12,7 +11,7 @@ use vm_memory::GuestMemoryBackend;
 
 use super::Vm;
 use super::attach::{self, add_ports, add_virtio, block_device, serial, transport};
-use super::prepare::{ask_for_cpuid, check_address_bits, load_kernel};
+use super::prepare::load_kernel;
 use crate::acpi;
 use crate::arch::x86_64 as arch;
 use crate::config::VmConfig;
@@ -31,6 +30,7 @@ use crate::stats::{AckCounter, Statistics};
 use crate::stop::{StopEvent, StopReason};
 use crate::trace::{Trace, Tracer};
 use crate::vcpu::Vcpu;
+use crate::vcpu_setup::VcpuSetup;
 
 impl Vm {
     /// Builds the machine, and returns what `add_devices` does: the user's files are all opened, and
@@ -49,7 +49,6 @@ impl Vm {
     ) -> Result<(Self, T), Error> {
         // Before there is another thread: where it begins depends on what is mapped meanwhile.
         let memory = memory::allocate(config.memory)?;
-        let cpuid = ask_for_cpuid()?;
         let backends: Vec<Box<dyn BlockBackend>> = config
             .disks
             .iter()
@@ -128,17 +127,12 @@ impl Vm {
         let mut statistics = (config.stats)
             .map(|report| Statistics::new(report, Arc::clone(&map), queues).count_acks(acks));
 
-        let cpuid = cpuid.join().unwrap_or_else(|panic| resume_unwind(panic))?;
-        check_address_bits(&memory, arch::physical_address_bits(&cpuid))?;
+        let setup = Arc::new(VcpuSetup::new(kvm, cpus, &memory, state));
         let mut vcpus = Vec::new();
         for (index, vcpu) in (0..).zip(fds) {
-            arch::set_up(&vcpu, &cpuid, index, cpus)?;
-            if index == 0 {
-                arch::set_registers(&vcpu, &state)?;
-            }
-            let buses = Arc::clone(&buses);
+            let (setup, buses) = (Arc::clone(&setup), Arc::clone(&buses));
             let recorder = statistics.as_mut().map(|all| all.add_vcpu(&vcpu));
-            let mut vcpu = Vcpu::new(index, vcpu, buses, memory.clone())?;
+            let mut vcpu = Vcpu::new(index, vcpu, setup, buses, memory.clone())?;
             if let Some(recorder) = recorder {
                 vcpu.observe(Box::new(recorder));
             }

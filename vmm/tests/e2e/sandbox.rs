@@ -40,6 +40,7 @@ pub fn tests() -> Vec<Trial> {
             erratum,
         ),
         test("sandbox_leaves_no_file_open_across_an_exec", close_on_exec),
+        test("sandbox_leaves_no_way_to_another_vm_open", no_kvm),
         test("sandbox_keeps_guest_ram_out_of_cores", dump_flags),
         crate::harness::test(
             "sandbox_core_is_small_unless_guest_ram_is_asked_for",
@@ -246,6 +247,16 @@ fn close_on_exec() {
         open += 1;
     }
     assert!(open > 10, "only {open} files are open");
+}
+
+fn no_kvm() {
+    let running = machine(&[]);
+    let open: Vec<_> = fs::read_dir(running.proc("fd"))
+        .unwrap()
+        .map(|entry| fs::read_link(entry.unwrap().path()).unwrap())
+        .collect();
+    let is = |name: &str| open.iter().any(|target| target.as_os_str() == name);
+    assert!(is("anon_inode:kvm-vm") && !is("/dev/kvm"), "{open:?}");
 }
 
 /// What the kernel does with the guest's RAM, the only mapping as large: the kernel may have joined

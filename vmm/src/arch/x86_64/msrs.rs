@@ -22,12 +22,17 @@ const WRITE_BACK: u64 = 6;
 /// Where KVM refuses.
 pub fn set(vcpu: &VcpuFd) -> Result<(), KvmError> {
     let misc_enable = read(vcpu, MISC_ENABLE)?;
-    write(vcpu, MISC_ENABLE, misc_enable | FAST_STRINGS)?;
-    write(vcpu, MTRR_DEF_TYPE, MTRR_ENABLE | WRITE_BACK)
+    write(
+        vcpu,
+        &[
+            entry(MISC_ENABLE, misc_enable | FAST_STRINGS),
+            entry(MTRR_DEF_TYPE, MTRR_ENABLE | WRITE_BACK),
+        ],
+    )
 }
 
 fn read(vcpu: &VcpuFd, index: u32) -> Result<u64, KvmError> {
-    let mut msrs = list(index, 0)?;
+    let mut msrs = list(&[entry(index, 0)])?;
     let count = vcpu.get_msrs(&mut msrs).map_err(failed_to("tell an MSR"))?;
     match msrs.as_slice() {
         [msr] if count == 1 => Ok(msr.data),
@@ -35,23 +40,29 @@ fn read(vcpu: &VcpuFd, index: u32) -> Result<u64, KvmError> {
     }
 }
 
-fn write(vcpu: &VcpuFd, index: u32, data: u64) -> Result<(), KvmError> {
+/// Writes all of `entries`, in one call: each is an entry to the vCPU, and many exits on a host that
+/// is a guest itself.
+fn write(vcpu: &VcpuFd, entries: &[kvm_msr_entry]) -> Result<(), KvmError> {
     let count = vcpu
-        .set_msrs(&list(index, data)?)
+        .set_msrs(&list(entries)?)
         .map_err(failed_to("set an MSR"))?;
-    if count == 1 {
-        Ok(())
-    } else {
-        Err(KvmError::Msr(index))
+    // KVM stops at the first that it does not take.
+    match entries.get(count) {
+        None => Ok(()),
+        Some(refused) => Err(KvmError::Msr(refused.index)),
     }
 }
 
-/// The list of one register that KVM wants.
-fn list(index: u32, data: u64) -> Result<Msrs, KvmError> {
-    let entry = kvm_msr_entry {
+fn entry(index: u32, data: u64) -> kvm_msr_entry {
+    kvm_msr_entry {
         index,
         data,
         ..Default::default()
-    };
-    Msrs::from_entries(&[entry]).map_err(|_| KvmError::Msr(index))
+    }
+}
+
+/// The list that KVM wants.
+fn list(entries: &[kvm_msr_entry]) -> Result<Msrs, KvmError> {
+    let first = entries.first().map_or(0, |entry| entry.index);
+    Msrs::from_entries(entries).map_err(|_| KvmError::Msr(first))
 }
