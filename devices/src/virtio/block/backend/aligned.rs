@@ -87,14 +87,6 @@ impl<B: BlockBackend> AlignedBackend<B> {
         }
     }
 
-    /// Makes a `change` while nobody changes parts of units.
-    fn shared<T>(&self, change: impl FnOnce() -> T) -> T {
-        self.gate.enter();
-        let changed = change();
-        self.gate.leave();
-        changed
-    }
-
     /// The room, which nobody else works in meanwhile.
     fn room(&self) -> MutexGuard<'_, MmapRegion> {
         self.room.lock().unwrap_or_else(PoisonError::into_inner)
@@ -209,10 +201,11 @@ impl<B: BlockBackend> BlockBackend for AlignedBackend<B> {
     }
 
     fn write_at(&self, slices: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
-        match self.fits(slices, position) {
-            true => self.shared(|| self.backend.write_at(slices, position)),
-            false => self.write_by_room(slices, position),
+        if !self.fits(slices, position) {
+            return self.write_by_room(slices, position);
         }
+        let _inside = self.gate.pass();
+        self.backend.write_at(slices, position)
     }
 
     fn file(&self) -> Option<&File> {
@@ -241,11 +234,13 @@ impl<B: BlockBackend> BlockBackend for AlignedBackend<B> {
     }
 
     fn discard(&self, position: u64, len: u64) -> io::Result<()> {
-        self.shared(|| self.backend.discard(position, len))
+        let _inside = self.gate.pass();
+        self.backend.discard(position, len)
     }
 
     fn zero_unwritten(&self, position: u64, len: u64, unmap: bool) -> io::Result<()> {
-        self.shared(|| self.backend.zero_unwritten(position, len, unmap))
+        let _inside = self.gate.pass();
+        self.backend.zero_unwritten(position, len, unmap)
     }
 }
 
