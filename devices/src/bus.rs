@@ -3,10 +3,11 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 use crate::error::DeviceError;
+use crate::locks::lock;
 
 /// Something that answers in a range of addresses. `offset` counts from the start of the range;
 /// an access begins inside it but may reach past its end.
@@ -113,8 +114,8 @@ impl Range {
             }
         }
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        let _next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
+        let _next = lock(&self.next);
+        let device = lock(&*self.device);
         self.waiting.fetch_sub(1, Ordering::SeqCst);
         device
     }

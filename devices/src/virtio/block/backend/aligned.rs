@@ -4,13 +4,14 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use vm_memory::mmap::MmapRegion;
 use vm_memory::{VolatileMemory, VolatileSlice};
 
 use super::vectored::byte_count;
 use super::{BlockBackend, Gate, Topology, TransferError};
+use crate::locks::lock;
 
 /// How many bytes go through the room at once: whole units.
 const ROOM: usize = 256 << 10;
@@ -89,7 +90,7 @@ impl<B: BlockBackend> AlignedBackend<B> {
 
     /// The room, which nobody else works in meanwhile.
     fn room(&self) -> MutexGuard<'_, MmapRegion> {
-        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.room)
     }
 
     fn read_by_room(

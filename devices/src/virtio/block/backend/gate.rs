@@ -4,6 +4,8 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use crate::locks::lock;
+
 /// Who is in, and who waits for there to be nobody. By default nobody.
 ///
 /// Who gets in counts himself and then looks whether it is closing, who closes it does both the other
@@ -42,14 +44,14 @@ impl Gate {
     /// in it already: he would wait for one who waits for him.
     pub fn enter(&self) {
         while !self.try_enter() {
-            drop(self.wait_while(self.lock(), || self.is_closing()));
+            drop(self.wait_while(lock(&self.waiting), || self.is_closing()));
         }
     }
 
     /// Leaves, after having got in.
     pub fn leave(&self) {
         if self.inside.fetch_sub(1, Ordering::SeqCst) == 1 && self.is_closing() {
-            let _waiting = self.lock();
+            let _waiting = lock(&self.waiting);
             self.told.notify_all();
         }
     }
@@ -62,7 +64,7 @@ impl Gate {
 
     /// Closes the gate, and waits until nobody is in any more.
     pub fn close(&self) -> Closed<'_> {
-        let waiting = self.wait_while(self.lock(), || self.is_closing());
+        let waiting = self.wait_while(lock(&self.waiting), || self.is_closing());
         self.closing.store(true, Ordering::SeqCst);
         drop(self.wait_while(waiting, || self.inside.load(Ordering::SeqCst) > 0));
         Closed(self)
@@ -71,10 +73,6 @@ impl Gate {
     /// Whether somebody has it closed, or waits for that.
     pub(in crate::virtio::block) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, ()> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wait_while<'s>(
@@ -95,7 +93,7 @@ impl Drop for Inside<'_> {
 
 impl Drop for Closed<'_> {
     fn drop(&mut self) {
-        let _waiting = self.0.lock();
+        let _waiting = lock(&self.0.waiting);
         self.0.closing.store(false, Ordering::SeqCst);
         self.0.told.notify_all();
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt::{self, Display, Formatter};
 use std::fs::File;
 use std::io;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 
 use imago::file::File as ImagoFile;
 use imago::io_buffers::{IoVector, IoVectorMut};
@@ -14,6 +14,7 @@ use imago::{Storage, StorageOpenOptions};
 
 use super::header::{Header, Qcow2Error, Table, be64};
 use super::synced::{FileEvent, Recorder, SyncedFile};
+use crate::locks;
 
 /// The bits of an entry that tell where a cluster is, in bytes.
 pub(super) const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
@@ -104,13 +105,7 @@ impl OrderedFile {
             refcount_table: RwLock::new(header.refcount_table),
             tables: RwLock::new(tables),
         };
-        let mut known = ordered
-            .synced
-            .has_table
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        known.extend(has_table);
-        drop(known);
+        locks::write(&ordered.synced.has_table).extend(has_table);
         if !ordered.counts_metadata(&metadata)? {
             return Err(Qcow2Error::Refcounts);
         }
@@ -188,16 +183,12 @@ impl OrderedFile {
         if metadata.l1.contains(position) {
             kind = Kind::References;
             let index = usize::try_from((position - metadata.l1.start) / 8).ok();
-            let mut has_table =
-                (self.synced.has_table.write()).unwrap_or_else(PoisonError::into_inner);
+            let mut has_table = locks::write(&self.synced.has_table);
             if let Some(known) = index.and_then(|index| has_table.get_mut(index)) {
                 *known = is_alone(entry);
             }
         }
-        let mut tables = metadata
-            .tables
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut tables = locks::write(&metadata.tables);
         tables.insert(entry & OFFSET, kind);
         Ok(())
     }
@@ -211,16 +202,10 @@ impl OrderedFile {
             start: be64(&location, 0),
             len: clusters << metadata.cluster_bits,
         };
-        let mut tables = metadata
-            .tables
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut tables = locks::write(&metadata.tables);
         let blocks = self.entries(table)?;
         tables.extend(blocks.iter().map(|entry| (entry & OFFSET, Kind::Refcounts)));
-        *metadata
-            .refcount_table
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = table;
+        *locks::write(&metadata.refcount_table) = table;
         Ok(())
     }
 }
@@ -237,15 +222,12 @@ impl Metadata {
             return Kind::References;
         }
         if len == 8 {
-            let table = *self
-                .refcount_table
-                .read()
-                .unwrap_or_else(PoisonError::into_inner);
+            let table = *locks::read(&self.refcount_table);
             if self.l1.contains(position) || table.contains(position) {
                 return Kind::Entry;
             }
         }
-        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        let tables = locks::read(&self.tables);
         tables.get(&position).copied().unwrap_or(Kind::Data)
     }
 }
