@@ -14,6 +14,7 @@ use crate::config::{CmdlineError, StatsReport, VmConfig, kernel_cmdline};
 #[cfg(feature = "gdb")]
 use crate::gdb::{GdbOptions, address::Address};
 use crate::layout::{MIN_MEMORY, PAGE_SIZE};
+use crate::number::number;
 
 #[cfg(feature = "bench")]
 mod bench;
@@ -77,7 +78,7 @@ struct Args {
     disks: Vec<DiskArg>,
 
     /// How many CPUs the guest has
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = number(1..=u32::MAX))]
     cpus: u32,
 
     /// Size of the guest's RAM, in bytes or with K, M, G or T

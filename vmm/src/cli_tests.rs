@@ -146,7 +146,7 @@ fn a_disk_has_from_1_to_64_queues() {
         let config = config(&["--disk", &format!("a.img{options}")]);
         assert_eq!(config.disks[0].queues, queues, "{options}");
     }
-    for value in ["0", "65", "", "-1", "two", "65537"] {
+    for value in ["0", "65", "", "-1", "+4", "two", "65537"] {
         let reason = disk_refusal(&format!("a,queues={value}"));
         assert_eq!(
             reason,
@@ -395,7 +395,7 @@ fn ram_that_is_too_small_or_no_multiple_of_a_page_is_refused() {
 
 #[test]
 fn a_number_of_cpus_that_is_none_or_0_is_refused() {
-    for text in ["0", "", "four", "1.5", "0x4", "1 ", "4294967296"] {
+    for text in ["0", "", "+4", "four", "1.5", "0x4", "1 ", "4294967296"] {
         let start = format!("invalid value '{text}' for '--cpus <N>': ");
         assert!(refusal(&["--cpus", text]).starts_with(&start), "{text}");
     }

@@ -27,6 +27,7 @@ pub mod logger;
 pub mod mapped;
 pub mod memory;
 mod named;
+mod number;
 pub mod observe;
 #[cfg(any(feature = "bench", feature = "explain"))]
 pub mod output;

@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use super::parse_size;
 use crate::config::{DiskConfig, Engine, Format, Notify, Registers};
+use crate::number::number;
 
 /// One `--disk`.
 #[derive(Clone, Debug)]
@@ -193,9 +194,7 @@ fn parse_notify(value: &str) -> Result<Notify, DiskError> {
 }
 
 fn parse_queues(value: &str) -> Result<u16, DiskError> {
-    let count = value.parse().ok();
-    let count = count.filter(|count| (1..=QUEUES_MAX).contains(count));
-    count.ok_or_else(|| DiskError::Queues(value.into()))
+    number(1..=QUEUES_MAX)(value).map_err(|_| DiskError::Queues(value.into()))
 }
 
 fn parse_registers(value: &str) -> Result<Registers, DiskError> {
