@@ -67,6 +67,25 @@ pub trait Work: fmt::Debug + Send + Sync {
     fn work(&self) -> Response;
 }
 
+/// Shares of work that one write leaves, done one after the other. Where one has work left the same
+/// write is to be repeated for them all.
+#[derive(Debug)]
+pub struct Shares(pub Vec<Arc<dyn Work>>);
+
+impl Work for Shares {
+    fn work(&self) -> Response {
+        let mut answer = Response::Done;
+        for work in &self.0 {
+            match work.work() {
+                Response::Done => {}
+                more @ (Response::Again | Response::Later(_)) => answer = more,
+                other => return other,
+            }
+        }
+        answer
+    }
+}
+
 /// Why a device cannot be put on the bus.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BusError {
