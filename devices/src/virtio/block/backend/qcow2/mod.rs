@@ -244,6 +244,7 @@ fn write_in_place<'a>(
             return Ok(Some((vector, position)));
         };
         let (piece, rest) = vector.split_at(len);
+        storage.check_data(offset, len)?;
         storage.writev(piece, offset)?;
         (vector, position) = (rest, position + len);
     }
