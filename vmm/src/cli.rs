@@ -10,7 +10,7 @@ use clap::{Parser, ValueEnum};
 use spec::board::VIRTIO_MMIO_MAX;
 use thiserror::Error;
 
-use crate::config::{CmdlineError, StatsReport, VmConfig, kernel_cmdline};
+use crate::config::{CmdlineError, DiskConfig, StatsReport, VmConfig, kernel_cmdline};
 #[cfg(feature = "gdb")]
 use crate::gdb::{GdbOptions, address::Address};
 use crate::layout::{MIN_MEMORY, PAGE_SIZE};
@@ -23,7 +23,7 @@ mod disk;
 mod explain;
 mod trace;
 
-use disk::{DiskArg, parse_disk};
+use disk::{parse_disk, with_id};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -75,7 +75,7 @@ struct Args {
         value_name = "PATH[,KEY=VALUE]...",
         value_parser = OsStringValueParser::new().try_map(|value| parse_disk(&value))
     )]
-    disks: Vec<DiskArg>,
+    disks: Vec<DiskConfig>,
 
     /// How many CPUs the guest has
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = number(1..=u32::MAX))]
@@ -252,7 +252,7 @@ fn config(args: Args) -> Result<VmConfig, ConfigError> {
             .disks
             .into_iter()
             .enumerate()
-            .map(|(index, disk)| disk.into_config(index))
+            .map(|(index, disk)| with_id(disk, index))
             .collect(),
     })
 }

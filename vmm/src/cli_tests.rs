@@ -3,10 +3,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use clap::CommandFactory;
 
-use devices::virtio::block::throttle::Limits;
-
 use super::*;
-use crate::config::{DiskConfig, Engine, Format, Notify, Registers};
+use crate::config::{DiskConfig, Engine, Notify, Registers};
 
 fn parse_words(words: &[&str]) -> Result<VmConfig, NoRun> {
     parse_os(words.iter().map(Into::into))
@@ -116,19 +114,9 @@ fn every_option_reaches_the_machine() {
             .starts_with("run=info virtio_mmio.device=")
     );
     let disk = |path: &str, readonly, id: &str, notify| DiskConfig {
-        path: path.into(),
-        format: Format::Raw,
         readonly,
-        id: id.into(),
         notify,
-        queues: 1,
-        writeback: true,
-        block_size: 512,
-        direct: false,
-        engine: Engine::Sync,
-        sqpoll: false,
-        limits: Limits::default(),
-        registers: Registers::Trap,
+        ..DiskConfig::new(path.into(), id)
     };
     assert_eq!(
         config.disks,
