@@ -3,10 +3,11 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 use crate::error::DeviceError;
+use crate::locks::lock;
 
 /// Something that answers in a range of addresses. `offset` counts from the start of the range;
 /// an access begins inside it but may reach past its end.
@@ -66,6 +67,25 @@ pub trait Work: fmt::Debug + Send + Sync {
     fn work(&self) -> Response;
 }
 
+/// Shares of work that one write leaves, done one after the other. Where one has work left the same
+/// write is to be repeated for them all.
+#[derive(Debug)]
+pub struct Shares(pub Vec<Arc<dyn Work>>);
+
+impl Work for Shares {
+    fn work(&self) -> Response {
+        let mut answer = Response::Done;
+        for work in &self.0 {
+            match work.work() {
+                Response::Done => {}
+                more @ (Response::Again | Response::Later(_)) => answer = more,
+                other => return other,
+            }
+        }
+        answer
+    }
+}
+
 /// Why a device cannot be put on the bus.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BusError {
@@ -113,8 +133,8 @@ impl Range {
             }
         }
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        let _next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
+        let _next = lock(&self.next);
+        let device = lock(&*self.device);
         self.waiting.fetch_sub(1, Ordering::SeqCst);
         device
     }

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use log::error;
 use vm_superio::serial::{Error, SerialEvents};
@@ -14,6 +14,7 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::bus::{BusDevice, Response};
 use crate::error::DeviceError;
 use crate::interrupt::Interrupt;
+use crate::locks::lock;
 
 struct SerialInterrupt(Arc<dyn Interrupt>);
 
@@ -199,10 +200,6 @@ impl fmt::Debug for SerialInput {
             .field("room", &self.room())
             .finish()
     }
-}
-
-fn lock(uart: &Mutex<Uart>) -> MutexGuard<'_, Uart> {
-    uart.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Uart {

@@ -106,9 +106,7 @@ fn the_sector_of_the_header_has_no_meaning() {
 #[test]
 fn zeros_are_stable_when_they_complete_where_the_driver_cannot_flush() {
     for (features, flushes) in [(CLEARING, 0), (CLEARING - Features::VIRTIO_BLK_F_FLUSH, 1)] {
-        let (backend, hooks) = backend::hooked();
-        let disk = backend.disk.clone();
-        let mut driver = Driver::with_backend(Mode::Trap, false, disk, Box::new(backend));
+        let (mut driver, hooks) = Driver::hooked(Mode::Trap);
         driver.initialize(features - Features::VIRTIO_BLK_F_DISCARD);
         assert_eq!(clear(&mut driver, WRITE_ZEROES, &[segment(0, 8, 0)]), OK);
         assert_eq!(hooks.lock().unwrap().flushes, flushes);

@@ -57,9 +57,7 @@ fn limits_are_never_zero_where_the_feature_is_offered() {
 
 #[test]
 fn a_disk_that_cannot_discard_offers_to_write_zeroes_alone() {
-    let (backend, _) = backend::hooked();
-    let disk = backend.disk.clone();
-    let mut driver = Driver::with_backend(Mode::Trap, false, disk, Box::new(backend));
+    let (mut driver, _) = Driver::hooked(Mode::Trap);
     let offered = driver.offered() & BOTH;
     assert_eq!(offered, Features::VIRTIO_BLK_F_WRITE_ZEROES);
     let (sectors, segments) = (CLEAR_SECTORS_MAX, CLEAR_SEG_MAX);
@@ -111,9 +109,7 @@ fn what_the_driver_has_not_negotiated_is_unsupp() {
 
 #[test]
 fn a_host_that_fails_gives_ioerr_and_the_disk_goes_on() {
-    let (backend, hooks) = backend::hooked();
-    let disk = backend.disk.clone();
-    let mut driver = Driver::with_backend(Mode::Trap, false, disk, Box::new(backend));
+    let (mut driver, hooks) = Driver::hooked(Mode::Trap);
     driver.initialize(CLEARING - Features::VIRTIO_BLK_F_DISCARD);
     hooks.lock().unwrap().fail_transfer = Some((0, io::ErrorKind::StorageFull));
     let answer = clear(&mut driver, WRITE_ZEROES, &[segment(0, 1, 0)]);

@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use common::backend::{Hooks, hooked};
+use common::backend::Hooks;
 use common::*;
 use devices::virtio::block::backend::{FileBackend, MemoryBackend};
 use devices::{DeviceError, Response};
@@ -20,9 +20,7 @@ use spec::mmio::Register;
 
 /// A driver of a disk with hooks, live with `features`.
 fn with_hooks(mode: Mode, features: Features) -> (Driver, Arc<Mutex<Hooks>>) {
-    let (backend, hooks) = hooked();
-    let disk = backend.disk.clone();
-    let mut driver = Driver::with_backend(mode, false, disk, Box::new(backend));
+    let (mut driver, hooks) = Driver::hooked(mode);
     driver.initialize(features);
     (driver, hooks)
 }

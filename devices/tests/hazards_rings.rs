@@ -5,12 +5,15 @@
 
 mod common;
 
-use common::backend::hooked;
+use std::sync::{Arc, Mutex};
+
+use common::backend::Hooks;
 use common::*;
 use devices::Response;
 use spec::block::request_type;
 use spec::mmio::Register;
 use spec::queue::{self, need_event};
+use vm_memory::{Bytes, GuestAddress};
 
 // Indices
 
@@ -49,24 +52,9 @@ fn avail_idx_jump_of_more_than_the_queue_size_sets_needs_reset_and_a_reset_bring
 
 #[test]
 fn one_drain_handles_at_most_queue_size_chains_then_yields_to_come_back() {
-    let (backend, hooks) = hooked();
-    let disk = backend.disk.clone();
-    let mut driver = Driver::with_backend(Mode::Trap, false, disk, Box::new(backend));
+    let (mut driver, _) = refilling(Mode::Trap, 100);
     driver.initialize(PLAIN);
-    driver.header(request_type::IN, 0);
-    driver.chain_at(0, &read_chain());
-    driver.chain_at(3, &read_chain());
-
-    // The guest offers a chain whenever one is being served.
-    let memory = driver.memory.clone();
-    let mut served = 0_u16;
-    hooks.lock().unwrap().before_read = Some(Box::new(move || {
-        served += 1;
-        if served < 100 {
-            refill(&memory, served, SIZE);
-        }
-    }));
-    driver.offer(0);
+    offer_first(&mut driver);
     let response = driver.try_write(Register::QueueNotify, 0);
     assert!(matches!(response, Response::Again), "{response:?}");
     let drained = driver.used_idx();
@@ -84,23 +72,10 @@ fn one_drain_handles_at_most_queue_size_chains_then_yields_to_come_back() {
 
 #[test]
 fn a_drain_at_driver_ok_yields_too_and_comes_back_with_the_same_write() {
-    let (backend, hooks) = hooked();
-    let disk = backend.disk.clone();
-    let mut driver = Driver::with_backend(Mode::Trap, false, disk, Box::new(backend));
+    let (mut driver, _) = refilling(Mode::Trap, 100);
     driver.negotiate(PLAIN);
     driver.set_up_queue();
-    driver.header(request_type::IN, 0);
-    driver.chain_at(0, &read_chain());
-    driver.chain_at(3, &read_chain());
-    let memory = driver.memory.clone();
-    let mut served = 0_u16;
-    hooks.lock().unwrap().before_read = Some(Box::new(move || {
-        served += 1;
-        if served < 100 {
-            refill(&memory, served, SIZE);
-        }
-    }));
-    driver.offer(0);
+    offer_first(&mut driver);
     let response = driver.try_write(Register::Status, 15);
     assert!(matches!(response, Response::Again), "{response:?}");
     driver.write(Register::Status, 15);
@@ -113,20 +88,9 @@ fn a_guest_that_refills_for_ever_does_not_keep_a_reset_from_coming_through() {
 }
 
 fn refill_for_ever_and_reset(mode: Mode) {
-    let (backend, hooks) = hooked();
-    let disk = backend.disk.clone();
-    let mut driver = Driver::with_backend(mode, false, disk, Box::new(backend));
+    let (mut driver, hooks) = refilling(mode, u64::MAX);
     driver.initialize(PLAIN);
-    driver.header(request_type::IN, 0);
-    driver.chain_at(0, &read_chain());
-    driver.chain_at(3, &read_chain());
-    let memory = driver.memory.clone();
-    let mut served = 0_u16;
-    hooks.lock().unwrap().before_read = Some(Box::new(move || {
-        served = served.wrapping_add(1);
-        refill(&memory, served, SIZE);
-    }));
-    driver.offer(0);
+    offer_first(&mut driver);
     driver.notify();
     driver.edges.wait_until(|| driver.used_idx() > SIZE);
     driver.reset();
@@ -135,13 +99,30 @@ fn refill_for_ever_and_reset(mode: Mode) {
     driver.assert_serves();
 }
 
-/// Offers the chain that is not being served, when `served` have been taken: heads 0 and 3 in turn.
-fn refill(memory: &vm_memory::GuestMemoryMmap, served: u16, size: u16) {
-    use vm_memory::{Bytes, GuestAddress};
-    let entry = GuestAddress(AVAIL + queue::avail_entry(served, size));
-    memory.write_obj(3 * (served % 2), entry).unwrap();
-    let idx = GuestAddress(AVAIL + queue::RING_IDX);
-    memory.write_obj(served.wrapping_add(1), idx).unwrap();
+/// A driver that offers a chain whenever one is being served, up to this `limit`: heads 0 and 3 in turn.
+fn refilling(mode: Mode, limit: u64) -> (Driver, Arc<Mutex<Hooks>>) {
+    let (driver, hooks) = Driver::hooked(mode);
+    let memory = driver.memory.clone();
+    let mut served = 0_u64;
+    hooks.lock().unwrap().before_read = Some(Box::new(move || {
+        served += 1;
+        if served < limit {
+            let next = served as u16;
+            let entry = GuestAddress(AVAIL + queue::avail_entry(next, SIZE));
+            memory.write_obj(3 * (next % 2), entry).unwrap();
+            let idx = GuestAddress(AVAIL + queue::RING_IDX);
+            memory.write_obj(next.wrapping_add(1), idx).unwrap();
+        }
+    }));
+    (driver, hooks)
+}
+
+/// Makes both chains, and offers the first.
+fn offer_first(driver: &mut Driver) {
+    driver.header(request_type::IN, 0);
+    driver.chain_at(0, &read_chain());
+    driver.chain_at(3, &read_chain());
+    driver.offer(0);
 }
 
 // Notifications

@@ -8,7 +8,6 @@ mod common;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use common::backend::hooked;
 use common::*;
 use spec::Features;
 use spec::block::request_type;
@@ -235,9 +234,7 @@ fn reset_while_io_is_in_flight_waits_and_nothing_is_written_after_it_is_acknowle
 }
 
 fn reset_while_io_is_in_flight(mode: Mode) {
-    let (backend, hooks) = hooked();
-    let disk = backend.disk.clone();
-    let mut driver = Driver::with_backend(mode, false, disk, Box::new(backend));
+    let (mut driver, hooks) = Driver::hooked(mode);
     driver.initialize(PLAIN);
     driver.header(request_type::IN, 0);
     driver.chain_at(0, &read_chain());

@@ -193,9 +193,7 @@ fn one_drain_flushes_a_bounded_number_of_times_and_all_chains_are_used_in_the_en
             vec![readable(DATA, 16)],
         ),
     ] {
-        let (backend, hooks) = backend::hooked();
-        let disk = backend.disk.clone();
-        let mut driver = Driver::with_backend(Mode::Trap, false, disk, Box::new(backend));
+        let (mut driver, hooks) = Driver::hooked(Mode::Trap);
         driver.size = SIZE;
         driver.initialize(features);
         driver.header(kind, 0);

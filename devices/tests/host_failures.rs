@@ -9,7 +9,7 @@ mod common;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use common::backend::{Hooks, hooked};
+use common::backend::Hooks;
 use common::*;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -98,9 +98,8 @@ struct Machine {
 
 impl Machine {
     fn new(mode: Mode, write_through: bool) -> Self {
-        let (backend, hooks) = hooked();
-        let disk = backend.disk.clone();
-        let mut driver = Driver::with_backend(mode, false, disk.clone(), Box::new(backend));
+        let (mut driver, hooks) = Driver::hooked(mode);
+        let disk = driver.disk.clone();
         driver.initialize(if write_through {
             Features::VIRTIO_F_VERSION_1
         } else {

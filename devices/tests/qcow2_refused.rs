@@ -174,6 +174,68 @@ fn an_image_with_metadata_in_one_place_twice_is_not_written() {
 }
 
 #[test]
+fn a_guest_does_not_get_at_the_metadata_that_its_image_has_for_data() {
+    let Some(dir) =
+        made(&["create -q -f qcow2 -o cluster_size=4k,preallocation=metadata image 4M"])
+    else {
+        return;
+    };
+    let path = dir.path().join("image");
+    let sound = fs::read(&path).unwrap();
+    let (l1, refcounts) = (be64(&sound, 40), be64(&sound, 48));
+    let entry = |at: u64| be64(&sound, at as usize) & 0x00ff_ffff_ffff_fe00;
+    let (first, second, block) = (entry(l1), entry(l1 + 8), entry(refcounts));
+    let metadata = [0, l1, refcounts, first, second, block];
+    // Data, data that others have as well, compressed data, and room for data that are zeros so far.
+    let kinds: [u64; 4] = [1 << 63, 0, 1 << 62, 1 << 63 | 1];
+    let changes: [fn(&Qcow2Backend, u64, VolatileSlice<'_>) -> bool; 3] = [
+        |disk, at, slice| disk.write_at(&[slice], at).is_ok(),
+        |disk, at, slice| disk.write_zeroes(at, slice.len() as u64, false).is_ok(),
+        |disk, at, slice| disk.discard(at, slice.len() as u64).is_ok(),
+    ];
+    let maps = metadata.map(|place| kinds.map(|kind| (place, kind)));
+    for (place, kind) in maps.into_iter().flatten() {
+        for (start, len) in [(4096, 512), (4608, 1024), (4096, 4096)] {
+            let changed = changes.map(|change| {
+                let mut image = sound.clone();
+                let map = u64::to_be_bytes(place | kind);
+                image[first as usize + 8..][..8].copy_from_slice(&map);
+                fs::write(&path, &image).unwrap();
+                let backend = open(&path, false).unwrap();
+                let mut bytes = vec![0x5c; 4096];
+                let cluster = VolatileSlice::from(&mut bytes[..]);
+                let changed = change(&backend, start, cluster.subslice(0, len).unwrap());
+                // Whatever has been given back for it is taken.
+                for at in (600..700).map(|number| number * 4096) {
+                    let _may_fail = backend.write_at(&[cluster.subslice(0, 2048).unwrap()], at);
+                    let _may_fail = backend.write_at(&[cluster], at);
+                }
+                let _may_fail = backend.flush();
+                drop(backend);
+                let image = fs::read(&path).unwrap();
+                assert!(image[..4096] == sound[..4096]);
+                for table in metadata {
+                    // Where zeros are written over as a whole cluster, imago puts it on the table.
+                    let may_be_data =
+                        kind == kinds[3] && len == 4096 && [first, second, block].contains(&table);
+                    let table = &image[table as usize..][..4096];
+                    let has_data = table.windows(16).any(|bytes| bytes == [0x5c; 16]);
+                    assert!(
+                        may_be_data || !has_data,
+                        "{place:#x} {kind:#x} {start} {len}"
+                    );
+                }
+                changed
+            });
+            if place != 0 && kind == kinds[0] {
+                let [written, _, discarded] = changed;
+                assert!(!written && !discarded, "{place:#x} {start} {len}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_backing_file_whose_name_would_not_stay_in_its_line_is_refused() {
     let create = "create -q -f qcow2 -u -F raw -b base\u{1b}[2J\nvmm image 1M";
     let Some(dir) = made(&[create]) else { return };

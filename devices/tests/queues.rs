@@ -5,7 +5,7 @@
 
 mod common;
 
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -14,7 +14,9 @@ use common::*;
 use devices::virtio::block::backend::MemoryBackend;
 use devices::virtio::block::stats::RequestKind;
 use devices::virtio::block::throttle::Limits;
-use devices::virtio::block::{Block, BlockError, BlockOptions, NotifyMode, QUEUES_MAX};
+use devices::virtio::block::{
+    Block, BlockBackend, BlockError, BlockOptions, NotifyMode, QUEUES_MAX,
+};
 use devices::{BusDevice, Response};
 use spec::Features;
 use spec::block::{request_type, status};
@@ -141,20 +143,45 @@ fn a_ring_that_cannot_be_understood_is_its_queues_alone() {
     });
 }
 
+/// A disk whose first read tells that it has begun, and then waits for a word.
+fn slow_at_first() -> (Box<dyn BlockBackend>, Receiver<()>, Sender<()>) {
+    let (backend, hooks) = backend::hooked();
+    let (began, has_begun) = channel();
+    let (go, may_go) = channel::<()>();
+    let mut first = true;
+    hooks.lock().unwrap().before_read = Some(Box::new(move || {
+        if std::mem::take(&mut first) {
+            began.send(()).unwrap();
+            may_go.recv_timeout(LIMIT).unwrap();
+        }
+    }));
+    (Box::new(backend), has_begun, go)
+}
+
+#[test]
+fn a_slow_request_from_before_driver_ok_stalls_no_other_queue() {
+    let (backend, has_begun, go) = slow_at_first();
+    let mut queues = Queues::new(Mode::Trap, backend, |block| block);
+    queues.set_up();
+    queues.offer(0, request_type::IN, 0);
+    queues.offer(2, request_type::IN, 0);
+    let status_register = Register::Status.offset();
+    let left = (queues.driver.transport).write(status_register, &15_u32.to_le_bytes());
+    let slow = thread::spawn(|| left.worked());
+    has_begun.recv_timeout(LIMIT).unwrap();
+    assert_eq!(queues.driver.read(Register::Status), 15);
+    assert_eq!(queues.request(1, request_type::OUT, 9), status::OK);
+    assert!(!queues.is_done(0));
+    go.send(()).unwrap();
+    assert!(matches!(slow.join().unwrap(), Response::Done));
+    assert_eq!([0, 2].map(|index| queues.wait(index)), [status::OK; 2]);
+}
+
 #[test]
 fn a_slow_request_stalls_its_own_queue_alone_and_a_reset_waits_for_it() {
     in_every_mode(|mode| {
-        let (backend, hooks) = backend::hooked();
-        let (began, has_begun) = channel();
-        let (go, may_go) = channel::<()>();
-        let mut first = true;
-        hooks.lock().unwrap().before_read = Some(Box::new(move || {
-            if std::mem::take(&mut first) {
-                began.send(()).unwrap();
-                may_go.recv().unwrap();
-            }
-        }));
-        let mut queues = Queues::live(mode, Box::new(backend));
+        let (backend, has_begun, go) = slow_at_first();
+        let mut queues = Queues::live(mode, backend);
         queues.offer(0, request_type::IN, 0);
         let slow = match mode {
             Mode::Trap => {

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 
-use common::backend::hooked;
 use common::*;
 use devices::BusDevice;
 use devices::virtio::MmioTransport;
@@ -164,9 +163,8 @@ fn a_driver_whose_queue_is_stopped_is_told() {
 #[test]
 fn a_request_under_way_is_finished_before_the_size_is_looked_at() {
     for mode in THREADS {
-        let (backend, hooks) = hooked();
-        let disk = backend.disk.clone();
-        let mut driver = Driver::with_backend(mode, false, disk.clone(), Box::new(backend));
+        let (mut driver, hooks) = Driver::hooked(mode);
+        let disk = driver.disk.clone();
         driver.initialize(PLAIN);
         let (began, has_begun) = channel();
         let (go, may_go) = channel();

@@ -26,9 +26,7 @@ fn counts(stats: &QueueStats) -> [(u64, u64, u64); 8] {
 #[test]
 fn requests_are_counted_by_type_and_by_what_became_of_them() {
     in_every_mode(|mode| {
-        let (backend, hooks) = backend::hooked();
-        let disk = backend.disk.clone();
-        let mut driver = Driver::with_backend(mode, false, disk, Box::new(backend));
+        let (mut driver, hooks) = Driver::hooked(mode);
         driver.initialize(PLAIN | Features::VIRTIO_BLK_F_WRITE_ZEROES);
         let (inward, outward) = ([writable(DATA, 1024)], [readable(DATA, 512)]);
         let ok = |(_, status)| assert_eq!(status, status::OK);

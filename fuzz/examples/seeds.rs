@@ -29,6 +29,7 @@ fn main() {
         ("queue", queues()),
         ("device", devices()),
         ("loaders", loaders()),
+        ("qcow2", images()),
         ("command_line", command_lines()),
     ];
     for (target, seeds) in seeds {
@@ -105,6 +106,63 @@ fn registers() -> Vec<Vec<u8>> {
         overlap([0x1000, 0x4000, 0x4204]),
         overlap([0x1000, 0x2000, 0x2208]),
     ]
+}
+
+/// Images of 64 KiB with clusters of 512 bytes: of each version and with refcounts of several widths, each
+/// used in several ways.
+fn images() -> Vec<Vec<u8>> {
+    const CLUSTER: u64 = 512;
+    /// What is data and in no other place, in an entry.
+    const COPIED: u64 = 1 << 63;
+    let mut seeds = Vec::new();
+    for (seed, (version, refcount_order)) in
+        [(2, 4), (3, 0), (3, 3), (3, 4), (3, 6)].iter().enumerate()
+    {
+        let mut image = vec![0; 16 * CLUSTER as usize];
+        let mut put =
+            |at: u64, bytes: &[u8]| image[at as usize..][..bytes.len()].copy_from_slice(bytes);
+        put(0, b"QFI\xfb");
+        // Version, cluster bits, entries of the L1 table, clusters of the refcount table, refcount
+        // order, length of the header.
+        for (at, value) in [
+            (4, *version),
+            (20, 9),
+            (36, 2),
+            (56, 1),
+            (96, *refcount_order),
+            (100, 104),
+        ] {
+            if at < 72 || *version > 2 {
+                put(at, &u32::to_be_bytes(value));
+            }
+        }
+        // Size, L1 table, refcount table and, in these, two L2 tables and a refcount block.
+        for (at, value) in [
+            (24, 128 * CLUSTER),
+            (40, CLUSTER),
+            (48, 2 * CLUSTER),
+            (CLUSTER, COPIED + 4 * CLUSTER),
+            (CLUSTER + 8, COPIED + 5 * CLUSTER),
+            (2 * CLUSTER, 3 * CLUSTER),
+        ] {
+            put(at, &u64::to_be_bytes(value));
+        }
+        // Data, and zeros with room for data.
+        for entry in 0..8 {
+            let place = COPIED + (6 + entry) * CLUSTER + (entry & u64::from(*version - 2));
+            put(4 * CLUSTER + 8 * 3 * entry, &place.to_be_bytes());
+        }
+        for cluster in 0..14_u64 {
+            let bit = cluster << refcount_order;
+            let place = 3 * CLUSTER + bit / 8;
+            match refcount_order {
+                0 => put(place, &[if cluster < 8 { 0xff } else { 0x3f }]),
+                _ => put(place + (1 << refcount_order) / 8 - 1, &[1]),
+            }
+        }
+        seeds.push([&(seed as u64).to_le_bytes()[..], &image].concat());
+    }
+    seeds
 }
 
 /// A request of each type on a disk of 64 sectors, at its start and around its end; and as much data

@@ -50,6 +50,11 @@ fn kernels_are_loaded_or_refused_soundly_for_every_input_of_the_corpus() {
 }
 
 #[test]
+fn images_in_qcow2_are_used_or_refused_soundly_for_every_input_of_the_corpus() {
+    replay("qcow2", fuzz::qcow2);
+}
+
+#[test]
 fn command_lines_are_parsed_or_refused_soundly_for_every_input_of_the_corpus() {
     replay("command_line", fuzz::command_line);
 }

@@ -10,10 +10,11 @@ use clap::{Parser, ValueEnum};
 use spec::board::VIRTIO_MMIO_MAX;
 use thiserror::Error;
 
-use crate::config::{CmdlineError, StatsReport, VmConfig, kernel_cmdline};
+use crate::config::{CmdlineError, DiskConfig, StatsReport, VmConfig, kernel_cmdline};
 #[cfg(feature = "gdb")]
 use crate::gdb::{GdbOptions, address::Address};
 use crate::layout::{MIN_MEMORY, PAGE_SIZE};
+use crate::number::number;
 
 #[cfg(feature = "bench")]
 mod bench;
@@ -22,7 +23,7 @@ mod disk;
 mod explain;
 mod trace;
 
-use disk::{DiskArg, parse_disk};
+use disk::{parse_disk, with_id};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -74,10 +75,10 @@ struct Args {
         value_name = "PATH[,KEY=VALUE]...",
         value_parser = OsStringValueParser::new().try_map(|value| parse_disk(&value))
     )]
-    disks: Vec<DiskArg>,
+    disks: Vec<DiskConfig>,
 
     /// How many CPUs the guest has
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = number(1..=u32::MAX))]
     cpus: u32,
 
     /// Size of the guest's RAM, in bytes or with K, M, G or T
@@ -251,7 +252,7 @@ fn config(args: Args) -> Result<VmConfig, ConfigError> {
             .disks
             .into_iter()
             .enumerate()
-            .map(|(index, disk)| disk.into_config(index))
+            .map(|(index, disk)| with_id(disk, index))
             .collect(),
     })
 }

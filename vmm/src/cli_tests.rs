@@ -3,10 +3,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use clap::CommandFactory;
 
-use devices::virtio::block::throttle::Limits;
-
 use super::*;
-use crate::config::{DiskConfig, Engine, Format, Notify, Registers};
+use crate::config::{DiskConfig, Engine, Notify, Registers};
 
 fn parse_words(words: &[&str]) -> Result<VmConfig, NoRun> {
     parse_os(words.iter().map(Into::into))
@@ -116,19 +114,9 @@ fn every_option_reaches_the_machine() {
             .starts_with("run=info virtio_mmio.device=")
     );
     let disk = |path: &str, readonly, id: &str, notify| DiskConfig {
-        path: path.into(),
-        format: Format::Raw,
         readonly,
-        id: id.into(),
         notify,
-        queues: 1,
-        writeback: true,
-        block_size: 512,
-        direct: false,
-        engine: Engine::Sync,
-        sqpoll: false,
-        limits: Limits::default(),
-        registers: Registers::Trap,
+        ..DiskConfig::new(path.into(), id)
     };
     assert_eq!(
         config.disks,
@@ -146,7 +134,7 @@ fn a_disk_has_from_1_to_64_queues() {
         let config = config(&["--disk", &format!("a.img{options}")]);
         assert_eq!(config.disks[0].queues, queues, "{options}");
     }
-    for value in ["0", "65", "", "-1", "two", "65537"] {
+    for value in ["0", "65", "", "-1", "+4", "two", "65537"] {
         let reason = disk_refusal(&format!("a,queues={value}"));
         assert_eq!(
             reason,
@@ -395,7 +383,7 @@ fn ram_that_is_too_small_or_no_multiple_of_a_page_is_refused() {
 
 #[test]
 fn a_number_of_cpus_that_is_none_or_0_is_refused() {
-    for text in ["0", "", "four", "1.5", "0x4", "1 ", "4294967296"] {
+    for text in ["0", "", "+4", "four", "1.5", "0x4", "1 ", "4294967296"] {
         let start = format!("invalid value '{text}' for '--cpus <N>': ");
         assert!(refusal(&["--cpus", text]).starts_with(&start), "{text}");
     }

@@ -100,6 +100,28 @@ pub struct DiskConfig {
     pub registers: Registers,
 }
 
+impl DiskConfig {
+    /// The disk in the image at `path` that GET_ID calls `id`, as it is where nothing else is said.
+    #[must_use]
+    pub fn new(path: PathBuf, id: &str) -> Self {
+        Self {
+            path,
+            format: Format::default(),
+            readonly: false,
+            id: id.into(),
+            notify: Notify::default(),
+            queues: 1,
+            writeback: true,
+            block_size: 512,
+            direct: false,
+            engine: Engine::default(),
+            sqpoll: false,
+            limits: Limits::default(),
+            registers: Registers::default(),
+        }
+    }
+}
+
 named! {
     /// The format of a disk's image.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //! eventfd, and by hand. Devices know it as `Interrupt` and nothing of KVM.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use devices::virtio::Interrupt;
 use kvm_ioctls::VmFd;
@@ -11,6 +11,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
 
 use crate::error::{Error, cannot};
 use crate::kvm::failed_to;
+use crate::locks::lock;
 
 /// An irqfd. What it stands for is an edge on a pin of the IOAPIC, which KVM leaves to a thread of the
 /// kernel: that is cheap for whoever interrupts, and late by two changes of thread where there is one
@@ -72,7 +73,7 @@ impl IrqLine {
 impl Interrupt for IrqLine {
     fn signal(&self) -> io::Result<()> {
         probe!(vmm, interrupt, self.gsi);
-        let mut set_level = self.level.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut set_level = lock(&self.level);
         set_level(true)?;
         set_level(false)
     }

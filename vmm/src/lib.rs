@@ -22,10 +22,12 @@ pub mod kvm;
 pub mod kvm_run;
 pub mod kvm_stats;
 pub mod layout;
+mod locks;
 pub mod logger;
 pub mod mapped;
 pub mod memory;
 mod named;
+mod number;
 pub mod observe;
 #[cfg(any(feature = "bench", feature = "explain"))]
 pub mod output;

@@ -14,7 +14,7 @@ use vm_memory::GuestMemoryMmap;
 use super::queue::{QueueLayout, QueueRegisters};
 use super::status::{Step, step};
 use super::{Activation, Interrupt, InterruptState, RegisterPage, VirtioDevice};
-use crate::bus::{BusDevice, Response};
+use crate::bus::{BusDevice, Response, Shares};
 use crate::error::DeviceError;
 use crate::warn_once::WarnOnce;
 
@@ -300,19 +300,18 @@ impl MmioTransport {
         }
     }
 
-    /// Serves whatever is in the queues, without a notification for it: one after the other, since
-    /// there is one write to be repeated for them all.
+    /// Has whatever is in the queues served, without a notification for it.
     fn notify_all(&mut self) -> Response {
         let queue_count = u16::try_from(self.queues.len()).unwrap_or(u16::MAX);
-        let mut answer = Response::Done;
+        let mut shares = Vec::new();
         for index in 0..queue_count {
-            match self.notify(index).worked() {
+            match self.notify(index) {
+                Response::Work(work) => shares.push(work),
                 Response::Done => {}
-                more @ (Response::Again | Response::Later(_)) => answer = more,
                 other => return other,
             }
         }
-        answer
+        Response::Work(Arc::new(Shares(shares)))
     }
 
     fn warn(&mut self, kind: Warned, what: impl FnOnce() -> String) {

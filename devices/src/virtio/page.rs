@@ -5,9 +5,11 @@
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use spec::mmio::{CONFIG_OFFSET, DeviceStatus, InterruptStatus, Register};
+
+use crate::locks::lock;
 
 /// Size of the page, in bytes: that of the window.
 pub const PAGE_SIZE: usize = 4096;
@@ -153,7 +155,7 @@ impl RegisterPage {
     }
 
     fn lock_config(&self) -> MutexGuard<'_, Option<Box<dyn PageMapping>>> {
-        self.config.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.config)
     }
 
     fn word(&self, register: Register) -> &AtomicU32 {

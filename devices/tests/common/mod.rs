@@ -19,9 +19,9 @@ pub use chain::*;
 pub use edges::Edges;
 pub use mode::*;
 
-use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use devices::virtio::block::backend::MemoryBackend;
@@ -126,6 +126,14 @@ impl Driver {
         let mut driver = Self::with_backend(mode, true, disk.clone(), Box::new(disk));
         driver.initialize(PLAIN | Features::VIRTIO_BLK_F_RO);
         driver
+    }
+
+    /// A driver of the default disk with hooks, that has not touched the device yet.
+    pub fn hooked(mode: Mode) -> (Self, Arc<Mutex<backend::Hooks>>) {
+        let (backend, hooks) = backend::hooked();
+        let disk = backend.disk.clone();
+        let driver = Self::with_backend(mode, false, disk, Box::new(backend));
+        (driver, hooks)
     }
 
     /// A driver of `backend`, which gets its bytes from `disk`.

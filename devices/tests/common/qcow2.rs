@@ -6,7 +6,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use devices::virtio::block::backend::{BlockBackend, FileBackendError, Qcow2Backend, Recorder};
@@ -16,8 +16,8 @@ use vm_memory::VolatileSlice;
 
 pub const MIB: usize = 1 << 20;
 
-/// Held to start a program, and to open an image: until it has come to its exec, a child has all the
-/// files that are open, with their locks.
+/// Held to run a program, and to open an image: until its exec is over, which is after it has been
+/// started, a child has all the files that are open, with their locks.
 static FILES: Mutex<()> = Mutex::new(());
 
 /// Opens an image when no program is being started.
@@ -39,16 +39,13 @@ pub fn open_recorded(
 pub fn qemu_img(dir: &TempDir, args: &[&str]) -> Option<Output> {
     let mut command = Command::new("qemu-img");
     command.args(args).current_dir(dir);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let starting = FILES.lock().unwrap_or_else(PoisonError::into_inner);
-    let started = command.spawn();
-    drop(starting);
-    match started {
+    let _running = FILES.lock().unwrap_or_else(PoisonError::into_inner);
+    match command.output() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             println!("skipped: there is no qemu-img");
             None
         }
-        child => Some(child.unwrap().wait_with_output().unwrap()),
+        output => Some(output.unwrap()),
     }
 }
 

@@ -11,15 +11,10 @@ pub(super) fn run<'e>(
     environment: &mut Environment<'e, '_>,
     parameters: &Parameters<'e>,
 ) -> Result<(), Failure<'e>> {
-    let Environment {
-        console,
-        machine,
-        arena,
-        ..
-    } = environment;
+    let (console, machine, arena) = environment.parts();
     let (lba, count) = parameters.sectors()?;
     let how = parameters.choice("how", &["zeroes", "unmap", "discard"])?;
-    let mut block = open_chosen(parameters, &mut **machine, arena)?;
+    let mut block = open_chosen(parameters, machine, arena)?;
     writable(block.info())?;
     let failed = |lba, error| Failure::Request {
         what: how,

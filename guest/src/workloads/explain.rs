@@ -14,14 +14,9 @@ pub(super) fn run<'e>(
     environment: &mut Environment<'e, '_>,
     parameters: &Parameters<'e>,
 ) -> Result<(), Failure<'e>> {
-    let Environment {
-        console,
-        machine,
-        arena,
-        ..
-    } = environment;
+    let (console, machine, arena) = environment.parts();
     let lba = parameters.number("lba", 0, 0..=u64::MAX)?;
-    let mut block = open_chosen(parameters, &mut **machine, arena)?;
+    let mut block = open_chosen(parameters, machine, arena)?;
     let count = u64::from(block.info().blk_size.unwrap_or_default()).max(SECTOR_SIZE) / SECTOR_SIZE;
     let len = Extent::new(block.info(), lba, count, (count * SECTOR_SIZE) as usize)?.largest();
     let buffer = arena.alloc(len, SECTOR_SIZE)?;

@@ -11,23 +11,18 @@ pub(super) fn run<'e>(
     environment: &mut Environment<'e, '_>,
     parameters: &Parameters<'e>,
 ) -> Result<(), Failure<'e>> {
-    let Environment {
-        console,
-        machine,
-        arena,
-        ..
-    } = environment;
+    let (console, machine, arena) = environment.parts();
     let (lba, count) = parameters.sectors()?;
     let retry = Retry::new(parameters)?;
     let byte = parameters.number("byte", 0, 0..=0xff)? as u8;
-    let mut block = open_chosen(parameters, &mut **machine, arena)?;
+    let mut block = open_chosen(parameters, machine, arena)?;
     writable(block.info())?;
     let requests = Extent::large(block.info(), lba, count)?;
     let buffer = arena.alloc(requests.largest(), SECTOR_SIZE)?;
     buffer.fill(byte);
 
     for (lba, len) in requests {
-        retry.request(*console, ("write", lba), || {
+        retry.request(console, ("write", lba), || {
             block.write(lba, buffer.part(0, len))
         })?;
     }

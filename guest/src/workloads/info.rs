@@ -18,24 +18,18 @@ pub(super) fn run<'e>(
     environment: &mut Environment<'e, '_>,
     parameters: &Parameters<'e>,
 ) -> Result<(), Failure<'e>> {
-    let Environment {
-        command_line,
-        console,
-        machine,
-        arena,
-        ..
-    } = environment;
+    let (console, machine, arena) = environment.parts();
     let options = parameters.options()?;
     let only = match parameters.only_disk()? {
         None => None,
-        Some(disk) => Some(find(*command_line, &mut **machine, disk)?),
+        Some(disk) => Some(find(parameters.command_line(), machine, disk)?),
     };
     writeln!(console, "machine")?;
-    machine.describe(&mut **console)?;
-    writeln!(console, "  command line  {}", command_line.0)?;
+    machine.describe(console)?;
+    writeln!(console, "  command line  {}", parameters.command_line().0)?;
 
     let mut devices = 0;
-    for window in command_line.devices() {
+    for window in parameters.command_line().devices() {
         let window = window.map_err(Failure::BadDevice)?;
         if only.is_some_and(|only| only != window) {
             continue;
@@ -47,7 +41,7 @@ pub(super) fn run<'e>(
             result => result,
         };
         devices += 1;
-        print_device(&mut **console, transport, window)?;
+        print_device(console, transport, window)?;
         match device {
             Err(Error::DeviceId { .. }) => (),
             Err(error) => return Err(cannot_be_driven(error)),
@@ -55,8 +49,8 @@ pub(super) fn run<'e>(
                 let mut arena = arena.scope();
                 let mut block =
                     Block::new(transport, &options, &mut arena).map_err(cannot_be_driven)?;
-                print_disk(&mut **console, &mut block)?;
-                print_contents(&mut **console, &mut block, &mut arena)?;
+                print_disk(console, &mut block)?;
+                print_contents(console, &mut block, &mut arena)?;
             }
         }
     }

@@ -28,12 +28,7 @@ pub(super) fn run<'e>(
     environment: &mut Environment<'e, '_>,
     parameters: &Parameters<'e>,
 ) -> Result<(), Failure<'e>> {
-    let Environment {
-        console,
-        machine,
-        arena,
-        ..
-    } = environment;
+    let (console, machine, arena) = environment.parts();
     let (lba, count) = parameters.sectors()?;
     let seed = parameters.number("seed", 1, 0..=u64::MAX)?;
     let writes = parameters.number("writes", u64::MAX, 1..=u64::MAX)?;
@@ -41,7 +36,7 @@ pub(super) fn run<'e>(
     let flush_every = parameters.number("flush_every", DEFAULT_FLUSH_EVERY, 1..=u64::MAX)?;
     let flushes = parameters.choice("flush", &["on", "off"])? == "on";
     let clears = parameters.choice("clears", &["off", "on"])? == "on";
-    let mut block = open_chosen(parameters, &mut **machine, arena)?;
+    let mut block = open_chosen(parameters, machine, arena)?;
     writable(block.info())?;
     let mut needed = Features::empty();
     needed.set(Features::VIRTIO_BLK_F_FLUSH, flushes);
@@ -82,7 +77,7 @@ pub(super) fn run<'e>(
     for (sequence, slot) in (1..=writes).zip(Slots::new(seed, count / size)) {
         let lba = lba + slot * size;
         while journal.writes.count >= depth as usize || journal.writes.contains(lba) {
-            journal.complete(*console)?;
+            journal.complete(console)?;
         }
         let stamp = Stamp {
             sequence,
@@ -94,15 +89,15 @@ pub(super) fn run<'e>(
             journal.block.notify();
         }
         if sequence % flush_every == 0 {
-            journal.make_stable(sequence, *console)?;
+            journal.make_stable(sequence, console)?;
         }
     }
     while journal.writes.count > 0 {
-        journal.complete(*console)?;
+        journal.complete(console)?;
     }
-    journal.make_stable(writes, *console)?;
+    journal.make_stable(writes, console)?;
     while journal.flush.is_some() {
-        journal.complete(*console)?;
+        journal.complete(console)?;
     }
     writeln!(console, "journal seed={seed} writes={writes} ok")?;
     Ok(())

@@ -124,6 +124,13 @@ pub struct Environment<'e, 'm> {
     pub ram: Arena<'m>,
 }
 
+impl<'m> Environment<'_, 'm> {
+    /// The console, the machine and the memory.
+    fn parts(&mut self) -> (&mut dyn Console, &mut dyn Machine, &mut Arena<'m>) {
+        (self.console, self.machine, &mut self.arena)
+    }
+}
+
 /// A workload.
 struct Workload {
     /// The value of `run=` that chooses it.

@@ -16,32 +16,27 @@ pub(super) fn run<'e>(
     environment: &mut Environment<'e, '_>,
     parameters: &Parameters<'e>,
 ) -> Result<(), Failure<'e>> {
-    let Environment {
-        console,
-        machine,
-        arena,
-        ..
-    } = environment;
+    let (console, machine, arena) = environment.parts();
     let (lba, count) = parameters.sectors()?;
     let retry = Retry::new(parameters)?;
-    let mut block = open_chosen(parameters, &mut **machine, arena)?;
+    let mut block = open_chosen(parameters, machine, arena)?;
     let transfers = Extent::large(block.info(), lba, count)?;
     let buffer = arena.alloc(transfers.largest(), SECTOR_SIZE)?;
 
     let mut dump = Hexdump::new(lba * SECTOR_SIZE);
     let mut crc = Hasher::new();
     for (lba, len) in transfers {
-        retry.request(*console, ("read", lba), || {
+        retry.request(console, ("read", lba), || {
             block.read(lba, buffer.part(0, len))
         })?;
         let mut piece = [0; PIECE];
         for offset in (0..len).step_by(PIECE) {
             buffer.read(offset, &mut piece);
             crc.update(&piece);
-            dump.feed(&mut **console, &piece)?;
+            dump.feed(console, &piece)?;
         }
     }
-    dump.finish(&mut **console)?;
+    dump.finish(console)?;
     writeln!(
         console,
         "read lba={lba} count={count} crc32={:08x} ok",

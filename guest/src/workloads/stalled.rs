@@ -27,27 +27,19 @@ pub(super) fn run<'e>(
     environment: &mut Environment<'e, '_>,
     parameters: &Parameters<'e>,
 ) -> Result<(), Failure<'e>> {
-    let Environment {
-        command_line,
-        console,
-        machine,
-        arena,
-        ..
-    } = environment;
-    let (disk, rounds) = (
-        parameters.disk()?,
-        parameters.number("rounds", 1, 1..=u64::MAX)?,
-    );
+    let (console, machine, arena) = environment.parts();
+    let (command_line, disk) = (parameters.command_line(), parameters.disk()?);
+    let rounds = parameters.number("rounds", 1, 1..=u64::MAX)?;
     let beside = parameters.number("beside", 1, 0..=u64::MAX)?;
-    let window = find(*command_line, &mut **machine, disk)?;
+    let window = find(command_line, machine, disk)?;
     let slow = |error| Failure::Device { window, error };
     let mut arena = arena.scope();
-    let mut queue = submit(&mut **machine, window, &mut arena).map_err(slow)?;
+    let mut queue = submit(machine, window, &mut arena).map_err(slow)?;
     let buffer = arena.alloc(SECTOR_SIZE as usize, SECTOR_SIZE)?;
     for _ in 0..rounds {
         let mut room = arena.scope();
         let options = Options::default();
-        let mut block = open(*command_line, &mut **machine, beside, &options, &mut room)?;
+        let mut block = open(command_line, machine, beside, &options, &mut room)?;
         block.read(0, buffer).map_err(Failure::request("read", 0))?;
         drop(block);
         _ = machine.read_port(NO_PORT, Width::One);

@@ -29,17 +29,11 @@ pub(super) fn run<'e>(
     let kind = parameters.choice("kind", &["bad", "large", "full"])?;
     let rounds = parameters.number("rounds", 1, 1..=u64::MAX)?;
     let halts = parameters.choice("then", &["end", "halt"])? == "halt";
-    let Environment {
-        command_line,
-        console,
-        machine,
-        arena,
-        ..
-    } = environment;
-    let window = find(*command_line, &mut **machine, parameters.disk()?)?;
+    let (console, machine, arena) = environment.parts();
+    let window = find(parameters.command_line(), machine, parameters.disk()?)?;
     let chains = Chains::new(&mut arena.scope())?;
     writeln!(console, "storm kind={kind} begins")?;
-    let done = Storm::new(&mut **machine, window, chains).and_then(|mut storm| {
+    let done = Storm::new(machine, window, chains).and_then(|mut storm| {
         match kind {
             "large" => storm.large(rounds),
             "full" => storm.full(rounds),

@@ -12,14 +12,9 @@ pub(super) fn run<'e>(
     environment: &mut Environment<'e, '_>,
     parameters: &Parameters<'e>,
 ) -> Result<(), Failure<'e>> {
-    let Environment {
-        console,
-        machine,
-        arena,
-        ..
-    } = environment;
+    let (console, machine, arena) = environment.parts();
     let count = parameters.number("count", 1, 0..=u64::MAX)?;
-    let mut block = open_chosen(parameters, &mut **machine, arena)?;
+    let mut block = open_chosen(parameters, machine, arena)?;
     let memory = arena.alloc(SECTOR_SIZE as usize, SECTOR_SIZE)?;
     for changes in 0..=count {
         let capacity = block.info().capacity;

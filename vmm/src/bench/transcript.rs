@@ -3,7 +3,9 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+
+use crate::locks::lock;
 
 /// How much is kept, in bytes.
 const ROOM: usize = 16 << 10;
@@ -16,7 +18,7 @@ impl Transcript {
     /// What there is, in lines, without any other control characters.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&self.0);
         let text = String::from_utf8_lossy(kept.make_contiguous());
         let shown = |c: &char| *c == '\n' || !c.is_control();
         text.chars().filter(shown).collect()
@@ -25,7 +27,7 @@ impl Transcript {
 
 impl Write for Transcript {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&self.0);
         kept.extend(bytes);
         let beyond = kept.len().saturating_sub(ROOM);
         kept.drain(..beyond);

@@ -143,9 +143,17 @@ fn what_makes_no_sense_is_refused_in_a_line() {
         (&["blk", "--depth", "129"], "--depth: "),
         (&["blk", "--size", "513"], "--size: "),
         (&["blk", "--size", "0"], "--size: "),
-        (&["blk", "--seconds", "nan"], "--seconds: "),
+        (
+            &["blk", "--seconds", "nan"],
+            "for '--seconds <S>': it is no number from 0.01 to 3600",
+        ),
         (&["blk", "--seconds", "-1"], "-1"),
         (&["blk", "--count", "0"], "--count: "),
+        (&["blk", "--depth", "1,+4"], "'+4' for '--depth"),
+        (&["blk", "--queues", "+4"], "'+4' for '--queues"),
+        (&["blk", "--cpus", "+4"], "'+4' for '--cpus"),
+        (&["blk", "--seconds", "+1"], "'+1' for '--seconds"),
+        (&["blk", "--count", "+7"], "'+7' for '--count"),
         (
             &["blk", "--count", "1", "--seconds", "1"],
             "cannot be used with",

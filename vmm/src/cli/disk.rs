@@ -1,10 +1,10 @@
 //! `--disk PATH[,KEY=VALUE]...`: one disk, and what is wrong with what is said of it. What the disk
 //! then is, is not decided here.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::num::NonZeroU64;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 
 use devices::virtio::block::QUEUES_MAX;
 use devices::virtio::block::throttle::Limits;
@@ -13,45 +13,7 @@ use thiserror::Error;
 
 use super::parse_size;
 use crate::config::{DiskConfig, Engine, Format, Notify, Registers};
-
-/// One `--disk`.
-#[derive(Clone, Debug)]
-pub(super) struct DiskArg {
-    path: PathBuf,
-    format: Format,
-    readonly: bool,
-    id: Option<String>,
-    pub(super) notify: Notify,
-    pub(super) queues: u16,
-    writeback: bool,
-    block_size: u32,
-    direct: bool,
-    engine: Engine,
-    sqpoll: bool,
-    limits: Limits,
-    registers: Registers,
-}
-
-impl DiskArg {
-    /// The disk that is given as number `index`.
-    pub(super) fn into_config(self, index: usize) -> DiskConfig {
-        DiskConfig {
-            path: self.path,
-            format: self.format,
-            readonly: self.readonly,
-            id: self.id.unwrap_or_else(|| format!("disk{index}")),
-            notify: self.notify,
-            queues: self.queues,
-            writeback: self.writeback,
-            block_size: self.block_size,
-            direct: self.direct,
-            engine: self.engine,
-            sqpoll: self.sqpoll,
-            limits: self.limits,
-            registers: self.registers,
-        }
-    }
-}
+use crate::number::number;
 
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(super) enum DiskError {
@@ -106,71 +68,54 @@ pub(super) enum DiskError {
     UnprintableId(String),
 }
 
-pub(super) fn parse_disk(value: &OsStr) -> Result<DiskArg, DiskError> {
+/// The disk that `value` says; where it says no id, that is empty.
+pub(super) fn parse_disk(value: &OsStr) -> Result<DiskConfig, DiskError> {
     let mut parts = value.as_bytes().split(|&byte| byte == b',');
     let path = parts.next().unwrap_or_default();
     if path.is_empty() {
         return Err(DiskError::NoPath);
     }
-    let (mut format, mut readonly, mut id, mut notify) = (None, None, None, None);
-    let (mut queues, mut writeback, mut direct, mut block_size) = (None, None, None, None);
-    let (mut registers, mut limits, mut engine, mut sqpoll) = (None, None, None, None);
+    let mut disk = DiskConfig::new(OsStr::from_bytes(path).into(), "");
+    let mut given = HashSet::new();
     for part in parts {
         let part = String::from_utf8_lossy(part);
         let Some((key, value)) = part.split_once('=') else {
             return Err(DiskError::NoValue(part.into_owned()));
         };
-        let twice = match key {
-            "format" => format.replace(parse_format(value)?).is_some(),
-            "readonly" => {
-                let value = parse_switch(value, DiskError::ReadOnly)?;
-                readonly.replace(value).is_some()
-            }
-            "id" => id.replace(parse_id(value)?).is_some(),
-            "notify" => notify.replace(parse_notify(value)?).is_some(),
-            "queues" => queues.replace(parse_queues(value)?).is_some(),
-            "registers" => registers.replace(parse_registers(value)?).is_some(),
-            "cache" => writeback.replace(parse_cache(value)?).is_some(),
-            "direct" => {
-                let value = parse_switch(value, DiskError::Direct)?;
-                direct.replace(value).is_some()
-            }
-            "engine" => engine.replace(parse_engine(value)?).is_some(),
-            "sqpoll" => {
-                let value = parse_switch(value, DiskError::Sqpoll)?;
-                sqpoll.replace(value).is_some()
-            }
-            "block_size" => block_size.replace(parse_block_size(value)?).is_some(),
-            "throttle" => limits.replace(parse_limits(value)?).is_some(),
+        match key {
+            "format" => disk.format = parse_format(value)?,
+            "readonly" => disk.readonly = parse_switch(value, DiskError::ReadOnly)?,
+            "id" => disk.id = parse_id(value)?,
+            "notify" => disk.notify = parse_notify(value)?,
+            "queues" => disk.queues = parse_queues(value)?,
+            "registers" => disk.registers = parse_registers(value)?,
+            "cache" => disk.writeback = parse_cache(value)?,
+            "direct" => disk.direct = parse_switch(value, DiskError::Direct)?,
+            "engine" => disk.engine = parse_engine(value)?,
+            "sqpoll" => disk.sqpoll = parse_switch(value, DiskError::Sqpoll)?,
+            "block_size" => disk.block_size = parse_block_size(value)?,
+            "throttle" => disk.limits = parse_limits(value)?,
             _ => return Err(DiskError::UnknownKey(key.into())),
-        };
-        if twice {
+        }
+        if !given.insert(key.to_owned()) {
             return Err(DiskError::Twice(key.into()));
         }
     }
-    let (format, direct) = (format.unwrap_or_default(), direct.unwrap_or(false));
-    if direct && format != Format::Raw {
+    if disk.direct && disk.format != Format::Raw {
         return Err(DiskError::DirectQcow2);
     }
-    let (engine, sqpoll) = (engine.unwrap_or_default(), sqpoll.unwrap_or(false));
-    if sqpoll && engine == Engine::Sync {
+    if disk.sqpoll && disk.engine == Engine::Sync {
         return Err(DiskError::SqpollWithoutRing);
     }
-    Ok(DiskArg {
-        path: OsStr::from_bytes(path).into(),
-        format,
-        readonly: readonly.unwrap_or(false),
-        id,
-        notify: notify.unwrap_or_default(),
-        queues: queues.unwrap_or(1),
-        writeback: writeback.unwrap_or(true),
-        block_size: block_size.unwrap_or(512),
-        direct,
-        engine,
-        sqpoll,
-        limits: limits.unwrap_or_default(),
-        registers: registers.unwrap_or_default(),
-    })
+    Ok(disk)
+}
+
+/// The disk that is given as number `index`, with an id.
+pub(super) fn with_id(mut disk: DiskConfig, index: usize) -> DiskConfig {
+    if disk.id.is_empty() {
+        disk.id = format!("disk{index}");
+    }
+    disk
 }
 
 fn parse_format(value: &str) -> Result<Format, DiskError> {
@@ -193,9 +138,7 @@ fn parse_notify(value: &str) -> Result<Notify, DiskError> {
 }
 
 fn parse_queues(value: &str) -> Result<u16, DiskError> {
-    let count = value.parse().ok();
-    let count = count.filter(|count| (1..=QUEUES_MAX).contains(count));
-    count.ok_or_else(|| DiskError::Queues(value.into()))
+    number(1..=QUEUES_MAX)(value).map_err(|_| DiskError::Queues(value.into()))
 }
 
 fn parse_registers(value: &str) -> Result<Registers, DiskError> {

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::Parser;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
-use super::{DiskArg, NoRun, one_line, parse_disk, parse_memory, to_no_run};
-use crate::config::{Notify, VmConfig, kernel_cmdline};
+use super::{NoRun, one_line, parse_disk, parse_memory, to_no_run, with_id};
+use crate::config::{DiskConfig, Notify, VmConfig, kernel_cmdline};
 use crate::explain::Request;
 use crate::explain::run::JsonOutput;
 
@@ -47,7 +47,7 @@ struct Explain {
         value_name = "PATH[,KEY=VALUE]...",
         value_parser = OsStringValueParser::new().try_map(|value| parse_disk(&value))
     )]
-    disk: Option<DiskArg>,
+    disk: Option<DiskConfig>,
 
     /// Kernel command line; what names the disk is appended
     #[arg(long, value_name = "STRING", allow_hyphen_values = true)]
@@ -109,11 +109,7 @@ fn request(args: Explain) -> Result<Request, String> {
         config: VmConfig {
             kernel: args.kernel,
             initrd: args.initrd,
-            disks: args
-                .disk
-                .map(|disk| disk.into_config(0))
-                .into_iter()
-                .collect(),
+            disks: args.disk.map(|disk| with_id(disk, 0)).into_iter().collect(),
             cpus: 1,
             memory: args.memory,
             cmdline,

@@ -1,13 +1,15 @@
 //! The options of `--trace`, and what they ask for. Opens no file.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::Args;
 
 use crate::config::TraceConfig;
+use crate::number::number;
 
 /// How many events there can be room for.
-const LIMITS: std::ops::RangeInclusive<i64> = 1..=1_000_000;
+const LIMITS: RangeInclusive<u32> = 1..=1_000_000;
 
 /// What is to be traced, if anything is.
 #[derive(Args, Debug)]
@@ -24,7 +26,7 @@ pub struct TraceArgs {
         value_name = "N",
         default_value_t = 100_000,
         requires = "trace",
-        value_parser = clap::value_parser!(u32).range(LIMITS)
+        value_parser = number(LIMITS)
     )]
     trace_limit: u32,
 }

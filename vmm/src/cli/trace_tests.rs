@@ -23,7 +23,7 @@ fn the_last_100000_events_are_kept_unless_the_user_says_otherwise() {
 
 #[test]
 fn a_limit_that_is_none_or_out_of_range_is_refused() {
-    for limit in ["0", "1000001", "-1", "", "1K", "1.5", "4294967297"] {
+    for limit in ["0", "1000001", "-1", "+1", "", "1K", "1.5", "4294967297"] {
         let words = ["--trace", "t.json", &format!("--trace-limit={limit}")];
         let line = refusal(&words);
         assert!(line.contains("--trace-limit <N>"), "{line}");

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use devices::virtio::block::throttle::Limits;
 use thiserror::Error;
 
 use super::disk::BuiltInDisk;
@@ -18,7 +17,7 @@ use super::symbols::Symbols;
 use super::tell::{self, Subject};
 use super::text;
 use super::watch::Watcher;
-use crate::config::{DiskConfig, Engine, Format, Notify, Registers, VmConfig};
+use crate::config::{DiskConfig, Registers, VmConfig};
 use crate::error::cannot;
 use crate::layout;
 use crate::output::{self, WriteError};
@@ -137,23 +136,9 @@ fn follow(
         true => Some(BuiltInDisk::new().map_err(cannot("make the built-in disk"))?),
         false => None,
     };
-    config
-        .disks
-        .extend(built_in.as_ref().map(|disk| DiskConfig {
-            path: disk.path(),
-            format: Format::Raw,
-            readonly: false,
-            id: "built-in".into(),
-            notify: Notify::Trap,
-            queues: 1,
-            writeback: true,
-            block_size: 512,
-            direct: false,
-            engine: Engine::Sync,
-            sqpoll: false,
-            limits: Limits::default(),
-            registers: Registers::Trap,
-        }));
+    let disk = built_in.as_ref().map(BuiltInDisk::path);
+    let disk = disk.map(|path| DiskConfig::new(path, "built-in"));
+    config.disks.extend(disk);
     let symbols = match &config.kernel {
         None => Symbols::built_in(),
         Some(path) => Symbols::of_file(path),

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use devices::virtio::Drain;
 use devices::virtio::block::disk::Answer;
@@ -15,6 +15,7 @@ use spec::mmio::InterruptStatus;
 use spec::queue::Descriptor;
 
 use super::recorder::Recorder;
+use crate::locks::lock;
 use crate::observe::{ExitObserver, HandledExit, MachineObserver, QueueName};
 use crate::stats::exits::ExitSite;
 use crate::stop::StopReason;
@@ -37,7 +38,7 @@ impl Watcher {
 
     /// What has been seen.
     pub fn recorder(&self) -> MutexGuard<'_, Recorder> {
-        self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.recorder)
     }
 
     fn watch(&self, see: impl FnOnce(&mut Recorder, u64)) {

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::number::number;
+
 /// Where a debugger connects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
@@ -46,10 +48,8 @@ impl Address {
         let words = words.as_bytes();
         if let Some(port) = words.strip_prefix(b"tcp:") {
             let port = str::from_utf8(port).map_err(|_| AddressError::Port)?;
-            // A sign would be a number too.
-            let digits = port.bytes().all(|byte| byte.is_ascii_digit());
-            let port = port.parse().ok().filter(|_| digits);
-            return port.map(Self::Tcp).ok_or(AddressError::Port);
+            let port = number(0..=u16::MAX)(port).map_err(|_| AddressError::Port);
+            return port.map(Self::Tcp);
         }
         match words.strip_prefix(b"unix:") {
             None => Err(AddressError::Kind),

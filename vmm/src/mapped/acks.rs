@@ -7,7 +7,7 @@ use std::io;
 use std::mem::{offset_of, size_of};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, Once};
 
 use devices::virtio::RegisterPage;
 use kvm_bindings::{KVM_COALESCED_MMIO_PAGE_OFFSET, kvm_coalesced_mmio, kvm_coalesced_mmio_ring};
@@ -19,6 +19,7 @@ use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
 
 use super::MappedWindow;
 use crate::layout::PAGE_SIZE;
+use crate::locks::lock;
 
 /// Width of InterruptACK, in bytes.
 pub const ACK_SIZE: u32 = 4;
@@ -99,7 +100,7 @@ impl AckRing {
         if self.index(FIRST) == self.index(LAST) {
             return;
         }
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = lock(&self.turn);
         let last = self.index(LAST);
         let mut first = self.index(FIRST);
         while first != last {

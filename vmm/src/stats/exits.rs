@@ -1,13 +1,14 @@
 //! The exits of a vCPU to user space: how many of each kind at each address, and how long they were
 //! handled. Handles none itself.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use devices::Distribution;
 use kvm_ioctls::VcpuExit;
 
 use super::address::{AddressMap, Space};
+use crate::locks::lock;
 use crate::named::named;
 use crate::observe::{ExitObserver, HandledExit};
 
@@ -203,14 +204,11 @@ impl ExitRecorder {
     }
 
     pub(super) fn record(&self, site: ExitSite, time: Duration) {
-        let stats = self.stats.lock();
-        let mut stats = stats.unwrap_or_else(PoisonError::into_inner);
-        stats.record(site, &self.map, time);
+        lock(&self.stats).record(site, &self.map, time);
     }
 
     pub(super) fn snapshot(&self) -> VcpuStats {
-        let stats = self.stats.lock();
-        stats.unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.stats).clone()
     }
 }
 

@@ -2,10 +2,11 @@
 //! at a time, so that nothing is locked where an event is written. It looks into no event.
 
 use std::mem;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
 
 use super::event::Event;
+use crate::locks::lock;
 
 /// The last events of a source, as many as there is room for.
 #[derive(Debug, Default)]
@@ -87,7 +88,7 @@ impl Home {
     /// The ring itself, for good.
     #[must_use]
     pub fn take(&self) -> Ring {
-        mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        mem::take(&mut *lock(&self.0))
     }
 }
 
@@ -107,7 +108,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        let mut home = self.home.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut home = lock(&self.home.0);
         *home = mem::take(&mut self.ring);
     }
 }

@@ -1,12 +1,13 @@
 //! The disks of a machine that runs, for whoever learns that their images may have another size. What
 //! a disk makes of that is its own matter.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use devices::DeviceError;
 
 use crate::exit::Buses;
 use crate::layout;
+use crate::locks::lock;
 
 /// The disks of a machine, which may have gone. Clones are the same. By default none.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +38,7 @@ impl Disks {
     /// # Errors
     /// Those of a disk that cannot go on.
     pub fn look_again(&self) -> Result<(), DeviceError> {
-        let buses = self.buses.lock().unwrap_or_else(PoisonError::into_inner);
+        let buses = lock(&self.buses);
         let Some(buses) = &*buses else {
             return Ok(());
         };
@@ -46,6 +47,6 @@ impl Disks {
 
     /// Keeps them no longer: who else has them is the one that takes them down.
     pub(super) fn let_go(&self) {
-        *self.buses.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.buses) = None;
     }
 }

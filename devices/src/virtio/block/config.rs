@@ -2,13 +2,14 @@
 //! and the generation of that. It decides nothing: the features that are offered say which fields
 //! there are.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use spec::Features;
 use spec::block::{SECTOR_SIZE, config};
 
 use super::backend::{BlockBackend, Topology};
 use super::{CLEAR_SECTORS_MAX, CLEAR_SEG_MAX, SEG_MAX, SIZE_MAX};
+use crate::locks::lock;
 
 /// The geometry of an IDE disk, which no disk has had for decades, for who asks: partitions were once
 /// made by it. Its size in cylinders is all that differs from one disk to another.
@@ -42,7 +43,7 @@ impl SharedConfig {
 
     /// The configuration space, as it is for as long as the caller has this.
     pub(super) fn lock(&self) -> MutexGuard<'_, ConfigSpace> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

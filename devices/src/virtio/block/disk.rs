@@ -1,7 +1,7 @@
 //! The disk behind the queues: a backend, and all that they have in common about it. It knows nothing of
 //! rings and interrupts, and answers no request itself.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use log::warn;
@@ -17,6 +17,7 @@ use super::engine::{Engine, SyncEngine};
 use super::request::{Buffers, Geometry, ParseError, Request};
 use super::resize::{ResizeError, SizeWish};
 use super::throttle::{Limits, Throttle};
+use crate::locks::lock;
 use crate::warn_once::WarnOnce;
 
 /// What the log tells of, once each.
@@ -214,8 +215,4 @@ impl Disk {
         };
         Request::parse(buffers, &geometry)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::NotifyMode;
@@ -13,6 +13,7 @@ use super::thread::WorkerThread;
 use super::worker::QueueWorker;
 use crate::bus::{Response, Work};
 use crate::error::DeviceError;
+use crate::locks::lock;
 use crate::virtio::Drain;
 
 /// Who is to serve a queue, while there is one.
@@ -106,7 +107,7 @@ pub(super) struct Notified(Mutex<Option<QueueWorker>>);
 
 impl Notified {
     fn lock(&self) -> MutexGuard<'_, Option<QueueWorker>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -2,7 +2,7 @@
 //! while the queue is served. It looks at no ring and no request.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use spec::block::status;
@@ -11,6 +11,7 @@ use super::answer::Answer;
 use super::observe::QueueObserver;
 use super::request::{Operation, ParseError, Request};
 use crate::distribution::Distribution;
+use crate::locks::lock;
 use crate::virtio::Drain;
 use crate::virtio::queue::Batch;
 
@@ -240,7 +241,7 @@ impl SharedQueueStats {
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut QueueStats) -> T) -> T {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut lock(&self.0))
     }
 }
 

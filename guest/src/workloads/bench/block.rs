@@ -12,7 +12,7 @@ use crate::cmdline::CommandLine;
 use crate::dma::{Arena, Region};
 use crate::virtio::block::{Token, Wait};
 use crate::virtio::queue::{Buffer, MAX_QUEUE_SIZE};
-use crate::virtio::{Block, Error, Info, Options};
+use crate::virtio::{Block, Error, Info};
 use crate::workloads::{open, writable};
 
 /// Where buffers begin, in bytes: at pages, or next to each other where they are smaller.
@@ -35,11 +35,7 @@ pub(super) fn run<'e, 'm>(
 ) -> Result<Outcome, Failure<'e>> {
     let clock = machine.probes().clock();
     let job = Job::new(&command.block)?;
-    let options = Options {
-        wait: job.wait(),
-        ..Options::default()
-    };
-    let mut block = open(command_line, machine, 0, &options, &mut arena)?;
+    let mut block = open(command_line, machine, 0, &job.options(), &mut arena)?;
     check_disk(block.info(), command)?;
     let memory = match job.write {
         true => data,

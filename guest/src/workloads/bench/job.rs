@@ -4,8 +4,8 @@ use spec::bench::{BlockJob, Positions};
 use spec::block::SECTOR_SIZE;
 
 use super::Failure;
-use crate::virtio::MAX_QUEUES;
 use crate::virtio::block::Wait;
+use crate::virtio::{MAX_QUEUES, Options};
 
 /// The most requests in flight.
 pub(super) const MAX_DEPTH: u64 = 128;
@@ -33,6 +33,14 @@ impl Job {
     /// How it waits for completions.
     pub(super) const fn wait(&self) -> Wait {
         if self.poll { Wait::Poll } else { Wait::Irq }
+    }
+
+    /// How the disk is to be driven for it.
+    pub(super) fn options(&self) -> Options {
+        Options {
+            wait: self.wait(),
+            ..Options::default()
+        }
     }
 
     /// How many bytes are in flight in each queue.

@@ -9,7 +9,7 @@ use super::job::Job;
 use super::{Failure, Latencies, Machine};
 use crate::cmdline::CommandLine;
 use crate::dma::{Arena, Region};
-use crate::virtio::{MAX_QUEUES, Options};
+use crate::virtio::MAX_QUEUES;
 use crate::workloads::find;
 use crate::workloads::together::{self, with_queues};
 
@@ -36,10 +36,7 @@ pub(super) fn run<'e, 'm>(
     if cpus > machine.cpus() {
         return Err(Failure::Unsupported("there are fewer CPUs than queues"));
     }
-    let options = Options {
-        wait: job.wait(),
-        ..Options::default()
-    };
+    let options = job.options();
     let window = find(command_line, machine, 0)?;
     let of_disk = (window, &options, cpus);
     with_queues(machine, of_disk, &mut arena, |machine, queues, arena| {

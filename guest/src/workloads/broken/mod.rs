@@ -22,15 +22,9 @@ pub(super) fn run<'e>(
     environment: &mut Environment<'e, '_>,
     parameters: &Parameters<'e>,
 ) -> Result<(), Failure<'e>> {
-    let Environment {
-        command_line,
-        console,
-        machine,
-        arena,
-        ..
-    } = environment;
+    let (console, machine, arena) = environment.parts();
     let bug = parameters.required_number("bug", 0..=BUGS)?;
-    let window = find(*command_line, &mut **machine, parameters.disk()?)?;
+    let window = find(parameters.command_line(), machine, parameters.disk()?)?;
     let cannot_be_driven = |error| Failure::Device { window, error };
     let transport = machine.device(window).map_err(cannot_be_driven)?;
     let capacity = transport.read_config_64(config::CAPACITY);

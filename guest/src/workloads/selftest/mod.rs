@@ -77,15 +77,10 @@ pub(super) fn run<'e>(
     environment: &mut Environment<'e, '_>,
     parameters: &Parameters<'e>,
 ) -> Result<(), Failure<'e>> {
-    let Environment {
-        command_line,
-        console,
-        machine,
-        arena,
-        ..
-    } = environment;
-    let (disk, given) = (parameters.disk()?, parameters.options()?);
-    refuse_queue_sizes(*command_line, &mut **machine, disk, given, arena)?;
+    let (console, machine, arena) = environment.parts();
+    let (command_line, disk) = (parameters.command_line(), parameters.disk()?);
+    let given = parameters.options()?;
+    refuse_queue_sizes(command_line, machine, disk, given, arena)?;
     writeln!(console, "selftest: queue sizes ok")?;
     let mut done = 1;
     for case in CASES.into_iter().flatten() {
@@ -98,7 +93,7 @@ pub(super) fn run<'e>(
             // Each case begins with a reset and a device brought up anew.
             let mut arena = arena.scope();
             let data = arena.alloc(DATA_SIZE, SECTOR_SIZE)?;
-            let mut block = open(*command_line, &mut **machine, disk, &options, &mut arena)?;
+            let mut block = open(command_line, machine, disk, &options, &mut arena)?;
             let capacity = block.info().capacity;
             if capacity < MIN_CAPACITY {
                 return Err(Failure::DiskTooSmall {

@@ -15,7 +15,7 @@ mod show;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt::{self, Write};
+use core::fmt;
 
 use spec::Features;
 use spec::block::config;
@@ -85,13 +85,7 @@ pub(super) fn run<'e>(
     environment: &mut Environment<'e, '_>,
     parameters: &Parameters<'e>,
 ) -> Result<(), Failure<'e>> {
-    let Environment {
-        command_line,
-        console,
-        machine,
-        arena,
-        ..
-    } = environment;
+    let (console, machine, arena) = environment.parts();
     machine.start_heap()?;
     let mut setting = Setting {
         disk: parameters.disk()?,
@@ -103,15 +97,15 @@ pub(super) fn run<'e>(
     writeln!(console, "shell: `help` lists the commands")?;
     let status = loop {
         let mut arena = arena.scope();
-        let disks = list(*command_line, &mut **machine)?;
-        let opened = Disk::open(*command_line, &mut **machine, &setting, &mut arena);
+        let disks = list(parameters.command_line(), machine)?;
+        let opened = Disk::open(parameters.command_line(), machine, &setting, &mut arena);
         let disk = opened.or_else(|failure| {
             reader.again = None;
             writeln!(console, "disk {} FAILED: {failure}", setting.disk)?;
             Ok::<_, fmt::Error>(Disk::Closed)
         })?;
         let mut shell = Shell {
-            console: &mut **console,
+            console,
             clock,
             disks: &disks,
             setting,

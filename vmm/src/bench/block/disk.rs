@@ -8,13 +8,12 @@ use std::path::{Path, PathBuf};
 
 use devices::virtio::block::BlockBackend;
 use devices::virtio::block::backend::{FileBackend, FileBackendError};
-use devices::virtio::block::throttle::Limits;
 use spec::block::SECTOR_SIZE;
 use spec::rng::Rng;
 use thiserror::Error;
 
 use super::plan::Plan;
-use crate::config::{DiskConfig, Engine, Format, Notify, Registers};
+use crate::config::{DiskConfig, Notify};
 
 /// How much is written to a scratch file at once, in bytes.
 const PIECE: usize = 1 << 20;
@@ -129,19 +128,9 @@ impl Disk {
     #[must_use]
     pub fn config(&self, notify: Notify) -> DiskConfig {
         DiskConfig {
-            path: self.path.clone(),
-            format: Format::Raw,
             readonly: !self.writes,
-            id: "bench".into(),
             notify,
-            queues: 1,
-            writeback: true,
-            block_size: 512,
-            direct: false,
-            engine: Engine::Sync,
-            sqpoll: false,
-            limits: Limits::default(),
-            registers: Registers::Trap,
+            ..DiskConfig::new(self.path.clone(), "bench")
         }
     }
 

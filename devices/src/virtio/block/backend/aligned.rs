@@ -4,13 +4,14 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use vm_memory::mmap::MmapRegion;
 use vm_memory::{VolatileMemory, VolatileSlice};
 
 use super::vectored::byte_count;
 use super::{BlockBackend, Gate, Topology, TransferError};
+use crate::locks::lock;
 
 /// How many bytes go through the room at once: whole units.
 const ROOM: usize = 256 << 10;
@@ -87,17 +88,9 @@ impl<B: BlockBackend> AlignedBackend<B> {
         }
     }
 
-    /// Makes a `change` while nobody changes parts of units.
-    fn shared<T>(&self, change: impl FnOnce() -> T) -> T {
-        self.gate.enter();
-        let changed = change();
-        self.gate.leave();
-        changed
-    }
-
     /// The room, which nobody else works in meanwhile.
     fn room(&self) -> MutexGuard<'_, MmapRegion> {
-        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.room)
     }
 
     fn read_by_room(
@@ -209,10 +202,11 @@ impl<B: BlockBackend> BlockBackend for AlignedBackend<B> {
     }
 
     fn write_at(&self, slices: &[VolatileSlice<'_>], position: u64) -> Result<(), TransferError> {
-        match self.fits(slices, position) {
-            true => self.shared(|| self.backend.write_at(slices, position)),
-            false => self.write_by_room(slices, position),
+        if !self.fits(slices, position) {
+            return self.write_by_room(slices, position);
         }
+        let _inside = self.gate.pass();
+        self.backend.write_at(slices, position)
     }
 
     fn file(&self) -> Option<&File> {
@@ -241,11 +235,13 @@ impl<B: BlockBackend> BlockBackend for AlignedBackend<B> {
     }
 
     fn discard(&self, position: u64, len: u64) -> io::Result<()> {
-        self.shared(|| self.backend.discard(position, len))
+        let _inside = self.gate.pass();
+        self.backend.discard(position, len)
     }
 
     fn zero_unwritten(&self, position: u64, len: u64, unmap: bool) -> io::Result<()> {
-        self.shared(|| self.backend.zero_unwritten(position, len, unmap))
+        let _inside = self.gate.pass();
+        self.backend.zero_unwritten(position, len, unmap)
     }
 }
 

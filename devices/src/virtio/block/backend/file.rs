@@ -5,7 +5,7 @@ use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use log::warn;
 use spec::block::SECTOR_SIZE;
@@ -18,6 +18,7 @@ use super::regular::{Regular, clear};
 use super::size::{SizeError, sectors};
 use super::vectored::{SEGMENTS, VectoredCall, byte_count, vectored};
 use super::{BlockBackend, Topology, TransferError};
+use crate::locks;
 
 /// Why a file cannot be a disk.
 #[derive(Debug, thiserror::Error)]
@@ -246,10 +247,7 @@ impl BlockBackend for FileBackend {
 
     fn flush(&self) -> io::Result<()> {
         // One after the other: the host tells of a failure once, to one of those that wait for it.
-        let mut failed = self
-            .flush_failed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut failed = locks::lock(&self.flush_failed);
         if *failed {
             return Err(io::Error::other("an earlier flush failed"));
         }

@@ -64,3 +64,16 @@ fn those_who_close_it_do_so_one_after_the_other_and_all_get_their_turn() {
     });
     assert_eq!(done.load(SeqCst), 600);
 }
+
+#[test]
+fn one_who_panics_while_in_is_in_no_more() {
+    let gate = Gate::default();
+    thread::scope(|scope| {
+        let panics = scope.spawn(|| {
+            let _inside = gate.pass();
+            assert_eq!(gate.inside.load(SeqCst), 0, "a panic that is wanted");
+        });
+        assert!(panics.join().is_err());
+    });
+    assert_eq!(gate.inside.load(SeqCst), 0);
+}

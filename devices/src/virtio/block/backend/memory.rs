@@ -2,12 +2,13 @@
 //! has it. It must not grow into a disk that anything is kept on.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use spec::block::SECTOR_SIZE;
 use vm_memory::VolatileSlice;
 
 use super::{BlockBackend, TransferError};
+use crate::locks::lock;
 
 /// A disk in memory. Clones are the same disk.
 #[derive(Clone, Debug)]
@@ -28,7 +29,7 @@ impl MemoryBackend {
 
     /// The content of the disk.
     pub fn bytes(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.bytes)
     }
 
     /// Makes each of `len` bytes from `position` on a `byte`.

@@ -22,7 +22,7 @@ use vm_memory::VolatileSlice;
 
 pub use aligned::AlignedBackend;
 pub use file::{FileBackend, FileBackendError};
-pub use gate::{Closed, Gate};
+pub use gate::{Closed, Gate, Inside};
 pub use memory::MemoryBackend;
 #[cfg(feature = "qcow2")]
 pub use qcow2::{FileEvent, Qcow2Backend, Qcow2Error, Recorder};

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io;
 use std::mem;
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use imago::io_buffers::{IoVector, IoVectorMut};
 use imago::qcow2::Qcow2;
@@ -22,6 +22,7 @@ use vm_memory::VolatileSlice;
 
 use super::file::open_locked;
 use super::{BlockBackend, FileBackendError, TransferError};
+use crate::locks;
 pub use header::Qcow2Error;
 use header::{BackingFormat, Header};
 use ordered::OrderedFile;
@@ -85,11 +86,11 @@ impl Qcow2Backend {
     }
 
     fn shared(&self) -> RwLockReadGuard<'_, FormatAccess<OrderedFile>> {
-        self.image.read().unwrap_or_else(PoisonError::into_inner)
+        locks::read(&self.image)
     }
 
     fn exclusive(&self) -> RwLockWriteGuard<'_, FormatAccess<OrderedFile>> {
-        self.image.write().unwrap_or_else(PoisonError::into_inner)
+        locks::write(&self.image)
     }
 
     fn cluster(&self) -> u64 {
@@ -243,6 +244,7 @@ fn write_in_place<'a>(
             return Ok(Some((vector, position)));
         };
         let (piece, rest) = vector.split_at(len);
+        storage.check_data(offset, len)?;
         storage.writev(piece, offset)?;
         (vector, position) = (rest, position + len);
     }

@@ -5,15 +5,17 @@ use std::collections::HashMap;
 use std::fmt::{self, Display, Formatter};
 use std::fs::File;
 use std::io;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 
 use imago::file::File as ImagoFile;
 use imago::io_buffers::{IoVector, IoVectorMut};
 use imago::storage::drivers::CommonStorageHelper;
 use imago::{Storage, StorageOpenOptions};
+use spec::block::SECTOR_SIZE;
 
 use super::header::{Header, Qcow2Error, Table, be64};
 use super::synced::{FileEvent, Recorder, SyncedFile};
+use crate::locks;
 
 /// The bits of an entry that tell where a cluster is, in bytes.
 pub(super) const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
@@ -104,13 +106,7 @@ impl OrderedFile {
             refcount_table: RwLock::new(header.refcount_table),
             tables: RwLock::new(tables),
         };
-        let mut known = ordered
-            .synced
-            .has_table
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        known.extend(has_table);
-        drop(known);
+        locks::write(&ordered.synced.has_table).extend(has_table);
         if !ordered.counts_metadata(&metadata)? {
             return Err(Qcow2Error::Refcounts);
         }
@@ -135,6 +131,17 @@ impl OrderedFile {
         self.read(&mut bytes, table.start)?;
         let entries = bytes.chunks_exact(8).map(|entry| be64(entry, 0));
         Ok(entries.collect())
+    }
+
+    /// Sees that data can be written to these `len` bytes from `position`: that no metadata is there.
+    ///
+    /// # Errors
+    /// Some is, or the image is only read.
+    pub fn check_data(&self, position: u64, len: u64) -> io::Result<()> {
+        match &self.metadata {
+            Some(metadata) => metadata.check_data(position, len),
+            None => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
+        }
     }
 
     pub fn read(&self, bytes: &mut [u8], position: u64) -> io::Result<()> {
@@ -188,16 +195,12 @@ impl OrderedFile {
         if metadata.l1.contains(position) {
             kind = Kind::References;
             let index = usize::try_from((position - metadata.l1.start) / 8).ok();
-            let mut has_table =
-                (self.synced.has_table.write()).unwrap_or_else(PoisonError::into_inner);
+            let mut has_table = locks::write(&self.synced.has_table);
             if let Some(known) = index.and_then(|index| has_table.get_mut(index)) {
                 *known = is_alone(entry);
             }
         }
-        let mut tables = metadata
-            .tables
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut tables = locks::write(&metadata.tables);
         tables.insert(entry & OFFSET, kind);
         Ok(())
     }
@@ -211,16 +214,11 @@ impl OrderedFile {
             start: be64(&location, 0),
             len: clusters << metadata.cluster_bits,
         };
-        let mut tables = metadata
-            .tables
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut tables = locks::write(&metadata.tables);
         let blocks = self.entries(table)?;
-        tables.extend(blocks.iter().map(|entry| (entry & OFFSET, Kind::Refcounts)));
-        *metadata
-            .refcount_table
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = table;
+        let blocks = blocks.iter().map(|entry| entry & OFFSET);
+        tables.extend(blocks.filter(|at| *at != 0).map(|at| (at, Kind::Refcounts)));
+        *locks::write(&metadata.refcount_table) = table;
         Ok(())
     }
 }
@@ -232,21 +230,43 @@ fn is_alone(entry: u64) -> bool {
 
 impl Metadata {
     /// What a write of `len` bytes at `position` is.
-    fn kind(&self, position: u64, len: u64) -> Kind {
-        if position < HEADER_END {
-            return Kind::References;
+    ///
+    /// # Errors
+    /// It is of data, which are whole sectors, where metadata is. A whole table is not told from data.
+    fn kind(&self, position: u64, len: u64) -> io::Result<Kind> {
+        if position < HEADER_END && !len.is_multiple_of(SECTOR_SIZE) {
+            return Ok(Kind::References);
         }
         if len == 8 {
-            let table = *self
-                .refcount_table
-                .read()
-                .unwrap_or_else(PoisonError::into_inner);
+            let table = *locks::read(&self.refcount_table);
             if self.l1.contains(position) || table.contains(position) {
-                return Kind::Entry;
+                return Ok(Kind::Entry);
             }
         }
-        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
-        tables.get(&position).copied().unwrap_or(Kind::Data)
+        let table = locks::read(&self.tables).get(&position).copied();
+        match table.filter(|_| position > 0 && len == 1 << self.cluster_bits) {
+            Some(kind) => Ok(kind),
+            None => self.check_data(position, len).map(|()| Kind::Data),
+        }
+    }
+
+    /// Sees that no metadata is in the clusters of these `len` bytes from `position`.
+    fn check_data(&self, position: u64, len: u64) -> io::Result<()> {
+        let cluster = 1 << self.cluster_bits;
+        let tables = locks::read(&self.tables);
+        let refcount_table = *locks::read(&self.refcount_table);
+        let is_metadata = |at: u64| {
+            at == 0
+                || self.l1.contains(at)
+                || refcount_table.contains(at)
+                || tables.contains_key(&at)
+        };
+        let mut clusters = (position / cluster..position.saturating_add(len).div_ceil(cluster))
+            .map(|number| number * cluster);
+        match clusters.any(is_metadata) {
+            true => Err(io::Error::other("the image has metadata where it has data")),
+            false => Ok(()),
+        }
     }
 }
 
@@ -272,7 +292,7 @@ impl Storage for OrderedFile {
     unsafe fn pure_writev(&self, vector: IoVector<'_>, position: u64) -> io::Result<()> {
         match &self.metadata {
             Some(metadata) => {
-                let kind = metadata.kind(position, vector.len());
+                let kind = metadata.kind(position, vector.len())?;
                 self.write_ordered(metadata, kind, vector, position)
             }
             None => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
@@ -280,6 +300,7 @@ impl Storage for OrderedFile {
     }
 
     unsafe fn pure_write_zeroes(&self, position: u64, len: u64) -> io::Result<()> {
+        self.check_data(position, len)?;
         if !self.synced.references.are_stable() {
             self.synced.sync()?;
         }
@@ -291,6 +312,7 @@ impl Storage for OrderedFile {
     }
 
     unsafe fn pure_discard(&self, position: u64, len: u64) -> io::Result<()> {
+        self.check_data(position, len)?;
         self.synced.record(|| FileEvent::Clear(position, len));
         // SAFETY: the caller's.
         unsafe { self.file.pure_discard(position, len) }
@@ -318,3 +340,7 @@ impl Display for OrderedFile {
         write!(f, "{}", self.file)
     }
 }
+
+#[cfg(test)]
+#[path = "ordered_tests.rs"]
+mod tests;

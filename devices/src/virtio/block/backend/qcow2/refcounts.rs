@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::sync::PoisonError;
 
 use super::header::be64;
 use super::ordered::{Metadata, OFFSET, OrderedFile};
+use crate::locks;
 
 impl OrderedFile {
     /// Has the refcount of the new table at `position` written, where there is a block for it already:
@@ -26,10 +26,7 @@ impl OrderedFile {
 
     /// The refcount of the cluster at `position`, if there is a block for it.
     fn refcount(&self, metadata: &Metadata, position: u64) -> io::Result<Option<Refcount>> {
-        let table = *metadata
-            .refcount_table
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let table = *locks::read(&metadata.refcount_table);
         let (order, cluster) = (metadata.refcount_order, position >> metadata.cluster_bits);
         let block_bits = metadata.cluster_bits + 3 - order;
         let entry = (cluster >> block_bits).saturating_mul(8);
@@ -61,14 +58,8 @@ impl OrderedFile {
     /// each in a place of its own.
     pub fn counts_metadata(&self, metadata: &Metadata) -> io::Result<bool> {
         let cluster = 1 << metadata.cluster_bits;
-        let refcounts = *metadata
-            .refcount_table
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        let tables = metadata
-            .tables
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let refcounts = *locks::read(&metadata.refcount_table);
+        let tables = locks::read(&metadata.tables);
         let clusters = [metadata.l1, refcounts].into_iter();
         let clusters = clusters.flat_map(|table| {
             (0..table.len)

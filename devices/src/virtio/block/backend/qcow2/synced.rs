@@ -5,9 +5,11 @@ use std::fmt::Debug;
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use log::warn;
+
+use crate::locks;
 
 /// Something that is done to the file of an image.
 #[derive(Clone, Debug)]
@@ -80,10 +82,7 @@ impl SyncedFile {
 
     /// Whether there is a table for entry `index` of the L1 table that need not be made to be changed.
     pub fn has_table(&self, index: u64) -> bool {
-        let has_table = self
-            .has_table
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let has_table = locks::read(&self.has_table);
         let index = usize::try_from(index).ok();
         index.and_then(|index| has_table.get(index).copied()) == Some(true)
     }
@@ -100,7 +99,7 @@ impl SyncedFile {
     /// # Errors
     /// It could not be made so, this time or earlier.
     pub fn sync(&self) -> io::Result<()> {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failed = locks::lock(&self.failed);
         if *failed {
             return Err(io::Error::other("an earlier flush failed"));
         }
