@@ -1,7 +1,7 @@
 //! What a vCPU is before its first instruction: of what KVM supports, and the one that boots as its
 //! kernel wants it. Which registers these are is `arch`'s to say; nothing is run here.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use kvm_bindings::CpuId;
 use kvm_ioctls::{Kvm, VcpuFd};
@@ -10,6 +10,7 @@ use vm_memory::{GuestMemoryBackend, GuestMemoryMmap};
 use crate::arch::x86_64 as arch;
 use crate::boot::BootState;
 use crate::error::Error;
+use crate::locks::lock;
 
 /// What all vCPUs of a machine are set up with, each by the thread that runs it: KVM takes its time, and
 /// other threads have enough to do until the guest can run.
@@ -54,7 +55,7 @@ impl VcpuSetup {
     /// The CPUID that KVM supports, for which it is asked once: where the host is a guest itself, each
     /// leaf is an exit of the host.
     fn supported(&self) -> Result<CpuId, Error> {
-        let mut supported = (self.supported.lock()).unwrap_or_else(PoisonError::into_inner);
+        let mut supported = lock(&self.supported);
         if let Some(cpuid) = &*supported {
             return Ok(cpuid.clone());
         }
