@@ -13,7 +13,7 @@ use imago::storage::drivers::CommonStorageHelper;
 use imago::{Storage, StorageOpenOptions};
 use spec::block::SECTOR_SIZE;
 
-use super::header::{Header, Qcow2Error, Table, be64};
+use super::header::{AUTOCLEAR, Header, Qcow2Error, Table, be64};
 use super::synced::{FileEvent, Recorder, SyncedFile};
 use crate::locks;
 
@@ -80,7 +80,8 @@ impl OrderedFile {
     /// The file of the image with this `header`, to be written.
     ///
     /// # Errors
-    /// Its tables cannot be read, are not counted as used, or are where others are.
+    /// Its tables cannot be read, are not counted as used, or are where others are; or features of it
+    /// cannot be cleared.
     pub fn writable(
         file: File,
         header: &Header,
@@ -111,6 +112,11 @@ impl OrderedFile {
             return Err(Qcow2Error::Refcounts);
         }
         ordered.metadata = Some(metadata);
+        if header.autoclear_features != 0 {
+            // imago would write the whole header anew.
+            ordered.write((&[0; 8][..]).into(), AUTOCLEAR as u64)?;
+            ordered.synced.references.count();
+        }
         Ok(ordered)
     }
 
