@@ -194,9 +194,12 @@ impl OrderedFile {
         Ok(())
     }
 
-    /// Knows the new table of this `entry`, which is to be written at `position`, and has it counted.
+    /// Knows the new table of this `entry`, which is to be written at `position`, and has it counted. The
+    /// one in whose stead it is may be freed.
     fn enter(&self, metadata: &Metadata, entry: u64, position: u64) -> io::Result<()> {
         self.count(metadata, entry & OFFSET)?;
+        let mut old = [0; 8];
+        self.read(&mut old, position)?;
         let mut kind = Kind::Refcounts;
         if metadata.l1.contains(position) {
             kind = Kind::References;
@@ -207,6 +210,7 @@ impl OrderedFile {
             }
         }
         let mut tables = locks::write(&metadata.tables);
+        tables.remove(&(be64(&old, 0) & OFFSET));
         tables.insert(entry & OFFSET, kind);
         Ok(())
     }
