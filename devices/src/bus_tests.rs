@@ -118,3 +118,37 @@ fn who_repeats_a_write_comes_after_who_waits_for_the_device() {
         assert_eq!(next(), "write");
     });
 }
+
+/// A share of work: says that it is done, and answers this.
+#[derive(Debug)]
+struct Share(Sender<()>, fn() -> Response);
+
+impl Work for Share {
+    fn work(&self) -> Response {
+        self.0.send(()).unwrap();
+        self.1()
+    }
+}
+
+#[test]
+fn all_shares_are_done_and_the_write_repeated_where_any_has_work_left() {
+    let (done, shares) = channel();
+    let work = |answers: &[fn() -> Response]| {
+        let share = |answer: &fn() -> Response| Arc::new(Share(done.clone(), *answer)) as _;
+        let work = Shares(answers.iter().map(share).collect());
+        let answer = Response::Work(Arc::new(work)).worked();
+        (answer, shares.try_iter().count())
+    };
+    let (nothing, again, exit): (fn() -> _, fn() -> _, fn() -> _) =
+        (|| Response::Done, || Response::Again, || Response::Exit(1));
+    assert!(matches!(work(&[]), (Response::Done, 0)));
+    assert!(matches!(work(&[nothing, nothing]), (Response::Done, 2)));
+    assert!(matches!(
+        work(&[again, nothing, nothing]),
+        (Response::Again, 3)
+    ));
+    assert!(matches!(
+        work(&[nothing, exit, again]),
+        (Response::Exit(1), 2)
+    ));
+}
