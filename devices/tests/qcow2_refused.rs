@@ -206,9 +206,10 @@ fn a_guest_does_not_get_at_the_metadata_that_its_image_has_for_data() {
                 let cluster = VolatileSlice::from(&mut bytes[..]);
                 let changed = change(&backend, start, cluster.subslice(0, len).unwrap());
                 // Whatever has been given back for it is taken.
+                let _may_fail = backend.discard(600 * 4096, 100 * 4096);
+                let half = cluster.subslice(0, 2048).unwrap();
                 for at in (600..700).map(|number| number * 4096) {
-                    let _may_fail = backend.write_at(&[cluster.subslice(0, 2048).unwrap()], at);
-                    let _may_fail = backend.write_at(&[cluster], at);
+                    let _may_fail = backend.write_at(&[half], at + 2048);
                 }
                 let _may_fail = backend.flush();
                 drop(backend);
