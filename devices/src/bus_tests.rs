@@ -132,23 +132,19 @@ impl Work for Share {
 
 #[test]
 fn all_shares_are_done_and_the_write_repeated_where_any_has_work_left() {
-    let (done, shares) = channel();
+    let (sender, shares) = channel();
     let work = |answers: &[fn() -> Response]| {
-        let share = |answer: &fn() -> Response| Arc::new(Share(done.clone(), *answer)) as _;
+        let share = |answer: &fn() -> Response| Arc::new(Share(sender.clone(), *answer)) as _;
         let work = Shares(answers.iter().map(share).collect());
         let answer = Response::Work(Arc::new(work)).worked();
         (answer, shares.try_iter().count())
     };
-    let (nothing, again, exit): (fn() -> _, fn() -> _, fn() -> _) =
-        (|| Response::Done, || Response::Again, || Response::Exit(1));
+    let nothing = || Response::Done;
+    let (again, exit) = (|| Response::Again, || Response::Exit(1));
     assert!(matches!(work(&[]), (Response::Done, 0)));
     assert!(matches!(work(&[nothing, nothing]), (Response::Done, 2)));
-    assert!(matches!(
-        work(&[again, nothing, nothing]),
-        (Response::Again, 3)
-    ));
-    assert!(matches!(
-        work(&[nothing, exit, again]),
-        (Response::Exit(1), 2)
-    ));
+    let (answer, done) = work(&[again, nothing, nothing]);
+    assert!(matches!((answer, done), (Response::Again, 3)));
+    let (answer, done) = work(&[nothing, exit, again]);
+    assert!(matches!((answer, done), (Response::Exit(1), 2)));
 }
