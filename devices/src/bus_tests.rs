@@ -118,3 +118,33 @@ fn who_repeats_a_write_comes_after_who_waits_for_the_device() {
         assert_eq!(next(), "write");
     });
 }
+
+/// A share of work: says that it is done, and answers this.
+#[derive(Debug)]
+struct Share(Sender<()>, fn() -> Response);
+
+impl Work for Share {
+    fn work(&self) -> Response {
+        self.0.send(()).unwrap();
+        self.1()
+    }
+}
+
+#[test]
+fn all_shares_are_done_and_the_write_repeated_where_any_has_work_left() {
+    let (sender, shares) = channel();
+    let work = |answers: &[fn() -> Response]| {
+        let share = |answer: &fn() -> Response| Arc::new(Share(sender.clone(), *answer)) as _;
+        let work = Shares(answers.iter().map(share).collect());
+        let answer = Response::Work(Arc::new(work)).worked();
+        (answer, shares.try_iter().count())
+    };
+    let nothing = || Response::Done;
+    let (again, exit) = (|| Response::Again, || Response::Exit(1));
+    assert!(matches!(work(&[]), (Response::Done, 0)));
+    assert!(matches!(work(&[nothing, nothing]), (Response::Done, 2)));
+    let (answer, done) = work(&[again, nothing, nothing]);
+    assert!(matches!((answer, done), (Response::Again, 3)));
+    let (answer, done) = work(&[nothing, exit, again]);
+    assert!(matches!((answer, done), (Response::Exit(1), 2)));
+}

@@ -206,9 +206,10 @@ fn a_guest_does_not_get_at_the_metadata_that_its_image_has_for_data() {
                 let cluster = VolatileSlice::from(&mut bytes[..]);
                 let changed = change(&backend, start, cluster.subslice(0, len).unwrap());
                 // Whatever has been given back for it is taken.
+                let _may_fail = backend.discard(600 * 4096, 100 * 4096);
+                let half = cluster.subslice(0, 2048).unwrap();
                 for at in (600..700).map(|number| number * 4096) {
-                    let _may_fail = backend.write_at(&[cluster.subslice(0, 2048).unwrap()], at);
-                    let _may_fail = backend.write_at(&[cluster], at);
+                    let _may_fail = backend.write_at(&[half], at + 2048);
                 }
                 let _may_fail = backend.flush();
                 drop(backend);
@@ -233,6 +234,34 @@ fn a_guest_does_not_get_at_the_metadata_that_its_image_has_for_data() {
             }
         }
     }
+}
+
+#[test]
+fn a_table_that_comes_to_be_where_a_malformed_image_has_data_is_kept_from_its_guest_too() {
+    let Some(dir) = made(&[
+        "create -q -f qcow2 -o cluster_size=4k image 4M",
+        "bench -w -q -c 1 -f qcow2 image",
+    ]) else {
+        return;
+    };
+    let path = dir.path().join("image");
+    let mut image = fs::read(&path).unwrap();
+    let entry = |at: u64| be64(&image, at as usize) & 0x00ff_ffff_ffff_fe00;
+    let first = entry(be64(&image, 40));
+    // Data is where nothing is so far: there the table of the second half is put.
+    let free = image.len() as u64;
+    image[first as usize + 8..][..8].copy_from_slice(&(1 << 63 | free).to_be_bytes());
+    fs::write(&path, &image).unwrap();
+    let backend = open(&path, false).unwrap();
+    let mut sector = [0x5c; 512];
+    let slices = [VolatileSlice::from(&mut sector[..])];
+    backend.write_at(&slices, 4096).unwrap();
+    backend.write_at(&slices, 2 << 20).unwrap();
+    backend.flush().unwrap();
+    let l1 = be64(&image, 40) as usize;
+    let second = be64(&fs::read(&path).unwrap(), l1 + 8);
+    assert_eq!(second, 1 << 63 | free);
+    backend.write_at(&slices, 4096).unwrap_err();
 }
 
 #[test]

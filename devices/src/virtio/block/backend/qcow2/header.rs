@@ -1,5 +1,5 @@
 //! The header of a qcow2 image (QEMU's docs/interop/qcow2.txt), read before imago gets the file: what
-//! imago does not look at, or only after it has changed something, is refused here.
+//! imago does not look at, or only after something has been changed, is refused here.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -15,6 +15,8 @@ const MAGIC: [u8; 4] = *b"QFI\xfb";
 /// Length of the header of version 3 as far as it is looked at; version 2 has 72 bytes of it.
 const LEN: usize = 104;
 const V2_LEN: usize = 72;
+/// Where `autoclear_features` are.
+pub(super) const AUTOCLEAR: usize = 88;
 /// The longest name of a backing file, and what is before the name of its format, in bytes.
 const NAME_MAX: u32 = 1023;
 const BACKING_FORMAT: u32 = 0xe279_2aca;
@@ -83,6 +85,8 @@ pub(super) struct Header {
     pub cluster_bits: u32,
     /// Exponent of a refcount's width in bits: up to 6.
     pub refcount_order: u32,
+    /// The features that whoever writes the image without knowing them is to clear.
+    pub autoclear_features: u64,
     pub l1: Table,
     pub refcount_table: Table,
     /// What is behind it.
@@ -138,9 +142,9 @@ impl Header {
             return Err(Qcow2Error::Magic);
         }
         let version = u32_at(4);
-        let (incompatible, refcount_order) = match version {
-            2 => (0, 4),
-            3 if len == LEN => (u64_at(72), u32_at(96)),
+        let (incompatible, autoclear_features, refcount_order) = match version {
+            2 => (0, 0, 4),
+            3 if len == LEN => (u64_at(72), u64_at(AUTOCLEAR), u32_at(96)),
             3 => return Err(Qcow2Error::Magic),
             _ => return Err(Qcow2Error::Version(version)),
         };
@@ -191,6 +195,7 @@ impl Header {
             size,
             cluster_bits,
             refcount_order,
+            autoclear_features,
             l1,
             refcount_table,
             backing: None,

@@ -274,7 +274,7 @@ fn open_qcow2(
     };
     let (file, _) = open_locked(path, read_only)?;
     let header = Header::read(&file).map_err(wrong)?;
-    // First what is behind it, as imago writes some headers anew.
+    // First what is behind it, as features are cleared in some headers.
     let backing = match &header.backing {
         None => None,
         Some(backing) => {

@@ -13,7 +13,7 @@ use imago::storage::drivers::CommonStorageHelper;
 use imago::{Storage, StorageOpenOptions};
 use spec::block::SECTOR_SIZE;
 
-use super::header::{Header, Qcow2Error, Table, be64};
+use super::header::{AUTOCLEAR, Header, Qcow2Error, Table, be64};
 use super::synced::{FileEvent, Recorder, SyncedFile};
 use crate::locks;
 
@@ -80,7 +80,8 @@ impl OrderedFile {
     /// The file of the image with this `header`, to be written.
     ///
     /// # Errors
-    /// Its tables cannot be read, are not counted as used, or are where others are.
+    /// Its tables cannot be read, are not counted as used, or are where others are; or features of it
+    /// cannot be cleared.
     pub fn writable(
         file: File,
         header: &Header,
@@ -111,6 +112,11 @@ impl OrderedFile {
             return Err(Qcow2Error::Refcounts);
         }
         ordered.metadata = Some(metadata);
+        if header.autoclear_features != 0 {
+            // imago would write the whole header anew.
+            ordered.write((&[0; 8][..]).into(), AUTOCLEAR as u64)?;
+            ordered.synced.references.count();
+        }
         Ok(ordered)
     }
 
@@ -188,9 +194,12 @@ impl OrderedFile {
         Ok(())
     }
 
-    /// Knows the new table of this `entry`, which is to be written at `position`, and has it counted.
+    /// Knows the new table of this `entry`, which is to be written at `position`, and has it counted. The
+    /// one in whose stead it is may be freed.
     fn enter(&self, metadata: &Metadata, entry: u64, position: u64) -> io::Result<()> {
         self.count(metadata, entry & OFFSET)?;
+        let mut old = [0; 8];
+        self.read(&mut old, position)?;
         let mut kind = Kind::Refcounts;
         if metadata.l1.contains(position) {
             kind = Kind::References;
@@ -201,6 +210,7 @@ impl OrderedFile {
             }
         }
         let mut tables = locks::write(&metadata.tables);
+        tables.remove(&(be64(&old, 0) & OFFSET));
         tables.insert(entry & OFFSET, kind);
         Ok(())
     }

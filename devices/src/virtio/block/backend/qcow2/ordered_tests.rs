@@ -1,17 +1,25 @@
+use imago::StorageExt;
+
 use super::*;
+
+const CLUSTER: u64 = 4096;
+
+/// Header, L1 table, refcount table and an L2 table, each in a cluster.
+fn metadata() -> Metadata {
+    let table = |start, len| Table { start, len };
+    Metadata {
+        cluster_bits: 12,
+        refcount_order: 4,
+        l1: table(CLUSTER, 16),
+        refcount_table: RwLock::new(table(2 * CLUSTER, CLUSTER)),
+        // No table is where the header is, whatever an image says.
+        tables: RwLock::new([(0, Kind::Refcounts), (3 * CLUSTER, Kind::References)].into()),
+    }
+}
 
 #[test]
 fn whole_sectors_are_data_and_not_written_over_metadata() {
-    let cluster = 4096;
-    let table = |start, len| Table { start, len };
-    let metadata = Metadata {
-        cluster_bits: 12,
-        refcount_order: 4,
-        l1: table(cluster, 16),
-        refcount_table: RwLock::new(table(2 * cluster, cluster)),
-        // No table is where the header is, whatever an image says.
-        tables: RwLock::new([(0, Kind::Refcounts), (3 * cluster, Kind::References)].into()),
-    };
+    let (cluster, metadata) = (CLUSTER, metadata());
     for (position, len, kind) in [
         (0, 72, Some(Kind::References)),
         (0, cluster, None),
@@ -28,5 +36,21 @@ fn whole_sectors_are_data_and_not_written_over_metadata() {
         (4 * cluster, 3 * cluster, Some(Kind::Data)),
     ] {
         assert_eq!(metadata.kind(position, len).ok(), kind, "{position}+{len}");
+    }
+}
+
+#[test]
+fn metadata_is_neither_cleared_nor_given_back() {
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(8 * CLUSTER).unwrap();
+    let mut ordered = OrderedFile::new(file, true, None).unwrap();
+    ordered.metadata = Some(metadata());
+    for number in 0..8 {
+        let position = number * CLUSTER;
+        let is_data = number > 3;
+        let cleared = ordered.write_zeroes(position, CLUSTER);
+        assert_eq!(cleared.is_ok(), is_data, "{number}: {cleared:?}");
+        let given_back = ordered.discard(position, CLUSTER);
+        assert_eq!(given_back.is_ok(), is_data, "{number}: {given_back:?}");
     }
 }
