@@ -127,7 +127,7 @@ impl Vm {
         let mut statistics = (config.stats)
             .map(|report| Statistics::new(report, Arc::clone(&map), queues).count_acks(acks));
 
-        let setup = Arc::new(VcpuSetup::new(kvm, cpus, &memory, state));
+        let setup = Arc::new(VcpuSetup::new(kvm, cpus, &memory, state)?);
         let mut vcpus = Vec::new();
         for (vcpu, index) in fds.into_iter().zip(0..) {
             let (setup, buses) = (Arc::clone(&setup), Arc::clone(&buses));
