@@ -12,6 +12,9 @@ use crate::boot::BootState;
 use crate::error::Error;
 use crate::locks::lock;
 
+/// How many bits of a physical address every CPU with a long mode has.
+const ADDRESS_BITS_MIN: u32 = 36;
+
 /// What all vCPUs of a machine are set up with, each by the thread that runs it: KVM takes its time, and
 /// other threads have enough to do until the guest can run.
 #[derive(Debug)]
@@ -29,15 +32,28 @@ pub struct VcpuSetup {
 
 impl VcpuSetup {
     /// For `count` vCPUs with `memory`, the first of which begins with `state`.
-    #[must_use]
-    pub fn new(kvm: Kvm, count: u8, memory: &GuestMemoryMmap, state: BootState) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// Where the CPU that KVM supports does not reach all of RAM, or KVM refuses to say.
+    pub fn new(
+        kvm: Kvm,
+        count: u8,
+        memory: &GuestMemoryMmap,
+        state: BootState,
+    ) -> Result<Self, Error> {
+        let setup = Self {
             kvm,
             supported: Mutex::new(None),
             count,
             last_address: memory.last_addr().0,
             state,
+        };
+        // RAM beyond the CPU's reach is refused before anything is changed. Where every CPU reaches all
+        // of it KVM is not asked here, but by threads that others need not wait for.
+        if check_address_bits(setup.last_address, ADDRESS_BITS_MIN).is_err() {
+            setup.supported()?;
         }
+        Ok(setup)
     }
 
     /// Sets up `vcpu`, number `index`. The tables that its registers point to must have been written.

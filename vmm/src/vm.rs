@@ -205,8 +205,8 @@ impl Vm {
         Ok(running)
     }
 
-    /// The machine with its threads, before the first instruction of its guest, and what else is to
-    /// be in the sandbox by then.
+    /// The machine with its threads, before the first instruction of its guest, and the sandbox for
+    /// what else is to be in it by then. That goes first: the threads wait for it.
     fn hold(mut self, reasons: &Sender<StopReason>) -> Result<(RunningVm, Sandbox), Error> {
         #[cfg(feature = "gdb")]
         let gdb = (self.gdb)

@@ -24,7 +24,7 @@ use crate::interrupt::IrqFd;
 use crate::kvm::failed_to;
 use crate::kvm_run::KvmRunPage;
 use crate::stop::StopEvent;
-use crate::vcpu::VcpuThreads;
+use crate::vcpu::{Vcpu, VcpuThreads};
 use crate::vm::Vm;
 
 /// What is done at the doorbell before the interrupt is raised.
@@ -84,8 +84,10 @@ impl Floor {
         let events = guest.events();
         let mut guest = Some(guest);
         let mut tsc_khz = None;
-        for (index, vcpu) in (0..).zip(vcpus) {
-            let (fd, page) = vcpu.into_parts()?;
+        // All are set up before the first of them runs, which starts the others.
+        let parts = vcpus.into_iter().map(Vcpu::into_parts);
+        let parts: Vec<_> = parts.collect::<Result<_, _>>()?;
+        for ((fd, page), index) in parts.into_iter().zip(0..) {
             tsc_khz = arch::tsc_khz(&fd).map_err(Error::from)?;
             let mut bare = Bare {
                 // The guest asks on its first CPU alone.

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use super::*;
+use crate::kvm::KvmError;
 
 /// What tells a child what to do.
 const ACT: &str = "VMM_SANDBOX_ACT";
@@ -334,4 +335,33 @@ fn a_machine_whose_thread_ends_before_it_is_in_the_sandbox_does_not_start() {
     let mut sandbox = Sandbox::new(false).unwrap();
     sandbox.ticket(ThreadKind::Worker).enter();
     sandbox.close().unwrap();
+}
+
+#[test]
+fn a_machine_whose_thread_is_of_no_use_does_not_start_and_says_why() {
+    let mut sandbox = Sandbox::new(false).unwrap();
+    let ticket = sandbox.ticket(ThreadKind::Vcpu);
+    let waiting = std::thread::spawn(|| ticket.enter_and_wait());
+    let reason = KvmError::Capability("what it needs");
+    sandbox.ticket(ThreadKind::Vcpu).refuse(reason.into());
+    assert!(!waiting.join().unwrap());
+    assert!(matches!(
+        sandbox.close(),
+        Err(Error::Kvm(KvmError::Capability("what it needs")))
+    ));
+}
+
+#[test]
+fn a_thread_that_waits_for_the_others_goes_on_when_all_are_in_the_sandbox_and_not_without_it() {
+    let mut sandbox = Sandbox::new(false).unwrap();
+    let ticket = sandbox.ticket(ThreadKind::Vcpu);
+    let waiting = std::thread::spawn(|| ticket.enter_and_wait());
+    sandbox.close().unwrap();
+    assert!(waiting.join().unwrap());
+
+    let mut sandbox = Sandbox::new(false).unwrap();
+    let ticket = sandbox.ticket(ThreadKind::Vcpu);
+    let waiting = std::thread::spawn(|| ticket.enter_and_wait());
+    drop(sandbox);
+    assert!(!waiting.join().unwrap());
 }

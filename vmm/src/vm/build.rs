@@ -127,9 +127,9 @@ impl Vm {
         let mut statistics = (config.stats)
             .map(|report| Statistics::new(report, Arc::clone(&map), queues).count_acks(acks));
 
-        let setup = Arc::new(VcpuSetup::new(kvm, cpus, &memory, state));
+        let setup = Arc::new(VcpuSetup::new(kvm, cpus, &memory, state)?);
         let mut vcpus = Vec::new();
-        for (index, vcpu) in (0..).zip(fds) {
+        for (vcpu, index) in fds.into_iter().zip(0..) {
             let (setup, buses) = (Arc::clone(&setup), Arc::clone(&buses));
             let recorder = statistics.as_mut().map(|all| all.add_vcpu(&vcpu));
             let mut vcpu = Vcpu::new(index, vcpu, setup, buses, memory.clone())?;

@@ -11,6 +11,7 @@ use rustix::process::Resource;
 use spec::block::SECTOR_SIZE;
 use spec::board::VIRTIO_MMIO_MAX;
 use tempfile::TempDir;
+use vmm::layout;
 
 use crate::guests::{NOTIFY_MODES, disk, entries, run_on, start_on};
 use crate::harness::{file, pipe, wait_readable, wait_until};
@@ -282,7 +283,7 @@ fn many_disks() {
     let mut rest = &text[..];
     for i in 0..VIRTIO_MMIO_MAX {
         for part in [
-            format!("GSI {}", 5 + i),
+            format!("GSI {}", layout::virtio_mmio(i).gsi),
             format!("{} sectors", 8 + i),
             format!("number-{i}\""),
         ] {

@@ -5,6 +5,10 @@ use std::fs;
 use std::process::Command;
 
 use libtest_mimic::Trial;
+use vm_memory::{GuestAddress, GuestMemoryMmap};
+use vmm::boot::{BootState, CpuMode};
+use vmm::error::Error;
+use vmm::vcpu_setup::VcpuSetup;
 
 use crate::guests::start_on;
 use crate::harness::{Vmm, file};
@@ -22,6 +26,10 @@ pub fn tests() -> Vec<Trial> {
             initrd,
         ),
         test("memory_begins_where_a_huge_page_can", huge_pages),
+        test(
+            "memory_that_no_cpu_reaches_is_refused_before_there_are_vcpus",
+            beyond,
+        ),
     ]
 }
 
@@ -104,4 +112,20 @@ fn huge_pages() {
         (end - start >= SIZE).then_some(start)
     });
     assert_eq!(ram.unwrap() % (2 << 20), 0, "{maps}");
+}
+
+fn beyond() {
+    let state = BootState {
+        mode: CpuMode::Long64,
+        rip: 0,
+        rsp: 0,
+        rbx: 0,
+        rsi: 0,
+    };
+    for (address, is_beyond) in [(0, false), (1 << 60, true)] {
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(address), 4096)]).unwrap();
+        let setup = VcpuSetup::new(vmm::kvm::open().unwrap(), 1, &memory, state);
+        let refused = matches!(setup, Err(Error::AddressBits { .. }));
+        assert_eq!(refused, is_beyond, "{address:#x}: {setup:?}");
+    }
 }

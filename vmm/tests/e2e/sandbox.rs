@@ -9,6 +9,8 @@ use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use libtest_mimic::Trial;
 use rustix::process::Resource;
@@ -16,6 +18,12 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch,
 };
+use vmm::cli;
+use vmm::config::VmConfig;
+use vmm::sandbox::{Sandbox, ThreadKind};
+use vmm::stop::{StopEvent, StopReason};
+use vmm::vcpu::VcpuThreads;
+use vmm::vm::Vm;
 
 use crate::guests::{disk, start_on};
 use crate::harness::{Running, Vmm, file, pipe, run, run_kernel};
@@ -38,6 +46,10 @@ pub fn tests() -> Vec<Trial> {
         test(
             "sandbox_lets_threads_signal_each_other_where_landlock_takes_them_for_processes",
             erratum,
+        ),
+        test(
+            "sandbox_holds_the_guest_until_the_last_thread_is_in_it",
+            held,
         ),
         test("sandbox_leaves_no_file_open_across_an_exec", close_on_exec),
         test("sandbox_leaves_no_way_to_another_vm_open", no_kvm),
@@ -228,6 +240,39 @@ fn refused() {
     let begin = "vmm: sandbox: cannot filter the system calls of a thread (";
     assert!(said.starts_with(begin), "{said}");
     assert_eq!((said.lines().count(), code), (1, 125), "{said}");
+}
+
+fn held() {
+    let (_dir, kernel) = file("kernel", &exit(7));
+    let config = config([
+        "--no-sandbox".as_ref(),
+        "--kernel".as_ref(),
+        kernel.as_os_str(),
+    ]);
+    let (sender, reasons) = channel();
+    let (vcpus, _vm, _memory) = Vm::new(&config, &sender).unwrap().into_parts();
+    // Dropped after the sandbox, for which they wait.
+    let _threads;
+    let mut sandbox = Sandbox::new(false).unwrap();
+    let last = sandbox.ticket(ThreadKind::Main);
+    let stop = StopEvent::new().unwrap();
+    _threads = VcpuThreads::spawn(vcpus, &mut sandbox, stop, &sender).unwrap();
+    // Nothing tells of what does not happen.
+    let early = reasons.recv_timeout(Duration::from_millis(200));
+    assert!(early.is_err(), "{early:?}");
+    last.enter();
+    sandbox.close().unwrap();
+    let reason = reasons.recv().unwrap();
+    assert!(matches!(reason, StopReason::Exited(7)), "{reason:?}");
+}
+
+/// What `args` make of a machine.
+fn config<'a>(args: impl IntoIterator<Item = &'a OsStr>) -> VmConfig {
+    let words = ["vmm".as_ref()].into_iter().chain(args);
+    match cli::parse(words.map(OsStr::to_owned)) {
+        Ok(cli::Command::Run(config)) => *config,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn close_on_exec() {

@@ -28,6 +28,7 @@ pub fn tests() -> Vec<Trial> {
         test("smp_a_signal_ends_all_cpus_busy_halted_or_waiting", signal),
         test("smp_every_vcpu_has_a_thread_of_its_name", thread_names),
         test("smp_our_guest_passes_with_4_cpus", our_guest),
+        test("smp_as_many_cpus_as_there_can_be_run", most),
         test(
             "smp_more_cpus_than_there_can_be_are_refused_with_the_limit",
             too_many,
@@ -231,9 +232,19 @@ fn our_guest() {
     }
 }
 
-fn too_many() {
+/// How many CPUs there can be.
+fn limit() -> usize {
     let kvm = vmm::kvm::open().unwrap();
-    let limit = kvm.get_max_vcpus().min(255);
+    kvm.get_max_vcpus().min(255)
+}
+
+fn most() {
+    let kernel = kernel(SPIN, EXIT_42);
+    assert_status(&start(&kernel, limit() as u32).wait(), 42);
+}
+
+fn too_many() {
+    let limit = limit();
     for cpus in [limit + 1, 100_000, u32::MAX as usize] {
         let ended = run(["--cpus", &cpus.to_string()]);
         assert_eq!(ended.code(), 125);

@@ -46,7 +46,12 @@ fn write(vcpu: &VcpuFd, entries: &[kvm_msr_entry]) -> Result<(), KvmError> {
     let count = vcpu
         .set_msrs(&list(entries)?)
         .map_err(failed_to("set an MSR"))?;
-    // KVM stops at the first that it does not take.
+    check_taken(entries, count)
+}
+
+/// Sees that KVM has taken all of `entries`, if it has taken the first `count`: it stops at one that it
+/// does not take.
+fn check_taken(entries: &[kvm_msr_entry], count: usize) -> Result<(), KvmError> {
     match entries.get(count) {
         None => Ok(()),
         Some(refused) => Err(KvmError::Msr(refused.index)),
@@ -65,4 +70,19 @@ fn entry(index: u32, data: u64) -> kvm_msr_entry {
 fn list(entries: &[kvm_msr_entry]) -> Result<Msrs, KvmError> {
     let first = entries.first().map_or(0, |entry| entry.index);
     Msrs::from_entries(entries).map_err(|_| KvmError::Msr(first))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_msrs_the_first_that_is_not_taken_is_named() {
+        let entries = [entry(MISC_ENABLE, 1), entry(MTRR_DEF_TYPE, 6)];
+        for (taken, name) in [(0, "0x1a0"), (1, "0x2ff")] {
+            let error = check_taken(&entries, taken).unwrap_err().to_string();
+            assert!(error.ends_with(name), "{error}");
+        }
+        check_taken(&entries, 2).unwrap();
+    }
 }
