@@ -8,7 +8,7 @@ use guest::cmdline::{self, CommandLine, Window};
 use spec::block::ID_SIZE;
 use spec::board::{VIRTIO_MMIO_MAX, VIRTIO_MMIO_SIZE};
 use vmm::cli::{self, Command, NoRun};
-use vmm::config::VmConfig;
+use vmm::config::{self, VmConfig};
 use vmm::layout::{self, CMDLINE_SIZE, MIN_MEMORY, PAGE_SIZE};
 
 /// Parses `data`: as the words of a command line, with a NUL between one and the next, and as a
@@ -53,8 +53,7 @@ fn assert_sound(config: &VmConfig) {
 
     // The guest may be told of other devices by the user, but of these in this order.
     let mut windows = CommandLine(config.cmdline.to_str().unwrap()).devices();
-    for index in 0..config.disks.len() {
-        let layout::VirtioMmio { base, gsi } = layout::virtio_mmio(index);
+    for layout::VirtioMmio { base, gsi } in config::windows(&config.disks) {
         let size = VIRTIO_MMIO_SIZE;
         let window = Window { base, size, gsi };
         assert!(

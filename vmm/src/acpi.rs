@@ -18,7 +18,7 @@ use acpi_tables::xsdt::XSDT;
 use spec::board;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
 
-use crate::layout;
+use crate::layout::{self, VirtioMmio};
 
 const OEM_ID: [u8; 6] = *b"VMM   ";
 const OEM_TABLE_ID: [u8; 8] = *b"VMM     ";
@@ -39,12 +39,16 @@ mod boot_arch {
     pub const CMOS_RTC_NOT_PRESENT: u16 = 1 << 5;
 }
 
-/// Writes the tables of a machine with `cpus` CPUs, whose APIC ids count from 0, and `disks`
-/// virtio-mmio devices to [`layout::ACPI_TABLES`], the RSDP first.
+/// Writes the tables of a machine with `cpus` CPUs, whose APIC ids count from 0, and virtio-mmio
+/// devices in these `windows` to [`layout::ACPI_TABLES`], the RSDP first.
 ///
 /// # Errors
 /// Where there is no RAM for them.
-pub fn write(memory: &GuestMemoryMmap, cpus: u8, disks: usize) -> Result<(), GuestMemoryError> {
+pub fn write(
+    memory: &GuestMemoryMmap,
+    cpus: u8,
+    windows: &[VirtioMmio],
+) -> Result<(), GuestMemoryError> {
     let mut next = layout::ACPI_TABLES + (Rsdp::len() as u64).next_multiple_of(ALIGNMENT);
     let mut append = |table: &[u8]| -> Result<u64, GuestMemoryError> {
         let address = next;
@@ -52,7 +56,7 @@ pub fn write(memory: &GuestMemoryMmap, cpus: u8, disks: usize) -> Result<(), Gue
         next += (table.len() as u64).next_multiple_of(ALIGNMENT);
         Ok(address)
     };
-    let dsdt = append(dsdt(disks).as_slice())?;
+    let dsdt = append(dsdt(windows).as_slice())?;
     let fadt = append(&bytes(&fadt(dsdt)))?;
     let madt = append(&bytes(&madt(cpus)))?;
     let mut xsdt = XSDT::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);
@@ -114,11 +118,11 @@ fn madt(cpus: u8) -> MADT {
 
 /// Differentiated System Description Table (5.2.11.1): the devices that cannot be discovered, and
 /// what to write to the sleep control register for S5.
-fn dsdt(disks: usize) -> Sdt {
+fn dsdt(windows: &[VirtioMmio]) -> Sdt {
     let s5 = Package::new(vec![&board::SLEEP_TYPE_S5]);
     let mut aml = bytes(&Name::new("_S5_".into(), &s5));
     aml.extend(com1());
-    aml.extend((0..disks).flat_map(virtio_mmio));
+    aml.extend(windows.iter().enumerate().flat_map(virtio_mmio));
     let mut dsdt = Sdt::new(
         *b"DSDT",
         HEADER_SIZE,
@@ -145,8 +149,7 @@ fn com1() -> Vec<u8> {
     )
 }
 
-fn virtio_mmio(index: usize) -> Vec<u8> {
-    let window = layout::virtio_mmio(index);
+fn virtio_mmio((index, window): (usize, &VirtioMmio)) -> Vec<u8> {
     // Windows are in the hole below 4 GiB.
     let registers = Memory32Fixed::new(true, window.base as u32, board::VIRTIO_MMIO_SIZE as u32);
     let interrupt = interrupt(window.gsi);

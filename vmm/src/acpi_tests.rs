@@ -33,7 +33,8 @@ fn table(memory: &GuestMemoryMmap, address: u64) -> Vec<u8> {
 
 fn tables(cpus: u8, disks: usize) -> Tables {
     let memory = memory::allocate(layout::MIN_MEMORY).unwrap();
-    write(&memory, cpus, disks).unwrap();
+    let windows: Vec<_> = (0..disks).map(layout::virtio_mmio).collect();
+    write(&memory, cpus, &windows).unwrap();
     let mut rsdp = [0; 36];
     memory
         .read_slice(&mut rsdp, GuestAddress(ACPI_TABLES))

@@ -10,7 +10,7 @@ use clap::{Parser, ValueEnum};
 use spec::board::VIRTIO_MMIO_MAX;
 use thiserror::Error;
 
-use crate::config::{CmdlineError, DiskConfig, StatsReport, VmConfig, kernel_cmdline};
+use crate::config::{CmdlineError, DiskConfig, StatsReport, VmConfig, kernel_cmdline, windows};
 #[cfg(feature = "gdb")]
 use crate::gdb::{GdbOptions, address::Address};
 use crate::layout::{MIN_MEMORY, PAGE_SIZE};
@@ -230,7 +230,7 @@ fn config(args: Args) -> Result<VmConfig, ConfigError> {
         return Err(ConfigError::TooManyDisks(args.disks.len()));
     }
     Ok(VmConfig {
-        cmdline: kernel_cmdline(&args.cmdline, args.disks.len())?,
+        cmdline: kernel_cmdline(&args.cmdline, &windows(&args.disks))?,
         kernel: args.kernel,
         initrd: args.initrd,
         cpus: args.cpus,

@@ -10,7 +10,7 @@ use linux_loader::cmdline::{Cmdline, Error as LoaderError};
 use thiserror::Error;
 use vm_memory::GuestAddress;
 
-use crate::layout;
+use crate::layout::{self, VirtioMmio};
 use crate::named::named;
 
 /// A machine to build.
@@ -185,6 +185,16 @@ named! {
 /// each; and it is what a guest costs that goes idle, once for each time that it does.
 pub const POLL_IDLE_LIMIT: Duration = Duration::from_millis(2);
 
+/// Where each of `disks` is.
+#[must_use]
+pub fn windows(disks: &[DiskConfig]) -> Vec<VirtioMmio> {
+    let window = |(index, disk): (usize, &DiskConfig)| match disk.registers {
+        Registers::Trap => layout::virtio_mmio(index),
+        Registers::Mapped => layout::mapped_virtio_mmio(index),
+    };
+    disks.iter().enumerate().map(window).collect()
+}
+
 /// Why words cannot be a kernel command line.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum CmdlineError {
@@ -207,16 +217,16 @@ pub enum CmdlineError {
     Other(String),
 }
 
-/// The kernel command line of a machine with `disks` disks: `words`, then one
-/// `virtio_mmio.device=` for each disk (in front of ` -- `, if the words have one: what follows
+/// The kernel command line of a machine with devices in these `windows`: `words`, then one
+/// `virtio_mmio.device=` for each of them (in front of ` -- `, if the words have one: what follows
 /// it is for Linux's init).
 ///
 /// # Errors
 /// Where `words` are not printable ASCII, or the whole is longer than
 /// [`layout::CMDLINE_SIZE`] bytes with its terminating NUL.
-pub fn kernel_cmdline(words: &str, disks: usize) -> Result<CString, CmdlineError> {
+pub fn kernel_cmdline(words: &str, windows: &[VirtioMmio]) -> Result<CString, CmdlineError> {
     let mut devices = Cmdline::new(layout::CMDLINE_SIZE).map_err(other)?;
-    add_devices(&mut devices, disks).map_err(other)?;
+    add_devices(&mut devices, windows).map_err(other)?;
     // The builder's own size for the devices is their length, a space in front and the NUL.
     let taken = devices.as_cstring().map_err(other)?.as_bytes().len() + 2;
     let room = layout::CMDLINE_SIZE - taken;
@@ -231,15 +241,15 @@ pub fn kernel_cmdline(words: &str, disks: usize) -> Result<CString, CmdlineError
         });
     }
     let mut cmdline = Cmdline::try_from(words, layout::CMDLINE_SIZE).map_err(other)?;
-    add_devices(&mut cmdline, disks).map_err(other)?;
+    add_devices(&mut cmdline, windows).map_err(other)?;
     cmdline.as_cstring().map_err(|error| match error {
         LoaderError::NoBootArgsInserted => CmdlineError::OnlyInitArguments,
         error => other(error),
     })
 }
 
-fn add_devices(cmdline: &mut Cmdline, disks: usize) -> Result<(), LoaderError> {
-    for window in (0..disks).map(layout::virtio_mmio) {
+fn add_devices(cmdline: &mut Cmdline, windows: &[VirtioMmio]) -> Result<(), LoaderError> {
+    for window in windows {
         let base = GuestAddress(window.base);
         cmdline.add_virtio_mmio_device(spec::board::VIRTIO_MMIO_SIZE, base, window.gsi, None)?;
     }

@@ -1,7 +1,8 @@
 use super::*;
 
 fn cmdline(words: &str, disks: usize) -> Result<String, CmdlineError> {
-    kernel_cmdline(words, disks).map(|line| line.into_string().unwrap())
+    let windows: Vec<_> = (0..disks).map(layout::virtio_mmio).collect();
+    kernel_cmdline(words, &windows).map(|line| line.into_string().unwrap())
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The address map: where RAM lies, what of it the VMM fills before the guest runs, and what is in
 //! the hole below 4 GiB. Constants and arithmetic; what guests may rely on is in `spec::board`.
 
+use devices::virtio::page::WINDOW_OFFSET;
 use spec::board;
 
 /// Size of a page, in bytes: what RAM sizes must be a multiple of.
@@ -50,6 +51,9 @@ pub const IO_APIC: u32 = 0xfec0_0000;
 /// Registers of each CPU's local APIC.
 pub const LOCAL_APIC: u32 = 0xfee0_0000;
 
+/// Guest-physical address of the first two pages of registers that are memory.
+pub const MAPPED_VIRTIO_MMIO: u64 = board::VIRTIO_MMIO_BASE + 0x8_0000;
+
 /// One page in the hole that KVM needs for itself on Intel: a page table for real mode.
 pub const KVM_IDENTITY_MAP: u64 = 0xfffb_c000;
 /// Three pages in the hole that KVM needs for itself on Intel: a task state segment for real mode.
@@ -71,6 +75,16 @@ pub const fn virtio_mmio(index: usize) -> VirtioMmio {
     VirtioMmio {
         base: board::VIRTIO_MMIO_BASE + board::VIRTIO_MMIO_SIZE * index as u64,
         gsi: gsi + (gsi >= board::RTC_GSI) as u32,
+    }
+}
+
+/// Where it is if its registers are memory: in two pages that no other device has a part of.
+#[must_use]
+pub const fn mapped_virtio_mmio(index: usize) -> VirtioMmio {
+    let pages = MAPPED_VIRTIO_MMIO + 2 * PAGE_SIZE * index as u64;
+    VirtioMmio {
+        base: pages + WINDOW_OFFSET as u64,
+        gsi: virtio_mmio(index).gsi,
     }
 }
 

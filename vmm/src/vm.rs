@@ -44,8 +44,8 @@ use crate::vcpu::{Vcpu, VcpuThreads};
 pub struct Vm {
     vcpus: Vec<Vcpu>,
     buses: Arc<Buses>,
-    /// How many disks there are.
-    disks: usize,
+    /// Guest-physical address of the window of each disk.
+    disks: Vec<u64>,
     /// The serial port's input.
     input: SerialInput,
     /// Readable when it can take more.
@@ -182,7 +182,7 @@ impl Vm {
     /// The disks, for whoever learns that their images have another size.
     #[must_use]
     pub fn disks(&self) -> Disks {
-        Disks::new(&self.buses, self.disks)
+        Disks::new(&self.buses, self.disks.clone())
     }
 
     /// Takes the machine apart, devices aside: for who runs its vCPUs in a loop of his own. RAM must

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use spec::mmio::{DeviceStatus, InterruptStatus};
+use spec::mmio::InterruptStatus;
 
 use super::page::RegisterPage;
 use crate::error::DeviceError;
@@ -51,9 +51,9 @@ impl InterruptState {
     /// (section 2.1.2).
     ///
     /// # Errors
-    /// The interrupt could not be raised.
+    /// It could not be shown, or the interrupt could not be raised.
     pub fn needs_reset(&self) -> Result<(), DeviceError> {
-        self.page.add_status(DeviceStatus::DEVICE_NEEDS_RESET);
+        self.page.add_needs_reset().map_err(DeviceError::Window)?;
         self.notify(InterruptStatus::CONFIG_CHANGE)
     }
 
@@ -66,7 +66,7 @@ impl InterruptState {
     /// that looks after it has acknowledged, and so sees what this tells of.
     fn notify(&self, event: InterruptStatus) -> Result<(), DeviceError> {
         self.interrupt.settle();
-        self.page.add_pending(event);
+        self.page.add_pending(event).map_err(DeviceError::Window)?;
         self.interrupt.signal().map_err(DeviceError::Interrupt)
     }
 }

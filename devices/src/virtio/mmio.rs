@@ -1,6 +1,7 @@
 //! virtio over MMIO (section 4.2): the register file, and the device status as the driver moves it
 //! on. It knows no kind of device: what a device does, it does itself.
 
+mod open;
 mod shown;
 
 use std::fmt;
@@ -96,6 +97,19 @@ impl MmioTransport {
         transport
     }
 
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> Response {
+        match (Register::at(offset), <[u8; WIDTH]>::try_from(data)) {
+            (Some(register), Ok(data)) => self.write_register(register, u32::from_le_bytes(data)),
+            _ => {
+                self.warn(Warned::Access, || {
+                    let width = data.len();
+                    format!("writes {width} bytes at {offset:#x}, which is no register")
+                });
+                Response::Done
+            }
+        }
+    }
+
     fn write_register(&mut self, register: Register, value: u32) -> Response {
         match register {
             Register::DeviceFeaturesSel => {
@@ -149,7 +163,7 @@ impl MmioTransport {
 
     fn write_status(&mut self, value: u32) -> Response {
         match step(self.status, value) {
-            Step::Reset => return self.reset(),
+            Step::Reset => return self.reset().into(),
             Step::Accept(status) => self.set_status(status),
             Step::CheckFeatures(status) => {
                 let features = self.driver_features;
@@ -200,10 +214,9 @@ impl MmioTransport {
         }
     }
 
-    fn reset(&mut self) -> Response {
-        if let Err(error) = self.device.reset().and_then(|()| self.show_config()) {
-            return Response::Failed(error);
-        }
+    fn reset(&mut self) -> Result<(), DeviceError> {
+        self.device.reset()?;
+        self.show_config()?;
         self.status = DeviceStatus::empty();
         self.device_features_sel = 0;
         self.driver_features_sel = 0;
@@ -215,7 +228,7 @@ impl MmioTransport {
         // is as new.
         self.page.set(Register::InterruptStatus, 0);
         self.page.set(Register::Status, 0);
-        Response::Done
+        Ok(())
     }
 
     fn is_live(&self) -> bool {
@@ -343,25 +356,27 @@ impl BusDevice for MmioTransport {
     }
 
     fn write(&mut self, offset: u64, data: &[u8]) -> Response {
-        if let Some(offset) = offset.checked_sub(CONFIG_OFFSET) {
-            self.device.write_config(offset, data);
-            return self.show_config().into();
+        if let Err(error) = self.catch_up(offset) {
+            return Response::Failed(error);
         }
-        match (Register::at(offset), <[u8; WIDTH]>::try_from(data)) {
-            (Some(register), Ok(data)) => self.write_register(register, u32::from_le_bytes(data)),
-            _ => {
-                self.warn(Warned::Access, || {
-                    let width = data.len();
-                    format!("writes {width} bytes at {offset:#x}, which is no register")
-                });
-                Response::Done
+        let response = match offset.checked_sub(CONFIG_OFFSET) {
+            Some(offset) => {
+                self.device.write_config(offset, data);
+                self.show_config().into()
             }
+            None => self.write_at(offset, data),
+        };
+        match self.open_page() {
+            Ok(()) => response,
+            Err(error) => Response::Failed(error),
         }
     }
 
     fn refresh(&mut self) -> Result<(), DeviceError> {
+        self.close_page()?;
         self.device.refresh()?;
-        self.show_config()
+        self.show_config()?;
+        self.open_page()
     }
 }
 

@@ -10,6 +10,7 @@ pub mod queue;
 pub mod ram;
 pub mod status;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use vm_memory::GuestMemoryMmap;
 
 pub use interrupt::InterruptState;
 pub use mmio::MmioTransport;
-pub use page::{PageMapping, RegisterPage};
+pub use page::{Access, PageMapping, RegisterPage};
 
 pub use crate::interrupt::Interrupt;
 
@@ -46,6 +47,11 @@ pub trait VirtioDevice: Send {
     /// there that a driver may write.
     fn write_config(&mut self, offset: u64, data: &[u8]) {
         let _ = (offset, data);
+    }
+
+    /// The part of the configuration space that a driver may write, as offsets. Most devices have none.
+    fn writable_config(&self) -> Range<usize> {
+        0..0
     }
 
     /// Looks again at what the device stands for on the host, which may have changed: tells the

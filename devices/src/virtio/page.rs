@@ -1,74 +1,122 @@
-//! The register window as a page of memory, which holds at each place what the driver reads there:
-//! for a transport that answers reads from it, and for a guest that has it in place of the
-//! registers. What the values are, others say; some of them live here alone.
+//! The register window as memory, which holds at each place what the driver reads there: for a
+//! transport that answers reads from it, and for a guest that has it in place of the registers. What
+//! the values are, others say; some of them live here alone.
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use spec::mmio::{CONFIG_OFFSET, DeviceStatus, InterruptStatus, Register};
 
 use crate::locks::lock;
 
-/// Size of the page, in bytes: that of the window.
+/// Size of a page, in bytes: that of the window.
 pub const PAGE_SIZE: usize = 4096;
+/// Where in two pages the window begins: so that what a driver accesses while it handles an
+/// interrupt, and all that is behind it, is on the second page, and QueueNotify is on the first.
+pub const WINDOW_OFFSET: usize = PAGE_SIZE - Register::InterruptStatus.offset() as usize;
 /// Width of a register, in bytes.
 const WIDTH: usize = 4;
-/// The first word of the configuration space.
-const CONFIG_WORD: usize = CONFIG_OFFSET as usize / WIDTH;
+/// How many words a page has.
+const PAGE_WORDS: usize = PAGE_SIZE / WIDTH;
 /// Room for the configuration space, in bytes.
 const CONFIG_SIZE: usize = PAGE_SIZE - CONFIG_OFFSET as usize;
 
-/// The page, little endian as the guest sees it. Any thread may read and write it at any time, and a
-/// guest may read it.
+/// The window in its two pages, little endian as the guest sees it. Any thread may read and write it
+/// at any time, and a guest may read it.
 ///
 /// InterruptStatus and DEVICE_NEEDS_RESET, which threads of a device set, have no other place. All
-/// else is written for the driver to see alone.
+/// else is written for the driver to see alone. While the second page is [open](Self::open) the guest
+/// may write there, and what it holds is the guest's word.
 #[derive(Default)]
 pub struct RegisterPage {
     words: Box<Words>,
-    /// Held while the configuration space is read or written here; and how the guest reads the page,
-    /// if it does.
-    config: Mutex<Option<Box<dyn PageMapping>>>,
+    /// Held while the configuration space is read or written here, and while the guest's access
+    /// changes.
+    second: Mutex<SecondPage>,
+    /// Whether the second page can be open at all, and whether it is: for who need not wait to know.
+    can_open: AtomicBool,
+    is_open: AtomicBool,
+    /// How many acknowledgements have been applied that did not exit.
+    silent_acks: AtomicU64,
 }
 
-/// What a guest may have: nothing else is in these 4 KiB.
+/// What a guest may have: nothing else is in these 8 KiB.
 #[repr(C, align(4096))]
-struct Words([AtomicU32; PAGE_SIZE / WIDTH]);
+struct Words([AtomicU32; 2 * PAGE_WORDS]);
 
 impl Default for Words {
     fn default() -> Self {
-        Self([const { AtomicU32::new(0) }; PAGE_SIZE / WIDTH])
+        Self([const { AtomicU32::new(0) }; 2 * PAGE_WORDS])
     }
 }
 
-/// The page as memory of a guest, which reads it without an exit.
-pub trait PageMapping: Send {
-    /// Takes it from the guest: when this returns each read of the guest exits.
-    ///
-    /// # Errors
-    /// The machine cannot.
-    fn hide(&self) -> io::Result<()>;
+/// The guest's access to the second page, if it has some.
+#[derive(Default)]
+struct SecondPage {
+    mapping: Option<Box<dyn PageMapping>>,
+    opened: Option<Opened>,
+}
 
-    /// Gives it to the guest again.
+/// What the second page held when it was opened.
+struct Opened {
+    words: Vec<u32>,
+    /// How many of them a device has: the others are 0, and nobody's.
+    used: usize,
+    /// The part of the configuration space that the driver may change.
+    config: Range<usize>,
+}
+
+/// What the guest can do with the second page without an exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing: each access exits.
+    None,
+    /// Read it.
+    Read,
+    /// Read and write it.
+    Write,
+}
+
+/// The second page as memory of a guest.
+pub trait PageMapping: Send {
+    /// Gives the guest this access. When this returns it has no other.
     ///
     /// # Errors
     /// The machine cannot.
-    fn show(&self) -> io::Result<()>;
+    fn allow(&mut self, access: Access) -> io::Result<()>;
+
+    /// Whether the guest may be given [`Access::Write`]. It may where the device serves its queues
+    /// only while the guest's one CPU waits for that: then nothing is in flight when the driver writes
+    /// to the page, and the device learns of what it has written at the next exit.
+    fn can_write(&self) -> bool {
+        false
+    }
+}
+
+/// What the driver has written to an open page, but for acknowledgements.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Written {
+    /// What it has written to Status last; what was there if it has not.
+    pub status: u32,
+    /// What the part of the configuration space reads as that it may change.
+    pub config: Vec<u8>,
 }
 
 impl RegisterPage {
-    /// Where it is in this process: [`PAGE_SIZE`] bytes, aligned to as many, for as long as this
-    /// lives.
+    /// Where the two pages are in this process: twice [`PAGE_SIZE`] bytes, aligned to a page, for as
+    /// long as this lives.
     #[must_use]
     pub fn address(&self) -> *const u8 {
         std::ptr::from_ref(&*self.words).cast()
     }
 
-    /// Says how the guest reads the page, which it does already.
+    /// Says how the guest reads the second page, which it does already.
     pub fn mapped_by(&self, mapping: Box<dyn PageMapping>) {
-        *self.lock_config() = Some(mapping);
+        self.can_open.store(mapping.can_write(), Ordering::Relaxed);
+        self.lock_second().mapping = Some(mapping);
     }
 
     /// What `register` reads as.
@@ -100,10 +148,35 @@ impl RegisterPage {
         InterruptStatus::from_bits_retain(self.get(Register::InterruptStatus))
     }
 
-    /// Adds `events` to those that are pending.
-    pub fn add_pending(&self, events: InterruptStatus) {
-        self.word(Register::InterruptStatus)
-            .fetch_or(events.bits().to_le(), Ordering::SeqCst);
+    /// Adds DEVICE_NEEDS_RESET to the status. The page is not open then until the device is reset.
+    ///
+    /// # Errors
+    /// The page cannot be taken from the guest or given back.
+    pub fn add_needs_reset(&self) -> io::Result<()> {
+        let mut second = self.lock_second();
+        self.close_second(&mut second)?;
+        self.add_status(DeviceStatus::DEVICE_NEEDS_RESET);
+        Ok(())
+    }
+
+    /// Adds `event` to those that are pending. While a change of the configuration is, the page is
+    /// not open.
+    ///
+    /// # Errors
+    /// The page cannot be taken from the guest or given back.
+    pub fn add_pending(&self, event: InterruptStatus) -> io::Result<()> {
+        let add = || {
+            self.word(Register::InterruptStatus)
+                .fetch_or(event.bits().to_le(), Ordering::SeqCst);
+        };
+        if event.contains(InterruptStatus::CONFIG_CHANGE) {
+            let mut second = self.lock_second();
+            self.close_second(&mut second)?;
+            add();
+        } else {
+            add();
+        }
+        Ok(())
     }
 
     /// What the driver writes to InterruptACK: it has handled these events. Those that are not
@@ -113,20 +186,34 @@ impl RegisterPage {
             .fetch_and(!events.to_le(), Ordering::SeqCst);
     }
 
+    /// The same for a write that did not exit.
+    pub fn acknowledge_silently(&self, events: u32) {
+        self.acknowledge(events);
+        self.silent_acks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many acknowledgements have been applied that did not exit. Of an open page some may have
+    /// been written over by later ones.
+    #[must_use]
+    pub fn silent_acks(&self) -> u64 {
+        self.silent_acks.load(Ordering::Relaxed)
+    }
+
     /// Fills `data` with the bytes from `offset` on, in any width; with 0 past the end.
     pub fn read(&self, offset: u64, data: &mut [u8]) {
-        let _unchanged = self.lock_config();
+        let _unchanged = self.lock_second();
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         for (index, byte) in data.iter_mut().enumerate() {
             let place = start.saturating_add(index);
-            let word = self.words.0.get(place / WIDTH);
-            let bytes = word.map_or([0; WIDTH], |word| word.load(Ordering::SeqCst).to_ne_bytes());
-            *byte = bytes[place % WIDTH];
+            *byte = match place {
+                0..PAGE_SIZE => self.byte(place),
+                _ => 0,
+            };
         }
     }
 
     /// Has the configuration space read as what `read` fills in, and ConfigGeneration as what it
-    /// returns. The one place from which either changes.
+    /// returns. The one place from which either changes; the page is not open after it.
     ///
     /// A driver that reads the generation, something of the space and the generation again must not
     /// find the same where the space has changed between (section 2.5.1). With memory, no order of
@@ -136,14 +223,16 @@ impl RegisterPage {
     /// # Errors
     /// The page cannot be taken from the guest or given back.
     pub fn show_config(&self, read: impl FnOnce(&mut [u8]) -> u32) -> io::Result<()> {
-        let mapping = self.lock_config();
+        let mut second = self.lock_second();
+        self.close_second(&mut second)?;
         let mut space = [0; CONFIG_SIZE];
         let generation = read(&mut space);
         let is_new = generation != self.get(Register::ConfigGeneration);
-        let mapping = mapping.as_ref().filter(|_| is_new);
-        mapping.map_or(Ok(()), |mapping| mapping.hide())?;
+        let mut mapping = second.mapping.as_mut().filter(|_| is_new);
+        allow(&mut mapping, Access::None)?;
         let (words, _) = space.as_chunks::<WIDTH>();
-        for (word, bytes) in self.words.0.iter().skip(CONFIG_WORD).zip(words) {
+        let places = self.words.0.iter().skip(word_at(CONFIG_OFFSET as usize));
+        for (word, bytes) in places.zip(words) {
             let value = u32::from_ne_bytes(*bytes);
             // Most of the space is zeros for ever.
             if word.load(Ordering::SeqCst) != value {
@@ -151,17 +240,139 @@ impl RegisterPage {
             }
         }
         self.set(Register::ConfigGeneration, generation);
-        mapping.map_or(Ok(()), |mapping| mapping.show())
+        allow(&mut mapping, Access::Read)
     }
 
-    fn lock_config(&self) -> MutexGuard<'_, Option<Box<dyn PageMapping>>> {
-        lock(&self.config)
+    /// Lets the guest write to the second page without an exit, where that can be: from InterruptStatus
+    /// to the end of the configuration space, of which the driver may change `config`. Not while it has
+    /// to be told of a change, since an acknowledgement of that must not come late.
+    ///
+    /// # Errors
+    /// The page cannot be given to the guest.
+    pub fn open(&self, config: Range<usize>) -> io::Result<()> {
+        if !self.can_open.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut second = self.lock_second();
+        let quiet = !self.status().contains(DeviceStatus::DEVICE_NEEDS_RESET)
+            && !self.pending().contains(InterruptStatus::CONFIG_CHANGE);
+        let SecondPage { mapping, opened } = &mut *second;
+        if let Some(mapping) = mapping.as_mut().filter(|_| quiet && opened.is_none()) {
+            let words = self.second_words().map(|word| word.load(Ordering::SeqCst));
+            let words: Vec<u32> = words.collect();
+            let last = words
+                .iter()
+                .rposition(|word| *word != 0)
+                .unwrap_or_default();
+            let end = word_at(CONFIG_OFFSET as usize + config.end) - PAGE_WORDS;
+            let used = end.max(last) + 1;
+            *opened = Some(Opened {
+                words,
+                used,
+                config,
+            });
+            mapping.allow(Access::Write)?;
+            self.is_open.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Has writes to the second page exit, and returns what the driver has written there, if it could:
+    /// the page holds what it held before, but for what has been acknowledged.
+    ///
+    /// # Errors
+    /// The page cannot be taken from the guest or given back.
+    pub fn close(&self) -> io::Result<Option<Written>> {
+        if !self.is_open.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        self.close_second(&mut self.lock_second())
+    }
+
+    /// Applies what the driver has acknowledged on an open page, and returns whether anything else is
+    /// written there. The guest must not run meanwhile.
+    #[must_use]
+    pub fn settle(&self) -> bool {
+        if !self.is_open.load(Ordering::Relaxed) {
+            return false;
+        }
+        let second = self.lock_second();
+        second.opened.as_ref().is_some_and(|opened| {
+            self.apply_ack();
+            let words = opened.words.iter().zip(self.second_words());
+            let mut others = words.take(opened.used).skip(1);
+            others.any(|(was, word)| *was != word.load(Ordering::SeqCst))
+        })
+    }
+
+    fn close_second(&self, second: &mut SecondPage) -> io::Result<Option<Written>> {
+        let SecondPage { mapping, opened } = second;
+        let Some(opened) = opened.take() else {
+            return Ok(None);
+        };
+        self.is_open.store(false, Ordering::Relaxed);
+        let mut mapping = mapping.as_mut();
+        allow(&mut mapping, Access::None)?;
+        self.apply_ack();
+        let places = opened
+            .config
+            .clone()
+            .map(|offset| CONFIG_OFFSET as usize + offset);
+        let written = Written {
+            status: self.get(Register::Status),
+            config: places.map(|place| self.byte(place)).collect(),
+        };
+        // InterruptStatus, the first, goes on.
+        for (word, value) in self.second_words().zip(opened.words).skip(1) {
+            word.store(value, Ordering::SeqCst);
+        }
+        allow(&mut mapping, Access::Read)?;
+        Ok(Some(written))
+    }
+
+    /// What can be pending of an open page is a used buffer alone, whatever the guest has written.
+    fn apply_ack(&self) {
+        let acknowledged = self.get(Register::InterruptACK);
+        if acknowledged != 0 {
+            self.set(Register::InterruptACK, 0);
+            self.silent_acks.fetch_add(1, Ordering::Relaxed);
+        }
+        let kept = InterruptStatus::USED_BUFFER.bits() & !acknowledged;
+        self.word(Register::InterruptStatus)
+            .fetch_and(kept.to_le(), Ordering::SeqCst);
+    }
+
+    /// What is at an offset in the window.
+    fn byte(&self, place: usize) -> u8 {
+        let word = self.words.0.get(word_at(place));
+        let bytes = word.map_or([0; WIDTH], |word| word.load(Ordering::SeqCst).to_ne_bytes());
+        bytes[place % WIDTH]
+    }
+
+    fn second_words(&self) -> impl Iterator<Item = &AtomicU32> {
+        self.words.0.iter().skip(PAGE_WORDS)
+    }
+
+    fn lock_second(&self) -> MutexGuard<'_, SecondPage> {
+        lock(&self.second)
     }
 
     fn word(&self, register: Register) -> &AtomicU32 {
         // All registers are below the configuration space, and so in the page.
-        &self.words.0[register.offset() as usize / WIDTH]
+        &self.words.0[word_at(register.offset() as usize)]
     }
+}
+
+/// Where in the two pages the word is that has the byte at `place` of the window.
+const fn word_at(place: usize) -> usize {
+    (WINDOW_OFFSET + place) / WIDTH
+}
+
+/// Allows the guest's access to the second page, where it has some.
+fn allow(mapping: &mut Option<&mut Box<dyn PageMapping>>, access: Access) -> io::Result<()> {
+    mapping
+        .as_mut()
+        .map_or(Ok(()), |mapping| mapping.allow(access))
 }
 
 impl fmt::Debug for RegisterPage {

@@ -9,7 +9,7 @@ use super::board;
 use super::control::{self, Event, GuestEnd, HostEnd};
 use super::error::{BenchError, cannot};
 use super::transcript::Transcript;
-use crate::config::{DiskConfig, StatsReport, VmConfig, kernel_cmdline};
+use crate::config::{DiskConfig, StatsReport, VmConfig, kernel_cmdline, windows};
 use crate::interrupt::IrqFd;
 use crate::stats::{Snapshot, Statistics};
 use crate::vm::{RunningVm, Vm};
@@ -45,7 +45,7 @@ impl Default for MachineOptions {
 impl MachineOptions {
     /// The machine, as for any other run.
     pub(super) fn config(&self) -> Result<VmConfig, BenchError> {
-        let cmdline = kernel_cmdline("run=bench", self.disks.len())
+        let cmdline = kernel_cmdline("run=bench", &windows(&self.disks))
             .map_err(|error| BenchError::Unsupported(error.to_string()))?;
         Ok(VmConfig {
             kernel: None,

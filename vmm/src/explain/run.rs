@@ -17,9 +17,8 @@ use super::symbols::Symbols;
 use super::tell::{self, Subject};
 use super::text;
 use super::watch::Watcher;
-use crate::config::{DiskConfig, Registers, VmConfig};
+use crate::config::{DiskConfig, Registers, VmConfig, windows};
 use crate::error::cannot;
-use crate::layout;
 use crate::output::{self, WriteError};
 use crate::sandbox::{Sandbox, ThreadKind};
 use crate::signals::{HeldSignals, SignalThread};
@@ -144,7 +143,7 @@ fn follow(
         Some(path) => Symbols::of_file(path),
     };
     let subject = Subject {
-        window: layout::virtio_mmio(0),
+        window: windows(&config.disks)[0],
         has_symbols: !symbols.is_empty(),
         is_built_in: built_in.is_some(),
     };

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::mem::{offset_of, size_of};
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex, Once};
 
 use devices::virtio::RegisterPage;
@@ -50,8 +50,6 @@ pub struct AckRing {
 struct Acked {
     address: u64,
     page: Arc<RegisterPage>,
-    /// How many acknowledgements have been applied.
-    applied: AtomicU64,
 }
 
 impl AckRing {
@@ -59,7 +57,10 @@ impl AckRing {
     ///
     /// # Errors
     /// Where the host refuses to map it.
-    pub fn map(vcpu: &VcpuFd, windows: &[MappedWindow]) -> io::Result<Self> {
+    pub fn map<'a>(
+        vcpu: &VcpuFd,
+        windows: impl Iterator<Item = &'a MappedWindow>,
+    ) -> io::Result<Self> {
         // SAFETY: `vcpu` owns the file descriptor and is borrowed for all of this statement.
         let fd = unsafe { BorrowedFd::borrow_raw(vcpu.as_raw_fd()) }.try_clone_to_owned()?;
         let offset = u64::from(KVM_COALESCED_MMIO_PAGE_OFFSET) * PAGE_SIZE;
@@ -75,15 +76,14 @@ impl AckRing {
         Ok(Self::new(ring, windows))
     }
 
-    fn new(ring: MmapRegion, windows: &[MappedWindow]) -> Self {
+    fn new<'a>(ring: MmapRegion, windows: impl Iterator<Item = &'a MappedWindow>) -> Self {
         let acked = |window: &MappedWindow| Acked {
             address: window.base + Register::InterruptACK.offset(),
             page: Arc::clone(&window.page),
-            applied: AtomicU64::new(0),
         };
         Self {
             ring,
-            windows: windows.iter().map(acked).collect(),
+            windows: windows.map(acked).collect(),
             turn: Mutex::new(()),
             odd_width: Once::new(),
         }
@@ -114,14 +114,6 @@ impl AckRing {
         }
     }
 
-    /// How many acknowledgements of the window at `base` have been applied.
-    #[must_use]
-    pub fn applied(&self, base: u64) -> u64 {
-        let address = base + Register::InterruptACK.offset();
-        let acked = self.windows.iter().find(|acked| acked.address == address);
-        acked.map_or(0, |acked| acked.applied.load(Ordering::Relaxed))
-    }
-
     fn apply_entry(&self, index: u32) {
         let offset = ENTRIES + index as usize * ENTRY_SIZE;
         let ring = self.ring.as_volatile_slice();
@@ -136,10 +128,7 @@ impl AckRing {
         let address = u64::from(high) << 32 | u64::from(low);
         let acked = self.windows.iter().find(|acked| acked.address == address);
         match acked {
-            Some(acked) if len == ACK_SIZE => {
-                acked.page.acknowledge(value);
-                acked.applied.fetch_add(1, Ordering::Relaxed);
-            }
+            Some(acked) if len == ACK_SIZE => acked.page.acknowledge_silently(value),
             // KVM takes what lies in the register, and a register has one width.
             _ => self.odd_width.call_once(|| {
                 warn!("the driver writes {len} bytes at {address:#x}, which is no register");

@@ -11,12 +11,12 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use devices::virtio::RegisterPage;
 use devices::virtio::block::stats::{QueueStats, SharedQueueStats};
 use kvm_ioctls::VcpuFd;
 
 use crate::config::StatsReport;
 use crate::kvm_stats::{KvmStats, KvmStatsError};
-use crate::mapped::AckRing;
 use crate::observe::QueueName;
 use address::AddressMap;
 use exits::{ExitRecorder, VcpuStats};
@@ -30,7 +30,7 @@ pub struct Statistics {
     map: Arc<AddressMap>,
     vcpus: Vec<(ExitRecorder, Result<KvmStats, KvmStatsError>)>,
     queues: Vec<(QueueName, SharedQueueStats)>,
-    acks: Vec<AckCounter>,
+    acks: Vec<(String, Arc<RegisterPage>)>,
 }
 
 impl Statistics {
@@ -52,9 +52,9 @@ impl Statistics {
         }
     }
 
-    /// Has the acknowledgements of these disks counted.
+    /// Has the acknowledgements told of that do not exit, of the disks with these names and registers.
     #[must_use]
-    pub fn count_acks(self, acks: Vec<AckCounter>) -> Self {
+    pub fn count_acks(self, acks: Vec<(String, Arc<RegisterPage>)>) -> Self {
         Self { acks, ..self }
     }
 
@@ -85,7 +85,7 @@ impl Statistics {
                 .map(|(name, stats)| (name.clone(), stats.snapshot()))
                 .collect(),
             acks: (self.acks.iter())
-                .map(|acks| (acks.disk.clone(), acks.ring.applied(acks.base)))
+                .map(|(disk, page)| (disk.clone(), page.silent_acks()))
                 .collect(),
         }
     }
@@ -108,17 +108,6 @@ impl Statistics {
         // tell.
         let _ = io::stderr().lock().write_all(text.as_bytes());
     }
-}
-
-/// Where the acknowledgements of a disk are counted that do not exit.
-#[derive(Debug)]
-pub struct AckCounter {
-    /// Name of the disk.
-    pub disk: String,
-    /// Where they wait.
-    pub ring: Arc<AckRing>,
-    /// Guest-physical address of the disk's window.
-    pub base: u64,
 }
 
 /// What has been counted up to some moment.

@@ -28,7 +28,6 @@ use crate::error::{Error, cannot};
 use crate::exit::Buses;
 use crate::interrupt::{IrqFd, IrqLine};
 use crate::kvm::failed_to;
-use crate::layout;
 use crate::mapped::{AckRing, MappedIrq, MappedWindow};
 use crate::sandbox::{Sandbox, ThreadKind};
 use crate::signals;
@@ -98,16 +97,15 @@ pub fn backend(disk: &DiskConfig) -> Result<Box<dyn BlockBackend>, FileBackendEr
     })
 }
 
-/// The block device number `index`, and how its data gets to its disk.
+/// The block device with its window at `base`, and how its data gets to its disk.
 pub fn block_device(
     vm: &VmFd,
-    index: usize,
+    base: u64,
     disk: &DiskConfig,
     backend: Box<dyn BlockBackend>,
     reasons: &Sender<StopReason>,
     sandbox: &mut Sandbox,
 ) -> Result<(Block, Engine), Error> {
-    let base = layout::virtio_mmio(index).base;
     let wanted = engine::choose(disk, &*backend);
     let options = BlockOptions {
         read_only: disk.readonly,
@@ -126,39 +124,43 @@ pub fn block_device(
     Ok((block, engine))
 }
 
-/// The transport of `device`, the virtio device number `index`: with registers that the guest reads
-/// as memory where there is a `window` for that, and the `acks` of its VM.
+/// The transport of `device`, which interrupts by `gsi`: with registers that the guest reads as memory
+/// where there is a `window` for that, and the `acks` of its VM where some wait.
 pub fn transport(
     vm: &Arc<VmFd>,
     memory: &GuestMemoryMmap,
-    index: usize,
+    gsi: u32,
     device: Block,
     window: Option<&MappedWindow>,
     acks: Option<&Arc<AckRing>>,
 ) -> Result<MmioTransport, Error> {
-    let gsi = layout::virtio_mmio(index).gsi;
     let (memory, device) = (memory.clone(), Box::new(device));
-    let (Some(window), Some(acks)) = (window, acks) else {
+    let Some(window) = window else {
         let line = IrqFd::new(vm, gsi)?;
         return Ok(MmioTransport::new(memory, device, Arc::new(line)));
     };
     window.connect(vm)?;
     let line = IrqLine::new(Arc::clone(vm), gsi);
-    let (page, acks) = (Arc::clone(&window.page), Arc::clone(acks));
-    let interrupt = Arc::new(MappedIrq { line, acks });
-    Ok(MmioTransport::on_page(memory, device, interrupt, page))
+    let acks = acks.filter(|_| !window.can_open).map(Arc::clone);
+    let (page, interrupt) = (Arc::clone(&window.page), MappedIrq { line, acks });
+    Ok(MmioTransport::on_page(
+        memory,
+        device,
+        Arc::new(interrupt),
+        page,
+    ))
 }
 
-/// Puts `transport` on the bus, with the name `name`, as the virtio device number `index`.
+/// Puts `transport` on the bus, with the name `name` and its window at `base`.
 pub fn add_virtio(
     buses: &mut Buses,
     map: &mut AddressMap,
-    index: usize,
+    base: u64,
     transport: MmioTransport,
     name: &str,
 ) -> Result<(), Error> {
     let transport = Arc::new(Mutex::new(transport));
-    let (base, len) = (layout::virtio_mmio(index).base, board::VIRTIO_MMIO_SIZE);
+    let len = board::VIRTIO_MMIO_SIZE;
     map.add_virtio_mmio(base, len, name);
     Ok(buses.mmio.insert(base, len, transport)?)
 }

@@ -14,7 +14,7 @@ use super::attach::{self, add_ports, add_virtio, block_device, serial, transport
 use super::prepare::load_kernel;
 use crate::acpi;
 use crate::arch::x86_64 as arch;
-use crate::config::VmConfig;
+use crate::config::{self, VmConfig};
 use crate::error::{Error, cannot};
 use crate::exit::Buses;
 #[cfg(feature = "gdb")]
@@ -25,8 +25,8 @@ use crate::memory;
 use crate::observe::{MachineObserver, QueueName};
 use crate::pin::Pins;
 use crate::sandbox::Sandbox;
+use crate::stats::Statistics;
 use crate::stats::address::AddressMap;
-use crate::stats::{AckCounter, Statistics};
 use crate::stop::{StopEvent, StopReason};
 use crate::trace::{Trace, Tracer};
 use crate::vcpu::Vcpu;
@@ -62,7 +62,8 @@ impl Vm {
 
         let kvm = kvm::open()?;
         let cpus = kvm::check_cpus(&kvm, config.cpus)?;
-        acpi::write(&memory, cpus, config.disks.len()).map_err(Error::BootData)?;
+        let places = config::windows(&config.disks);
+        acpi::write(&memory, cpus, &places).map_err(Error::BootData)?;
         #[cfg(feature = "gdb")]
         let mut gdb = (config.gdb.as_ref())
             .map(|options| Gdb::new(options, &kvm))
@@ -76,8 +77,9 @@ impl Vm {
             .map_err(failed_to("create a vCPU"))?;
         let (serial, input_room) = serial(&vm, output)?;
         let (mut buses, mut map) = (Buses::default(), AddressMap::default());
-        if let Some(vcpu) = fds.first().filter(|_| !windows.is_empty()) {
-            let acks = AckRing::map(vcpu, &windows);
+        let mut waiting = windows.iter().filter(|window| !window.can_open).peekable();
+        if let Some(vcpu) = fds.first().filter(|_| waiting.peek().is_some()) {
+            let acks = AckRing::map(vcpu, waiting);
             let acks = acks.map_err(cannot("map the ring of writes that wait"))?;
             buses.acks = Some(Arc::new(acks));
         }
@@ -92,16 +94,13 @@ impl Vm {
         let pins = config.pin.then(|| Pins::new(cpus)).transpose()?;
         let mut sandbox = Sandbox::new(config.sandbox)?.pinned(pins);
         for (index, (disk, backend)) in config.disks.iter().zip(backends).enumerate() {
+            let place = places[index];
             let (mut block, engine) =
-                block_device(&vm, index, disk, backend, reasons, &mut sandbox)?;
+                block_device(&vm, place.base, disk, backend, reasons, &mut sandbox)?;
             let name = format!("virtio-blk {index} ({})", disk.id);
             let window = windows.iter().find(|window| window.index == index);
-            if let (Some(window), Some(ring)) = (window, &buses.acks) {
-                acks.push(AckCounter {
-                    disk: name.clone(),
-                    ring: Arc::clone(ring),
-                    base: window.base,
-                });
+            if let Some(window) = window {
+                acks.push((name.clone(), Arc::clone(&window.page)));
             }
             for queue in 0..disk.queues {
                 let at = QueueName {
@@ -119,8 +118,8 @@ impl Vm {
                 }
             }
             let ring = buses.acks.as_ref();
-            let transport = transport(&vm, &memory, index, block, window, ring)?;
-            add_virtio(&mut buses, &mut map, index, transport, &name)?;
+            let transport = transport(&vm, &memory, place.gsi, block, window, ring)?;
+            add_virtio(&mut buses, &mut map, place.base, transport, &name)?;
         }
         let added = add_devices(&vm, &mut buses)?;
         let (buses, map) = (Arc::new(buses), Arc::new(map));
@@ -148,7 +147,7 @@ impl Vm {
         let machine = Self {
             vcpus,
             buses,
-            disks: config.disks.len(),
+            disks: places.iter().map(|place| place.base).collect(),
             input,
             input_room,
             stop,

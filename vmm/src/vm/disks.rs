@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use devices::DeviceError;
 
 use crate::exit::Buses;
-use crate::layout;
 use crate::locks::lock;
 
 /// The disks of a machine, which may have gone. Clones are the same. By default none.
@@ -14,22 +13,23 @@ use crate::locks::lock;
 pub struct Disks {
     /// `None` once they are not to be kept any more.
     buses: Arc<Mutex<Option<Arc<Buses>>>>,
-    count: usize,
+    /// Guest-physical addresses of their windows.
+    windows: Vec<u64>,
 }
 
 impl Disks {
-    /// The `count` disks on `buses`.
-    pub(super) fn new(buses: &Arc<Buses>, count: usize) -> Self {
+    /// The disks on `buses` with these `windows`.
+    pub(super) fn new(buses: &Arc<Buses>, windows: Vec<u64>) -> Self {
         Self {
             buses: Arc::new(Mutex::new(Some(Arc::clone(buses)))),
-            count,
+            windows,
         }
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.windows.is_empty()
     }
 
     /// Has each disk look at the size of its image again. One that has a thread of its own has that
@@ -42,7 +42,7 @@ impl Disks {
         let Some(buses) = &*buses else {
             return Ok(());
         };
-        (0..self.count).try_for_each(|index| buses.mmio.refresh(layout::virtio_mmio(index).base))
+        (self.windows.iter()).try_for_each(|base| buses.mmio.refresh(*base))
     }
 
     /// Keeps them no longer: who else has them is the one that takes them down.

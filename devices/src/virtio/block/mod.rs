@@ -22,6 +22,7 @@ pub mod throttle;
 pub mod worker;
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use log::error;
@@ -291,6 +292,14 @@ impl VirtioDevice for Block {
             && can_switch
         {
             self.writeback.set(value != 0);
+        }
+    }
+
+    fn writable_config(&self) -> Range<usize> {
+        let offset = WRITEBACK as usize;
+        match self.accepted.contains(Features::VIRTIO_BLK_F_CONFIG_WCE) {
+            true => offset..offset + 1,
+            false => 0..0,
         }
     }
 

@@ -23,14 +23,17 @@ impl Counts {
         let Some(snapshot) = machine.statistics() else {
             return Self::default();
         };
-        let notify = ExitSite {
+        let windows = [layout::virtio_mmio(0), layout::mapped_virtio_mmio(0)];
+        let notifies = windows.map(|window| ExitSite {
             kind: ExitKind::MmioWrite,
-            address: Some(layout::virtio_mmio(0).base + Register::QueueNotify.offset()),
-        };
+            address: Some(window.base + Register::QueueNotify.offset()),
+        });
         let vcpus = || snapshot.vcpus.iter().map(|vcpu| &vcpu.exits);
         Self {
             exits: vcpus().map(|exits| exits.exits()).sum(),
-            notify_exits: vcpus().map(|e| e.exits_at(|site| site == notify)).sum(),
+            notify_exits: vcpus()
+                .map(|e| e.exits_at(|site| notifies.contains(&site)))
+                .sum(),
             interrupts: snapshot
                 .queues
                 .iter()
