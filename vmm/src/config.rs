@@ -120,6 +120,22 @@ impl DiskConfig {
             registers: Registers::default(),
         }
     }
+
+    /// Where the disk is, as number `index` of the machine.
+    #[must_use]
+    pub fn window(&self, index: usize) -> VirtioMmio {
+        match self.registers {
+            Registers::Trap => layout::virtio_mmio(index),
+            Registers::Mapped => layout::mapped_virtio_mmio(index),
+        }
+    }
+}
+
+/// Where each of `disks` is, the disks of a machine.
+#[must_use]
+pub fn windows(disks: &[DiskConfig]) -> Vec<VirtioMmio> {
+    let disks = disks.iter().enumerate();
+    disks.map(|(index, disk)| disk.window(index)).collect()
 }
 
 named! {
@@ -184,16 +200,6 @@ named! {
 /// from one request to the next, a few thousand instructions, even on a KVM that takes 0.6 us for
 /// each; and it is what a guest costs that goes idle, once for each time that it does.
 pub const POLL_IDLE_LIMIT: Duration = Duration::from_millis(2);
-
-/// Where each of `disks` is.
-#[must_use]
-pub fn windows(disks: &[DiskConfig]) -> Vec<VirtioMmio> {
-    let window = |(index, disk): (usize, &DiskConfig)| match disk.registers {
-        Registers::Trap => layout::virtio_mmio(index),
-        Registers::Mapped => layout::mapped_virtio_mmio(index),
-    };
-    disks.iter().enumerate().map(window).collect()
-}
 
 /// Why words cannot be a kernel command line.
 #[derive(Debug, Error, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use clap::Parser;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use super::{NoRun, one_line, parse_disk, parse_memory, to_no_run, with_id};
-use crate::config::{DiskConfig, Notify, VmConfig, kernel_cmdline, windows};
+use crate::config::{DiskConfig, Notify, VmConfig, kernel_cmdline};
 use crate::explain::Request;
 use crate::explain::run::JsonOutput;
 use crate::layout;
@@ -94,14 +94,10 @@ fn request(args: Explain) -> Result<Request, String> {
     if args.disk.as_ref().is_some_and(|disk| disk.queues != 1) {
         return Err("--disk: explain tells of one queue, and not of several".into());
     }
-    let disks: Vec<DiskConfig> = args.disk.map(|disk| with_id(disk, 0)).into_iter().collect();
-    let windows = match windows(&disks) {
-        // The built-in disk is one, too.
-        none if none.is_empty() => vec![layout::virtio_mmio(0)],
-        windows => windows,
-    };
+    // The built-in disk is one, too.
+    let window = (args.disk.as_ref()).map_or(layout::virtio_mmio(0), |disk| disk.window(0));
     let cmdline =
-        kernel_cmdline(&args.cmdline, &windows).map_err(|error| format!("--cmdline: {error}"))?;
+        kernel_cmdline(&args.cmdline, &[window]).map_err(|error| format!("--cmdline: {error}"))?;
     let json = args.json.map(|file| match file {
         Some(path) => JsonOutput::File(path),
         None => JsonOutput::Stdout,
@@ -115,7 +111,7 @@ fn request(args: Explain) -> Result<Request, String> {
         config: VmConfig {
             kernel: args.kernel,
             initrd: args.initrd,
-            disks,
+            disks: args.disk.map(|disk| with_id(disk, 0)).into_iter().collect(),
             cpus: 1,
             memory: args.memory,
             cmdline,

@@ -17,8 +17,9 @@ use super::symbols::Symbols;
 use super::tell::{self, Subject};
 use super::text;
 use super::watch::Watcher;
-use crate::config::{DiskConfig, Registers, VmConfig, windows};
+use crate::config::{DiskConfig, Registers, VmConfig};
 use crate::error::cannot;
+use crate::layout;
 use crate::output::{self, WriteError};
 use crate::sandbox::{Sandbox, ThreadKind};
 use crate::signals::{HeldSignals, SignalThread};
@@ -142,15 +143,15 @@ fn follow(
         None => Symbols::built_in(),
         Some(path) => Symbols::of_file(path),
     };
+    let (window, registers) = match config.disks.first() {
+        Some(disk) => (disk.window(0), disk.registers),
+        None => (layout::virtio_mmio(0), Registers::Trap),
+    };
     let subject = Subject {
-        window: windows(&config.disks)[0],
+        window,
         has_symbols: !symbols.is_empty(),
         is_built_in: built_in.is_some(),
     };
-    let registers = config
-        .disks
-        .first()
-        .map_or(Registers::Trap, |disk| disk.registers);
     let recorder = Recorder::new(subject.window, registers, symbols);
     let mut watcher = Watcher::new(recorder, sender.clone());
     let vm = Vm::observed(&config, Box::new(io::sink()), sender, &mut watcher)?;

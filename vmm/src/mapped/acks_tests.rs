@@ -21,7 +21,6 @@ struct Kvm {
 impl Kvm {
     fn new() -> Self {
         let windows = [0, 1].map(|index| MappedWindow {
-            index,
             base: BASES[index],
             page: Arc::default(),
             can_open: false,

@@ -16,7 +16,7 @@ use spec::mmio::Register;
 
 pub use acks::{ACK_SIZE, AckRing};
 
-use crate::config::{Notify, Registers, VmConfig, windows as layout_of};
+use crate::config::{Notify, Registers, VmConfig};
 use crate::interrupt::IrqLine;
 use crate::kvm::{KvmError, failed_to};
 
@@ -29,8 +29,6 @@ const REQUIRED: [(Cap, &str); 2] = [
 /// The window of a virtio-mmio device that is memory of the guest.
 #[derive(Clone, Debug)]
 pub struct MappedWindow {
-    /// The number of the device.
-    pub index: usize,
     /// Guest-physical address of the window.
     pub base: u64,
     /// What the guest reads there.
@@ -52,13 +50,11 @@ pub fn windows(
     kvm: &Kvm,
     ram_slots: usize,
 ) -> Result<Vec<MappedWindow>, KvmError> {
-    let places = layout_of(&config.disks).into_iter();
-    let disks = config.disks.iter().zip(places).enumerate();
-    let mapped = disks.filter(|(_, (disk, _))| disk.registers == Registers::Mapped);
+    let disks = config.disks.iter().enumerate();
+    let mapped = disks.filter(|(_, disk)| disk.registers == Registers::Mapped);
     let windows: Vec<MappedWindow> = mapped
-        .map(|(index, (disk, place))| MappedWindow {
-            index,
-            base: place.base,
+        .map(|(index, disk)| MappedWindow {
+            base: disk.window(index).base,
             page: Arc::default(),
             // Then the device does nothing but while the one vCPU waits for it.
             can_open: config.cpus == 1 && disk.notify == Notify::Trap,

@@ -94,11 +94,11 @@ impl Vm {
         let pins = config.pin.then(|| Pins::new(cpus)).transpose()?;
         let mut sandbox = Sandbox::new(config.sandbox)?.pinned(pins);
         for (index, (disk, backend)) in config.disks.iter().zip(backends).enumerate() {
-            let place = places[index];
+            let place = disk.window(index);
             let (mut block, engine) =
                 block_device(&vm, place.base, disk, backend, reasons, &mut sandbox)?;
             let name = format!("virtio-blk {index} ({})", disk.id);
-            let window = windows.iter().find(|window| window.index == index);
+            let window = windows.iter().find(|window| window.base == place.base);
             if let Some(window) = window {
                 acks.push((name.clone(), Arc::clone(&window.page)));
             }
