@@ -3,8 +3,9 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use devices::locks::lock;
+
 use crate::error::Error;
-use crate::locks::lock;
 
 /// The gate of one machine. It opens once, or never.
 #[derive(Debug, Default)]
