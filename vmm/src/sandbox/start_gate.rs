@@ -9,7 +9,7 @@ use crate::error::Error;
 
 /// The gate of one machine. It opens once, or never.
 #[derive(Debug, Default)]
-pub struct Gate {
+pub struct StartGate {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -36,7 +36,7 @@ impl State {
     }
 }
 
-impl Gate {
+impl StartGate {
     /// Has one more thread awaited.
     pub fn await_one(&self) {
         self.lock().awaited += 1;
@@ -101,5 +101,5 @@ impl Gate {
 }
 
 #[cfg(test)]
-#[path = "gate_tests.rs"]
+#[path = "start_gate_tests.rs"]
 mod tests;
