@@ -6,7 +6,7 @@ pub mod distribution;
 pub mod error;
 pub mod exit;
 pub mod interrupt;
-mod locks;
+pub mod locks;
 pub mod serial;
 pub mod virtio;
 mod warn_once;

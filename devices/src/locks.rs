@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[cfg(feature = "qcow2")]
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// Locks `mutex`.
-pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// Locks `mutex`, whether or not a thread has panicked with it.
+pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

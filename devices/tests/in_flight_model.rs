@@ -1,6 +1,7 @@
 //! Requests of many kinds at a time, whoever makes their transfers, in whatever order and however many
 //! at once: the guest finds what a disk that does one thing after the other would have left.
 
+#![cfg(feature = "io-uring")]
 #![allow(clippy::unwrap_used)]
 
 mod common;

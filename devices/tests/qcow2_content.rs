@@ -194,11 +194,11 @@ fn a_bitmap_that_is_not_kept_up_is_not_taken_for_right() {
 
 #[test]
 fn what_a_header_says_of_features_that_are_not_known_is_cleared_and_nothing_else() {
-    let Some(dir) = made(&["create -q -f qcow2 -o cluster_size=64k image 5M"]) else {
+    let Some((dir, path, mut image)) =
+        made_image(&["create -q -f qcow2 -o cluster_size=64k image 5M"])
+    else {
         return;
     };
-    let path = dir.path().join("image");
-    let mut image = fs::read(&path).unwrap();
     let header = image[..65536].to_vec();
     image[88..96].copy_from_slice(&(1_u64 << 40).to_be_bytes());
     fs::write(&path, &image).unwrap();
@@ -211,14 +211,12 @@ fn what_a_header_says_of_features_that_are_not_known_is_cleared_and_nothing_else
 
 #[test]
 fn where_a_table_was_that_has_been_made_anew_data_can_be() {
-    let Some(dir) = made(&[
+    let Some((_dir, path, mut image)) = made_image(&[
         "create -q -f qcow2 -o cluster_size=4k image 5M",
         "bench -w -q -c 1 -f qcow2 image",
     ]) else {
         return;
     };
-    let path = dir.path().join("image");
-    let mut image = fs::read(&path).unwrap();
     let l1 = be64(&image, 40) as usize;
     // It is nobody else's, and the image does not say so.
     image[l1] &= 0x7f;

@@ -26,9 +26,7 @@ fn refusal(path: &Path) -> String {
 
 /// An image of 1 MiB with `bytes` at `position`.
 fn changed(position: usize, bytes: &[u8]) -> Option<TempDir> {
-    let dir = made(&["create -q -f qcow2 image 1M"])?;
-    let path = dir.path().join("image");
-    let mut image = fs::read(&path).unwrap();
+    let (dir, path, mut image) = made_image(&["create -q -f qcow2 image 1M"])?;
     image[position..][..bytes.len()].copy_from_slice(bytes);
     fs::write(&path, image).unwrap();
     Some(dir)
@@ -147,13 +145,11 @@ fn a_backing_file_that_cannot_be_used_is_refused() {
 
 #[test]
 fn an_image_with_metadata_in_one_place_twice_is_not_written() {
-    let Some(dir) =
-        made(&["create -q -f qcow2 -o cluster_size=4k,preallocation=metadata image 8M"])
+    let Some((_dir, path, sound)) =
+        made_image(&["create -q -f qcow2 -o cluster_size=4k,preallocation=metadata image 8M"])
     else {
         return;
     };
-    let path = dir.path().join("image");
-    let sound = fs::read(&path).unwrap();
     let (l1, refcounts) = (be64(&sound, 40) as usize, be64(&sound, 48) as usize);
     // The second L2 table is the first one, or the refcount block; the refcount block is the table of
     // these.
@@ -175,13 +171,11 @@ fn an_image_with_metadata_in_one_place_twice_is_not_written() {
 
 #[test]
 fn a_guest_does_not_get_at_the_metadata_that_its_image_has_for_data() {
-    let Some(dir) =
-        made(&["create -q -f qcow2 -o cluster_size=4k,preallocation=metadata image 4M"])
+    let Some((_dir, path, sound)) =
+        made_image(&["create -q -f qcow2 -o cluster_size=4k,preallocation=metadata image 4M"])
     else {
         return;
     };
-    let path = dir.path().join("image");
-    let sound = fs::read(&path).unwrap();
     let (l1, refcounts) = (be64(&sound, 40), be64(&sound, 48));
     let entry = |at: u64| be64(&sound, at as usize) & 0x00ff_ffff_ffff_fe00;
     let (first, second, block) = (entry(l1), entry(l1 + 8), entry(refcounts));
@@ -238,14 +232,12 @@ fn a_guest_does_not_get_at_the_metadata_that_its_image_has_for_data() {
 
 #[test]
 fn a_table_that_comes_to_be_where_a_malformed_image_has_data_is_kept_from_its_guest_too() {
-    let Some(dir) = made(&[
+    let Some((_dir, path, mut image)) = made_image(&[
         "create -q -f qcow2 -o cluster_size=4k image 4M",
         "bench -w -q -c 1 -f qcow2 image",
     ]) else {
         return;
     };
-    let path = dir.path().join("image");
-    let mut image = fs::read(&path).unwrap();
     let entry = |at: u64| be64(&image, at as usize) & 0x00ff_ffff_ffff_fe00;
     let first = entry(be64(&image, 40));
     // Data is where nothing is so far: there the table of the second half is put.

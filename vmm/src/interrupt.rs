@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use devices::locks::lock;
 use devices::virtio::Interrupt;
 use kvm_ioctls::VmFd;
 use probe::probe;
@@ -11,7 +12,6 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
 
 use crate::error::{Error, cannot};
 use crate::kvm::failed_to;
-use crate::locks::lock;
 
 /// An irqfd. What it stands for is an edge on a pin of the IOAPIC, which KVM leaves to a thread of the
 /// kernel: that is cheap for whoever interrupts, and late by two changes of thread where there is one

@@ -22,7 +22,6 @@ pub mod kvm;
 pub mod kvm_run;
 pub mod kvm_stats;
 pub mod layout;
-mod locks;
 pub mod logger;
 pub mod mapped;
 pub mod memory;

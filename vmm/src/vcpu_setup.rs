@@ -3,6 +3,7 @@
 
 use std::sync::Mutex;
 
+use devices::locks::lock;
 use kvm_bindings::CpuId;
 use kvm_ioctls::{Kvm, VcpuFd};
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap};
@@ -10,7 +11,6 @@ use vm_memory::{GuestMemoryBackend, GuestMemoryMmap};
 use crate::arch::x86_64 as arch;
 use crate::boot::BootState;
 use crate::error::Error;
-use crate::locks::lock;
 
 /// How many bits of a physical address every CPU with a long mode has.
 const ADDRESS_BITS_MIN: u32 = 36;

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -58,6 +58,14 @@ pub fn made(commands: &[&str]) -> Option<TempDir> {
         assert!(output.status.success(), "{command}: {output:?}");
     }
     Some(dir)
+}
+
+/// The same, the path of the `image` that is in it by then, and the bytes of that.
+pub fn made_image(commands: &[&str]) -> Option<(TempDir, PathBuf, Vec<u8>)> {
+    let dir = made(commands)?;
+    let path = dir.path().join("image");
+    let bytes = fs::read(&path).unwrap();
+    Some((dir, path, bytes))
 }
 
 #[track_caller]

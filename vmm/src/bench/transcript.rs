@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
-use crate::locks::lock;
+use devices::locks::lock;
 
 /// How much is kept, in bytes.
 const ROOM: usize = 16 << 10;

@@ -8,7 +8,9 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use super::{NoRun, one_line, parse_size, to_no_run};
-use crate::bench::block::options::{Amount, BlockOptions, Rw, SECONDS, Wait};
+use crate::bench::block::options::{
+    Amount, BlockOptions, COUNT_MAX, CPUS_MAX, DEPTH_MAX, Rw, SECONDS, Wait,
+};
 use crate::bench::linux::Source;
 use crate::bench::{Measurement, Outputs, Request};
 use crate::config::{Engine, Notify, Registers};
@@ -104,7 +106,7 @@ struct Blk {
 
     /// How many requests are in flight [default: 1,4,32,128]
     #[arg(long, value_name = "N[,...]", value_delimiter = ',')]
-    #[arg(value_parser = number(0..=u32::MAX))]
+    #[arg(value_parser = number(1..=DEPTH_MAX))]
     depth: Vec<u32>,
 
     /// What the requests do: at random positions, or in order
@@ -131,12 +133,12 @@ struct Blk {
     /// How many queues are used at once, each by a CPU of its own, in a table beside the others
     /// [default: 1,2,4, where neither --bs nor --depth, --notify, --registers or --wait is given]
     #[arg(long, value_name = "N[,...]", value_delimiter = ',')]
-    #[arg(value_parser = number(0..=u32::MAX))]
+    #[arg(value_parser = number(1..=CPUS_MAX))]
     queues: Vec<u32>,
 
     /// How many CPUs there are for that, 8 at most, and queues of the disk [default: as many as are
     /// used]
-    #[arg(long, value_name = "N", value_parser = number(0..=u32::MAX))]
+    #[arg(long, value_name = "N", value_parser = number(1..=CPUS_MAX))]
     cpus: Option<u32>,
 
     /// How the guest waits for completions [default: irq, and where the device polls also poll]
@@ -149,7 +151,7 @@ struct Blk {
     seconds: Option<f64>,
 
     /// How many requests of each combination are measured
-    #[arg(long, value_name = "N", value_parser = number(0..=u64::MAX))]
+    #[arg(long, value_name = "N", value_parser = number(1..=COUNT_MAX))]
     #[arg(conflicts_with = "seconds")]
     count: Option<u64>,
 }

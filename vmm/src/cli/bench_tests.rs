@@ -139,21 +139,9 @@ fn what_makes_no_sense_is_refused_in_a_line() {
         (&["blk", "--wait", "sleep"], "irq, poll"),
         (&["blk", "--bs", "4Q"], "a whole number"),
         (&["blk", "--bs", "1000"], "--bs: "),
-        (&["blk", "--depth", "0"], "--depth: "),
-        (&["blk", "--depth", "129"], "--depth: "),
         (&["blk", "--size", "513"], "--size: "),
         (&["blk", "--size", "0"], "--size: "),
-        (
-            &["blk", "--seconds", "nan"],
-            "for '--seconds <S>': it is no number from 0.01 to 3600",
-        ),
         (&["blk", "--seconds", "-1"], "-1"),
-        (&["blk", "--count", "0"], "--count: "),
-        (&["blk", "--depth", "1,+4"], "'+4' for '--depth"),
-        (&["blk", "--queues", "+4"], "'+4' for '--queues"),
-        (&["blk", "--cpus", "+4"], "'+4' for '--cpus"),
-        (&["blk", "--seconds", "+1"], "'+1' for '--seconds"),
-        (&["blk", "--count", "+7"], "'+7' for '--count"),
         (
             &["blk", "--count", "1", "--seconds", "1"],
             "cannot be used with",
@@ -162,6 +150,25 @@ fn what_makes_no_sense_is_refused_in_a_line() {
     ] {
         let line = refusal(words);
         assert!(line.contains(part), "{words:?}: {line}");
+    }
+}
+
+#[test]
+fn a_number_that_is_none_of_an_option_is_refused_with_those_that_are() {
+    for (option, words, range) in [
+        ("--depth", ["0", "129", "1,+4"], "1 to 128"),
+        ("--queues", ["0", "1,9", "+4"], "1 to 8"),
+        ("--cpus", ["0", "9", "+4"], "1 to 8"),
+        ("--seconds", ["0", "nan", "+1"], "0.01 to 3600"),
+        ("--count", ["0", "1000000001", "+7"], "1 to 1000000000"),
+    ] {
+        for word in words {
+            let line = refusal(&["blk", option, word]);
+            let number = word.trim_start_matches("1,");
+            let begin = format!("invalid value '{number}' for '{option} <");
+            let end = format!(">': it is no number from {range}");
+            assert!(line.starts_with(&begin) && line.ends_with(&end), "{line}");
+        }
     }
 }
 

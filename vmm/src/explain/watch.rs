@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use devices::locks::lock;
 use devices::virtio::Drain;
 use devices::virtio::block::disk::Answer;
 use devices::virtio::block::observe::{MakeObserver, QueueObserver};
@@ -15,7 +16,6 @@ use spec::mmio::InterruptStatus;
 use spec::queue::Descriptor;
 
 use super::recorder::Recorder;
-use crate::locks::lock;
 use crate::observe::{ExitObserver, HandledExit, MachineObserver, QueueName};
 use crate::stats::exits::ExitSite;
 use crate::stop::StopReason;

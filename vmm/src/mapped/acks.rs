@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex, Once};
 
+use devices::locks::lock;
 use devices::virtio::RegisterPage;
 use kvm_bindings::{KVM_COALESCED_MMIO_PAGE_OFFSET, kvm_coalesced_mmio, kvm_coalesced_mmio_ring};
 use kvm_ioctls::VcpuFd;
@@ -19,7 +20,6 @@ use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
 
 use super::MappedWindow;
 use crate::layout::PAGE_SIZE;
-use crate::locks::lock;
 
 /// Width of InterruptACK, in bytes.
 pub const ACK_SIZE: u32 = 4;

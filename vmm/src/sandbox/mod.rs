@@ -4,8 +4,8 @@
 //! machine works is not known here.
 
 mod filters;
-mod gate;
 mod paths;
+mod start_gate;
 mod violation;
 
 use std::os::fd::OwnedFd;
@@ -14,8 +14,8 @@ use std::sync::{Arc, Once};
 use seccompiler::sock_filter;
 use thiserror::Error;
 
-use gate::Gate;
 use paths::Paths;
+use start_gate::StartGate;
 
 use crate::error::Error;
 use crate::pin::{self, PinError, Pins};
@@ -91,7 +91,7 @@ struct Held {
 pub struct Sandbox {
     on: bool,
     pins: Option<Pins>,
-    gate: Arc<Gate>,
+    gate: Arc<StartGate>,
 }
 
 /// What a thread enters the sandbox with. Where it is dropped without that, the machine does not run.
@@ -103,7 +103,7 @@ pub struct Ticket {
     cpu: Option<usize>,
     /// Below which directory files may be removed, if any.
     removable: Option<OwnedFd>,
-    gate: Arc<Gate>,
+    gate: Arc<StartGate>,
     used: bool,
 }
 

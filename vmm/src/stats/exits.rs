@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use devices::Distribution;
+use devices::locks::lock;
 use kvm_ioctls::VcpuExit;
 
 use super::address::{AddressMap, Space};
-use crate::locks::lock;
 use crate::named::named;
 use crate::observe::{ExitObserver, HandledExit};
 

@@ -5,8 +5,9 @@ use std::mem;
 use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
 
+use devices::locks::lock;
+
 use super::event::Event;
-use crate::locks::lock;
 
 /// The last events of a source, as many as there is room for.
 #[derive(Debug, Default)]

@@ -4,9 +4,9 @@
 use std::sync::{Arc, Mutex};
 
 use devices::DeviceError;
+use devices::locks::lock;
 
 use crate::exit::Buses;
-use crate::locks::lock;
 
 /// The disks of a machine, which may have gone. Clones are the same. By default none.
 #[derive(Clone, Debug, Default)]

@@ -150,9 +150,6 @@ pub enum OptionsError {
     /// There is no request of this size.
     #[error("--bs: a request is a multiple of {SECTOR_SIZE} bytes up to 1 MiB, not {0}")]
     BlockSize(u64),
-    /// There cannot be so many requests in flight.
-    #[error("--depth: from 1 to {DEPTH_MAX} requests can be in flight, not {0}")]
-    Depth(u32),
     /// The size is not one of a disk.
     #[error("--size: {0} bytes are no multiple of {SECTOR_SIZE}")]
     Size(u64),
@@ -164,9 +161,6 @@ pub enum OptionsError {
         /// Size of the request.
         block_size: u64,
     },
-    /// There cannot be so many CPUs.
-    #[error("--cpus: from 1 to {CPUS_MAX} CPUs can drive a queue each, not {0}")]
-    Cpus(u32),
     /// There cannot be so many queues.
     #[error("--queues: each CPU drives one, and there are {cpus}: from 1 to {cpus}, not {queues}")]
     Queues {
@@ -175,19 +169,13 @@ pub enum OptionsError {
         /// How many CPUs there are.
         cpus: u32,
     },
-    /// So long cannot be measured.
-    #[error("--seconds: a cell is measured for 0.01 to 3600 seconds, not {0}")]
-    Seconds(f64),
-    /// So many requests cannot be measured.
-    #[error("--count: a cell has 1 to {COUNT_MAX} requests, not {0}")]
-    Count(u64),
 }
 
 impl BlockOptions {
-    /// What these options ask for.
+    /// What these options ask for, whose numbers are in their ranges.
     ///
     /// # Errors
-    /// They make no sense.
+    /// They make no sense together, or sizes do not alone.
     pub fn plan(&self) -> Result<Plan, OptionsError> {
         let block_sizes = or_default(&self.block_sizes, &BLOCK_SIZES);
         let depths = or_default(&self.depths, &DEPTHS);
@@ -198,18 +186,6 @@ impl BlockOptions {
         };
         for &block_size in block_sizes {
             check_block_size(block_size, size)?;
-        }
-        if let Some(&depth) = depths.iter().find(|depth| !(1..=DEPTH_MAX).contains(depth)) {
-            return Err(OptionsError::Depth(depth));
-        }
-        match self.amount {
-            Amount::Seconds(seconds) if !SECONDS.contains(&seconds) => {
-                return Err(OptionsError::Seconds(seconds));
-            }
-            Amount::Requests(count) if !(1..=COUNT_MAX).contains(&count) => {
-                return Err(OptionsError::Count(count));
-            }
-            _ => {}
         }
 
         let mut cells = Vec::new();
@@ -260,16 +236,10 @@ impl BlockOptions {
     fn several(&self, block_sizes: &[u64]) -> Result<Vec<Cell>, OptionsError> {
         let all = self.queues.is_empty() && (self.cpus.is_some() || self.is_whole());
         let queues = if all { &QUEUES[..] } else { &self.queues[..] };
-        let cpus = match (self.cpus, queues.iter().max()) {
-            (Some(cpus), _) if !(1..=CPUS_MAX).contains(&cpus) => {
-                return Err(OptionsError::Cpus(cpus));
-            }
-            (Some(cpus), _) => cpus,
-            (None, most) => most.map_or(1, |most| (*most).clamp(1, CPUS_MAX)),
-        };
+        let cpus = (self.cpus.or(queues.iter().max().copied())).unwrap_or(1);
         let some = |queues: &u32| !all || *queues <= cpus;
         let queues: Vec<u32> = queues.iter().copied().filter(some).collect();
-        if let Some(&queues) = queues.iter().find(|queues| !(1..=cpus).contains(queues)) {
+        if let Some(&queues) = queues.iter().find(|queues| **queues > cpus) {
             return Err(OptionsError::Queues { queues, cpus });
         }
         let registers = match self.registers {

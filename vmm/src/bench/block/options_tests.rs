@@ -116,13 +116,7 @@ fn nothing_is_written_where_writing_is_not_asked_for() {
 #[test]
 fn what_makes_no_sense_is_refused_with_its_option_and_value() {
     type Change = fn(&mut BlockOptions);
-    let wrong: [(Change, &str); 18] = [
-        (
-            |o| o.queues = vec![1, 9],
-            "--queues: .* there are 8: .* not 9",
-        ),
-        (|o| o.cpus = Some(0), "--cpus: .* not 0"),
-        (|o| o.queues = vec![0, 1], "--queues: .* not 0"),
+    let wrong: [(Change, &str); 8] = [
         (
             |o| (o.queues, o.cpus) = (vec![3], Some(2)),
             "--queues: .* there are 2: .* not 3",
@@ -134,27 +128,11 @@ fn what_makes_no_sense_is_refused_with_its_option_and_value() {
             |o| o.block_sizes = vec![(1 << 20) + 512],
             "--bs: .* not 1049088",
         ),
-        (|o| o.depths = vec![1, 0], "--depth: .* not 0"),
-        (|o| o.depths = vec![129], "--depth: .* not 129"),
         (|o| o.size = Some(5000), "--size: 5000 bytes"),
         (|o| o.size = Some(0), "--size: 0 bytes"),
         (
             |o| o.size = Some(2048),
             "--size: 2048 bytes have no room .* 4096",
-        ),
-        (|o| o.amount = Amount::Seconds(0.0), "--seconds: .* not 0"),
-        (
-            |o| o.amount = Amount::Seconds(f64::NAN),
-            "--seconds: .* not NaN",
-        ),
-        (
-            |o| o.amount = Amount::Seconds(1e9),
-            "--seconds: .* not 1000000000",
-        ),
-        (|o| o.amount = Amount::Requests(0), "--count: .* not 0"),
-        (
-            |o| o.amount = Amount::Requests(u64::MAX),
-            "--count: .* not 1844",
         ),
     ];
     for (change, message) in wrong {

@@ -6,14 +6,14 @@ use super::*;
 use crate::kvm::KvmError;
 
 /// A gate that awaits `count`.
-fn gate(count: usize) -> Arc<Gate> {
-    let gate = Arc::new(Gate::default());
+fn gate(count: usize) -> Arc<StartGate> {
+    let gate = Arc::new(StartGate::default());
     (0..count).for_each(|_| gate.await_one());
     gate
 }
 
 /// A thread that comes and waits, and what tells when it has passed.
-fn comer(gate: &Arc<Gate>) -> (JoinHandle<bool>, Receiver<()>) {
+fn comer(gate: &Arc<StartGate>) -> (JoinHandle<bool>, Receiver<()>) {
     let (gate, (passing, passed)) = (Arc::clone(gate), mpsc::channel());
     let thread = thread::spawn(move || {
         gate.arrive();

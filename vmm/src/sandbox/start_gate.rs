@@ -3,12 +3,13 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use devices::locks::lock;
+
 use crate::error::Error;
-use crate::locks::lock;
 
 /// The gate of one machine. It opens once, or never.
 #[derive(Debug, Default)]
-pub struct Gate {
+pub struct StartGate {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -35,7 +36,7 @@ impl State {
     }
 }
 
-impl Gate {
+impl StartGate {
     /// Has one more thread awaited.
     pub fn await_one(&self) {
         self.lock().awaited += 1;
@@ -100,5 +101,5 @@ impl Gate {
 }
 
 #[cfg(test)]
-#[path = "gate_tests.rs"]
+#[path = "start_gate_tests.rs"]
 mod tests;
