@@ -18,6 +18,14 @@ pub trait BusDevice: Send {
     /// Takes what the guest writes at `offset`.
     fn write(&mut self, offset: u64, data: &[u8]) -> Response;
 
+    /// Does what the guest has written without an exit, where it can. It does not run meanwhile.
+    ///
+    /// # Errors
+    /// The host side failed in a way that the machine cannot go on from.
+    fn catch_up(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
     /// Looks again at what the device stands for on the host, which may have changed. Most devices
     /// have nothing to look at.
     ///
@@ -205,6 +213,15 @@ impl Bus {
             }
         };
         response.worked()
+    }
+
+    /// Has the device at `addr` do what the guest, which does not run, has written without an exit.
+    ///
+    /// # Errors
+    /// The host side failed in a way that the machine cannot go on from.
+    pub fn catch_up(&self, addr: u64) -> Result<(), DeviceError> {
+        self.find(addr)
+            .map_or(Ok(()), |(mut device, _)| device.catch_up())
     }
 
     /// Has the device at `addr` look again at what it stands for on the host, when its turn comes.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use devices::{Bus, Response};
+use devices::{Bus, DeviceError, Response};
 use kvm_ioctls::VcpuExit;
 
 use crate::crash::CrashReason;
@@ -26,6 +26,20 @@ pub struct Buses {
     pub mmio: Bus,
     /// Writes to InterruptACK that have not left KVM_RUN, where any device lets them wait.
     pub acks: Option<Arc<AckRing>>,
+    /// Addresses of the devices to which the guest may write without leaving KVM_RUN.
+    pub open: Vec<u64>,
+}
+
+impl Buses {
+    /// Has devices do what the guest has written without leaving KVM_RUN.
+    ///
+    /// # Errors
+    /// Those of a device that cannot go on.
+    pub fn catch_up(&self) -> Result<(), DeviceError> {
+        self.open
+            .iter()
+            .try_for_each(|base| self.mmio.catch_up(*base))
+    }
 }
 
 /// What the vCPU's thread does next.

@@ -9,6 +9,7 @@ pub mod boot;
 pub mod cli;
 pub mod config;
 pub mod console;
+pub mod cpu_timer;
 pub mod crash;
 pub mod debug;
 pub mod error;

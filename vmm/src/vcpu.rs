@@ -5,12 +5,14 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use probe::probe;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler, unblock_signal};
 
+use crate::cpu_timer::CpuTimer;
 use crate::crash::Crash;
 use crate::debug::{DebugPort, DebugStop};
 use crate::error::{Error, cannot};
@@ -22,6 +24,10 @@ use crate::sandbox::{Sandbox, ThreadKind};
 use crate::stats::exits::ExitSite;
 use crate::stop::{StopEvent, StopReason};
 use crate::vcpu_setup::VcpuSetup;
+
+/// For how long a vCPU may run, in CPU time, without devices being told of what its guest has written
+/// without an exit.
+const CATCH_UP: Duration = Duration::from_millis(10);
 
 /// A vCPU that can run, or wait in KVM_RUN until the guest starts it, once it has been set up.
 #[derive(Debug)]
@@ -88,6 +94,14 @@ impl Vcpu {
     /// Makes the vCPU what the guest is to find, once.
     fn set_up(&mut self) -> Result<(), Error> {
         (self.setup.take()).map_or(Ok(()), |setup| setup.apply(&self.fd, self.index))
+    }
+
+    /// A timer for the calling thread, which is to run the vCPU, where the guest can write to a device
+    /// without an exit: what it has written is found after some time although it does nothing else.
+    fn timer(&self) -> Result<Option<CpuTimer>, Error> {
+        let needed = !self.buses.open.is_empty();
+        let timer = needed.then(|| CpuTimer::start(SIGRTMIN(), CATCH_UP));
+        timer.transpose().map_err(cannot("start a vCPU's timer"))
     }
 
     /// Runs the guest until it ends, or until [`KvmRunPage::request_stop`], which is `None`.
@@ -164,8 +178,13 @@ fn handle(
         Err(error) => match error.errno() {
             libc::EINTR if page.is_stop_requested() => Action::Stop,
             libc::EINTR if page.is_pause_requested() => Action::Debug(DebugStop::Asked),
-            // EAGAIN: the vCPU waited to be started, and has got something to look at.
-            libc::EINTR | libc::EAGAIN => Action::Continue,
+            // Most often the timer's.
+            libc::EINTR => match buses.catch_up() {
+                Ok(()) => Action::Continue,
+                Err(error) => Action::Fail(error.into()),
+            },
+            // The vCPU waited to be started, and has got something to look at.
+            libc::EAGAIN => Action::Continue,
             _ => Action::Fail(failed_to("run the vCPU")(*error).into()),
         },
     }
@@ -203,9 +222,10 @@ impl VcpuThreads {
             let (index, page, reasons) = (vcpu.index, Arc::clone(&vcpu.page), reasons.clone());
             let ticket = sandbox.ticket(ThreadKind::Vcpu);
             all.add(index, page, move || {
-                if let Err(error) = vcpu.set_up() {
-                    return ticket.refuse(error);
-                }
+                let _timer = match vcpu.set_up().and_then(|()| vcpu.timer()) {
+                    Ok(timer) => timer,
+                    Err(error) => return ticket.refuse(error),
+                };
                 if !ticket.enter_and_wait() {
                     return;
                 }

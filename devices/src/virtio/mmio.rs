@@ -356,7 +356,12 @@ impl BusDevice for MmioTransport {
     }
 
     fn write(&mut self, offset: u64, data: &[u8]) -> Response {
-        if let Err(error) = self.catch_up(offset) {
+        // What is on the second page itself exits where that is not the guest's for a moment.
+        let found = match offset < Register::InterruptStatus.offset() {
+            true => self.find_written(),
+            false => self.close_page(),
+        };
+        if let Err(error) = found {
             return Response::Failed(error);
         }
         let response = match offset.checked_sub(CONFIG_OFFSET) {
@@ -370,6 +375,11 @@ impl BusDevice for MmioTransport {
             Ok(()) => response,
             Err(error) => Response::Failed(error),
         }
+    }
+
+    fn catch_up(&mut self) -> Result<(), DeviceError> {
+        self.find_written()?;
+        self.open_page()
     }
 
     fn refresh(&mut self) -> Result<(), DeviceError> {

@@ -83,6 +83,8 @@ impl Vm {
             let acks = acks.map_err(cannot("map the ring of writes that wait"))?;
             buses.acks = Some(Arc::new(acks));
         }
+        let open = windows.iter().filter(|window| window.can_open);
+        buses.open = open.map(|window| window.base).collect();
         let input = serial.input();
         add_ports(&mut buses, &mut map, serial)?;
         let mut tracer = config.trace.as_ref().map(Tracer::new);

@@ -1,7 +1,7 @@
 //! The time during which the guest writes to the second page of the registers without an exit, and what
 //! the driver has written there meanwhile: it counts as written at the moment at which it is found.
 
-use spec::mmio::{DeviceStatus, Register};
+use spec::mmio::DeviceStatus;
 
 use super::MmioTransport;
 use crate::error::DeviceError;
@@ -23,14 +23,13 @@ impl MmioTransport {
         self.page.open(config).map_err(DeviceError::Window)
     }
 
-    /// Comes before a write at `offset`, which has exited: does what the driver has written without an
-    /// exit before.
-    pub(super) fn catch_up(&mut self, offset: u64) -> Result<(), DeviceError> {
-        // What is on the page itself can exit while that is not the guest's for a moment.
-        if offset >= Register::InterruptStatus.offset() || self.page.settle() {
-            self.close_page()?;
+    /// Does what the driver has written there, with the guest standing still: most often it has
+    /// acknowledged, and no more.
+    pub(super) fn find_written(&mut self) -> Result<(), DeviceError> {
+        match self.page.settle() {
+            true => self.close_page(),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// Closes the page, if it is open, and does what the driver has written there.
