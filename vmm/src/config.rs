@@ -190,8 +190,9 @@ named! {
         /// Each access leaves KVM_RUN, but for a notification that KVM turns into an event.
         #[default]
         Trap = "trap",
-        /// Reads are of memory, the write to `InterruptACK` waits in a ring, and other writes leave
-        /// KVM_RUN.
+        /// Reads are of memory. With one CPU and [`Notify::Trap`] so are, while the device lives, writes
+        /// to `InterruptStatus` and all behind it; else the write to `InterruptACK` waits in a ring.
+        /// Other writes leave KVM_RUN, but for a notification that KVM turns into an event.
         Mapped = "mapped",
     }
 }

@@ -119,8 +119,8 @@ struct Blk {
     #[arg(value_parser = names(Notify::ALL.map(Notify::name), Notify::from_name))]
     notify: Vec<Notify>,
 
-    /// How the guest reaches the device's registers: each access exits, or reads are of memory and
-    /// acknowledgements of interrupts wait [default: trap, and with several queues both]
+    /// How the guest reaches the device's registers: each access exits, or neither reads nor
+    /// acknowledgements of interrupts do [default: trap, and with several queues both]
     #[arg(long, value_name = "KIND")]
     #[arg(value_parser = names(Registers::ALL.map(Registers::name), Registers::from_name))]
     registers: Option<Registers>,

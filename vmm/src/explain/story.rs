@@ -75,7 +75,7 @@ pub struct Device {
     /// How it learns of notifications: `trap`, `ioeventfd` or `poll`.
     pub notify: String,
     /// What its registers are to the guest: `trap`, where each access is an exit, or `mapped`, where
-    /// they are read as memory and acknowledgements wait: neither is seen then.
+    /// they are read as memory, and acknowledgements written there: neither is seen then.
     pub registers: String,
     /// The disk's file; none for the built-in disk.
     pub disk: Option<String>,

@@ -19,10 +19,10 @@ use crate::vm::BUILT_IN_GUEST;
 
 /// What is different with registers that are memory.
 const MAPPED: &str = "registers=mapped: the guest reads the device's registers as memory, a load without an exit, and \
-     KVM lets its writes to InterruptACK wait in a ring until the VMM looks there. Neither is seen \
-     here: a driver that reads InterruptStatus and acknowledges has two exits less for each \
-     interrupt, and one less for each read of the negotiation. Where a waiter goes on is where the \
-     guest leaves next.";
+     from DRIVER_OK on it writes to InterruptACK, and to all that is behind it, as memory: the device \
+     finds that at the next notification. Neither is seen here: a driver that reads InterruptStatus \
+     and acknowledges has two exits less for each interrupt, and one less for each read of the \
+     negotiation. Where a waiter goes on is where the guest leaves next.";
 /// How it is known where an interrupt leads.
 const ENTERED: &str = "That KVM injects an interrupt is no exit: that it has is taken from the driver's read of \
      InterruptStatus. The vector is the one that the IOAPIC has for the GSI, the handler the one that \

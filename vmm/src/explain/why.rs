@@ -33,8 +33,8 @@ pub fn step(event: &Event) -> &'static str {
              there is no RAM. This is the instruction that leaves the guest."
         }
         Event::Exit { .. } => {
-            "No memory slot covers the address, so the CPU leaves the guest, KVM decodes the \
-             instruction, and the ioctl KVM_RUN returns to the VMM's vCPU thread."
+            "There is no memory that the guest may write at the address, so the CPU leaves the guest, \
+             KVM decodes the instruction, and the ioctl KVM_RUN returns to the VMM's vCPU thread."
         }
         Event::Signalled { .. } => {
             "An ioeventfd covers the address: KVM handles the write itself and wakes the device's \
@@ -88,8 +88,8 @@ pub fn step(event: &Event) -> &'static str {
             }
             Some("InterruptACK") => {
                 "The handler tells the device that it has noticed. One more exit to the VMM; with \
-                 registers=mapped the write waits in a ring of KVM's until the device next interrupts \
-                 or the guest next exits."
+                 registers=mapped it is a store to memory, which the device finds at the next \
+                 notification."
             }
             _ => "Another exit to the VMM.",
         },

@@ -101,8 +101,8 @@ pub struct QueueReport {
     pub register_exits: u64,
     /// The same for each request in any of them.
     pub register_exits_per_request: f64,
-    /// Where the registers are mapped: how many acknowledgements did not exit. Nor did any read, of
-    /// which nobody can know.
+    /// Where the registers are mapped: how many acknowledgements have been found that did not exit.
+    /// Nor did any read, of which nobody can know.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mapped_acks: Option<u64>,
     /// How many entries of the available ring were no head of a chain.

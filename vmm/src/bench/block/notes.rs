@@ -38,7 +38,8 @@ pub(super) fn of(cells: &[Measurement], engine: Engine, span: Option<&NotifySpan
     if one.any(|cell| cell.cell.registers == Registers::Mapped) {
         notes.push(
             "The guest reads the device's registers as memory, and its acknowledgements of \
-             interrupts wait in a ring (--registers mapped): neither exits to user space."
+             interrupts are stores to memory where notifications trap, and else wait in a ring \
+             (--registers mapped): neither exits to user space."
                 .into(),
         );
     }
