@@ -62,7 +62,7 @@ proptest! {
 
     #[test]
     fn random_accesses_never_panic_and_a_reset_always_brings_the_device_back(
-        mode in prop::sample::select(vec![Mode::Trap, Mode::IoEventFd, POLL]),
+        mode in prop::sample::select(vec![Mode::Trap, Mode::Mapped, Mode::IoEventFd, POLL]),
         live in any::<bool>(),
         accesses in prop::collection::vec(any_access(), 1..60),
     ) {
@@ -73,10 +73,10 @@ proptest! {
         for access in accesses {
             match access {
                 Access::Read(offset, width) => {
-                    driver.transport.read(offset, &mut vec![0xee; width]);
+                    driver.read_at(offset, &mut vec![0xee; width]);
                 }
                 Access::Write(offset, data) => {
-                    let response = driver.transport.write(offset, &data).worked();
+                    let response = driver.write_at(offset, &data);
                     prop_assert!(matches!(response, Response::Done | Response::Again));
                 }
             }

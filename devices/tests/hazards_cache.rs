@@ -29,12 +29,12 @@ fn driver(mode: Mode, writeback: bool) -> (Driver, Arc<Mutex<Hooks>>) {
 
 fn writeback(driver: &mut Driver) -> u8 {
     let mut data = [0];
-    driver.transport.read(FIELD, &mut data);
+    driver.read_at(FIELD, &mut data);
     data[0]
 }
 
 fn set_writeback(driver: &mut Driver, value: u8) {
-    driver.transport.write(FIELD, &[value]);
+    driver.write_at(FIELD, &[value]);
 }
 
 /// Writes a sector, and returns how often the disk has been flushed for it.

@@ -212,7 +212,7 @@ fn an_interrupt_that_fails_ends_the_machine_in_every_mode_and_not_only_the_threa
         driver.edges.fail.store(true, Ordering::SeqCst);
         driver.offer(0);
         let failure = match mode {
-            Mode::Trap => match driver.try_write(Register::QueueNotify, 0) {
+            Mode::Trap | Mode::Mapped => match driver.try_write(Register::QueueNotify, 0) {
                 Response::Failed(error) => error,
                 other => panic!("{other:?}"),
             },

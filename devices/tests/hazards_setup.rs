@@ -283,6 +283,7 @@ fn reset_brings_back_a_device_that_is_as_new() {
         driver.write(Register::DeviceFeaturesSel, 1);
         driver.write(Register::DriverFeaturesSel, 2);
         driver.reset();
+        driver.catch_up();
         assert_eq!(driver.read(Register::QueueNumMax), 512, "QueueSel");
         assert_eq!(driver.read(Register::QueueReady), 0);
         assert_eq!(driver.read(Register::InterruptStatus), 0);

@@ -236,7 +236,7 @@ fn a_reset_does_not_wait_for_more_than_a_share() {
         };
         let mut driver = flooded(mode, request_type::IN, &disk);
         match mode {
-            Mode::Trap => {
+            Mode::Trap | Mode::Mapped => {
                 let response = driver.try_write(Register::QueueNotify, 0);
                 assert!(matches!(response, Response::Again), "{response:?}");
             }

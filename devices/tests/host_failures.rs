@@ -190,7 +190,7 @@ proptest! {
     fn a_host_that_fails_at_any_byte_of_any_request_is_told_truly_and_leaves_the_device_serving(
         steps in prop::collection::vec(step(), 1..24),
         write_through: bool,
-        mode in select(vec![Mode::Trap, Mode::IoEventFd, POLL]),
+        mode in select(vec![Mode::Trap, Mode::Mapped, Mode::IoEventFd, POLL]),
     ) {
         let mut machine = Machine::new(mode, write_through);
         for step in &steps {

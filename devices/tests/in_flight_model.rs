@@ -257,7 +257,7 @@ proptest! {
             // Each write is to be stable.
             Features::VIRTIO_F_VERSION_1.union(Features::VIRTIO_F_INDIRECT_DESC),
         ]),
-        mode in select(vec![Mode::Trap, Mode::IoEventFd, POLL]),
+        mode in select(vec![Mode::Trap, Mode::Mapped, Mode::IoEventFd, POLL]),
         random: u64,
         maker in select(vec![
             Maker::Any,

@@ -184,7 +184,7 @@ fn a_slow_request_stalls_its_own_queue_alone_and_a_reset_waits_for_it() {
         let mut queues = Queues::live(mode, backend);
         queues.offer(0, request_type::IN, 0);
         let slow = match mode {
-            Mode::Trap => {
+            Mode::Trap | Mode::Mapped => {
                 // What a vCPU's thread is left with when it has let go of the device.
                 let notify = Register::QueueNotify.offset();
                 let left = queues.driver.transport.write(notify, &[0; 4]);

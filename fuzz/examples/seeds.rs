@@ -327,7 +327,7 @@ fn queues() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// Requests of each type, direct and indirect, in each mode, with what a hostile driver does.
+/// Requests of each type, direct and indirect, in each mode, with what is written in memory, and with what a hostile driver does.
 fn devices() -> Vec<Vec<u8>> {
     let add_data = |count: u8, sector: u16, writable: bool| {
         record(0, (count - 1) << 4 | u8::from(writable), sector, 0)
@@ -337,7 +337,7 @@ fn devices() -> Vec<Vec<u8>> {
     };
     let notify = record(6, 0, 0, 0);
     let mut seeds = Vec::new();
-    for kind in [0, 1, 28, 29, 30] {
+    for kind in [0, 1, 16, 17, 28, 29, 30] {
         for how in [0, 1] {
             let mut seed = vec![kind];
             for (request_type, writable) in
@@ -364,11 +364,15 @@ fn devices() -> Vec<Vec<u8>> {
             seed.extend(&notify);
             seed.extend(record(10, 3, 0, 0));
             seed.extend(record(10, 0x40, 0, 0));
+            seed.extend(record(10, 0x10, 8, 0x99));
+            seed.extend(record(10, 0x20, 0, 143));
             seed.extend(record(11, 1, 0, 0));
             seed.extend(add_data(1, 2, false));
             seed.extend(request(8, how, 0, 1, 7));
             seed.extend(record(7, 1, 2, 0));
             seed.extend(record(12, 0, 3, 0));
+            seed.extend(record(10, 0x20, 0, 131));
+            seed.extend(record(7, 1, 2, 0));
             seed.extend(record(13, 0, 100, 0));
             seed.extend(&notify);
             seed.extend(record(9, 0, 0, 0));
@@ -377,7 +381,7 @@ fn devices() -> Vec<Vec<u8>> {
     }
 
     // Several queues, of which one is stopped, and one broken where nobody watches it.
-    for kind in [0x20, 0x40, 0x60, 0x61, 0x60 | 28, 0x60 | 30] {
+    for kind in [0x20, 0x40, 0x60, 0x61, 0x60 | 16, 0x60 | 28, 0x60 | 30] {
         let mut seed = vec![kind];
         let queues = kind >> 5;
         let turn = |seed: &mut Vec<u8>, how: u8| {

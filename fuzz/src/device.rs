@@ -1,5 +1,5 @@
 //! The whole device on a disk in memory: bring-up, requests of any shape and validity, hostile
-//! rings and resets, in each notify mode. The model says what each request gets, what the disk
+//! rings and resets, in each notify mode, and for a guest that writes to registers in memory. The model says what each request gets, what the disk
 //! holds, and when the device interrupts.
 
 use spec::Features;
@@ -39,6 +39,7 @@ pub fn device(data: &[u8]) {
         return;
     };
     let mode = match kind >> 1 & 15 {
+        8..14 => Mode::Mapped,
         14 => Mode::IoEventFd,
         15 => Mode::Poll,
         _ => Mode::Trap,
@@ -90,6 +91,12 @@ impl Driver {
             9 => self.harness.stop_queue(),
             10 if a & 0x80 != 0 => self.meddle(record),
             10 if a & 0x40 != 0 => self.harness.set_writeback(a & 1),
+            10 if a & 0x20 != 0 => self.harness.store_status(record.value),
+            10 if a & 0x10 != 0 => {
+                let bytes = record.value.to_le_bytes();
+                self.harness
+                    .scribble(b.into(), &bytes[usize::from(a & 3)..]);
+            }
             10 => self.harness.acknowledge(a.into()),
             11 => self.wish(record),
             // What a thread that looks at the queue at any time would see at any time.

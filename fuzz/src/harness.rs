@@ -1,13 +1,14 @@
 //! A device and the model of it, side by side: what a driver does is done to both. What the device
-//! makes of its queues is in `drains`.
+//! makes of its queues is in `drains`, and what it makes of registers in memory in `memory`.
 
 mod drains;
+mod memory;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use devices::virtio::MmioTransport;
 use devices::virtio::block::backend::MemoryBackend;
+use devices::virtio::{MmioTransport, RegisterPage};
 use devices::{BusDevice, Response};
 use spec::Features;
 use spec::block::config::WRITEBACK;
@@ -22,6 +23,7 @@ use crate::model::ram::Ram;
 use crate::model::registers::offered;
 use crate::parts::{self, Edges, Mode, Parts};
 use crate::ram;
+use crate::window::Window;
 
 /// Where the areas of the first queue are; there is room for one of 512 descriptors.
 pub const AREAS: [u64; 3] = [0x1000, 0x3400, 0x4000];
@@ -34,6 +36,11 @@ const OTHER_SIZE_MAX: u16 = 32;
 /// What the guest does, done to a device and to the model.
 pub struct Harness {
     transport: MmioTransport,
+    page: Arc<RegisterPage>,
+    /// What the guest has in place of the registers, if it has.
+    window: Option<Window>,
+    /// What the guest has acknowledged there since the last exit.
+    stored_ack: u32,
     memory: GuestMemoryMmap,
     backend: MemoryBackend,
     edges: Arc<Edges>,
@@ -80,14 +87,18 @@ impl Harness {
         let memory = ram::zeroed();
         let Parts {
             transport,
+            page,
+            window,
             backend,
             edges,
             kicks,
-            ..
         } = Parts::new((mode, queues), read_only, memory.clone());
         let bytes = backend.bytes().clone();
         Self {
             transport,
+            page,
+            window,
+            stored_ack: 0,
             ram: Ram::of(&memory),
             memory,
             disk: Disk {
@@ -137,20 +148,30 @@ impl Harness {
     fn forget_queues(&mut self) {
         self.lanes.iter_mut().for_each(|lane| lane.queue = None);
         (self.pending, self.needs_reset) = (0, false);
+        self.stored_ack = 0;
     }
 
     // Registers
 
     pub fn read(&mut self, register: Register) -> u32 {
         let mut data = [0; 4];
-        self.transport.read(register.offset(), &mut data);
+        match &self.window {
+            Some(_) => self.page.read(register.offset(), &mut data),
+            None => self.transport.read(register.offset(), &mut data),
+        }
         u32::from_le_bytes(data)
     }
 
     fn try_write(&mut self, register: Register, value: u32) -> Response {
-        self.transport
-            .write(register.offset(), &value.to_le_bytes())
-            .worked()
+        self.write_at(register.offset(), &value.to_le_bytes())
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Response {
+        if self.store(offset, bytes) {
+            return Response::Done;
+        }
+        self.exit();
+        self.transport.write(offset, bytes).worked()
     }
 
     /// Writes a register that leads to no drain.
@@ -166,6 +187,8 @@ impl Harness {
     pub fn reset(&mut self) {
         self.write(Register::Status, 0);
         self.forget_queues();
+        assert_eq!(self.read(Register::Status), 0, "not reset");
+        self.catch_up();
         assert_eq!(self.read(Register::Status), 0, "not reset");
         assert_eq!(self.read(Register::InterruptStatus), 0, "not reset");
         self.assert_as_modelled();
@@ -217,13 +240,16 @@ impl Harness {
 
     /// Acknowledges events.
     pub fn acknowledge(&mut self, events: u32) {
+        let is_open = self.is_open();
         self.write(Register::InterruptACK, events);
-        self.pending &= !events;
+        if !is_open {
+            self.pending &= !events;
+        }
     }
 
     /// Switches the cache to write-back mode or from it, where the driver may.
     pub fn set_writeback(&mut self, value: u8) {
-        let response = self.transport.write(CONFIG_OFFSET + WRITEBACK, &[value]);
+        let response = self.write_at(CONFIG_OFFSET + WRITEBACK, &[value]);
         assert!(matches!(response, Response::Done), "{response:?}");
         let features = self.disk.features;
         // No request comes between a reset and the next DRIVER_OK, when it begins anew.

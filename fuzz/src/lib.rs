@@ -16,6 +16,7 @@ mod queue;
 mod ram;
 mod registers;
 mod request;
+mod window;
 
 use std::{env, fs, io};
 

@@ -14,6 +14,8 @@ use spec::block::ID_SIZE;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::window::Window;
+
 /// Size of the disk, in sectors.
 pub const SECTORS: u64 = 64;
 /// What GET_ID answers.
@@ -65,6 +67,8 @@ impl Log for Lines {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Trap,
+    /// The same for a guest that has the registers for memory.
+    Mapped,
     IoEventFd,
     Poll,
 }
@@ -74,6 +78,8 @@ pub struct Parts {
     pub transport: MmioTransport,
     /// What a guest could read in place of the registers.
     pub page: Arc<RegisterPage>,
+    /// What a guest has in place of the registers, if it has.
+    pub window: Option<Window>,
     pub backend: MemoryBackend,
     pub edges: Arc<Edges>,
     /// What notifies the queues of a device that has threads.
@@ -89,7 +95,7 @@ impl Parts {
         let on_failure = FailureHandler::new(|error| panic!("the device's thread: {error}"));
         let mut kicks = Vec::new();
         let mut notify_mode = || {
-            if mode == Mode::Trap {
+            if matches!(mode, Mode::Trap | Mode::Mapped) {
                 return NotifyMode::Trap;
             }
             let kick = EventFd::new(0).unwrap();
@@ -118,6 +124,7 @@ impl Parts {
         let block = Block::new(Box::new(backend.clone()), options).unwrap();
         let edges = Arc::new(Edges::default());
         let page = Arc::new(RegisterPage::default());
+        let window = (mode == Mode::Mapped).then(|| Window::on(&page));
         Self {
             transport: MmioTransport::on_page(
                 memory,
@@ -126,6 +133,7 @@ impl Parts {
                 Arc::clone(&page),
             ),
             page,
+            window,
             backend,
             edges,
             kicks,

@@ -387,3 +387,7 @@ impl fmt::Debug for RegisterPage {
 #[cfg(test)]
 #[path = "page_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "page_access_tests.rs"]
+mod access_tests;

@@ -5,9 +5,17 @@ use std::sync::{Arc, Weak};
 use super::*;
 
 #[test]
-fn the_page_is_one_page_of_its_own() {
-    assert_eq!(size_of::<Words>(), PAGE_SIZE);
-    assert_eq!(RegisterPage::default().address() as usize % PAGE_SIZE, 0);
+fn the_window_is_in_two_pages_of_its_own_and_an_interrupt_is_handled_on_the_second() {
+    assert_eq!(size_of::<Words>(), 2 * PAGE_SIZE);
+    let page = RegisterPage::default();
+    assert_eq!(page.address() as usize % PAGE_SIZE, 0);
+    for register in Register::ALL {
+        let address = std::ptr::from_ref(page.word(register)).cast::<u8>();
+        let place = address as usize - page.address() as usize;
+        assert_eq!(place, WINDOW_OFFSET + register.offset() as usize);
+        let is_second = register.offset() >= Register::InterruptStatus.offset();
+        assert_eq!(place / PAGE_SIZE, usize::from(is_second), "{register:?}");
+    }
 }
 
 #[test]
@@ -49,40 +57,31 @@ fn the_configuration_space_reads_as_it_was_filled_and_0_past_its_end() {
 #[test]
 fn an_acknowledgement_takes_away_what_it_names_and_no_more() {
     let page = RegisterPage::default();
-    page.add_pending(InterruptStatus::USED_BUFFER | InterruptStatus::CONFIG_CHANGE);
+    page.add_pending(InterruptStatus::USED_BUFFER).unwrap();
+    page.add_pending(InterruptStatus::CONFIG_CHANGE).unwrap();
     page.acknowledge(0xffff_fffd);
     assert_eq!(page.pending(), InterruptStatus::CONFIG_CHANGE);
     page.acknowledge(0);
     assert_eq!(page.pending(), InterruptStatus::CONFIG_CHANGE);
 }
 
-/// What was done with the page, and the first word of the configuration space and the generation
-/// that it held then.
-type Seen = (&'static str, u32, u32);
+/// What the guest was allowed, and the first word of the configuration space and the generation that
+/// the page held then.
+type Seen = (Access, u32, u32);
 
-/// Notes what the page holds whenever it is taken away and given back.
+/// Notes what the page holds whenever the guest is allowed something else.
 struct Watched {
     page: Weak<RegisterPage>,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
-impl Watched {
-    fn note(&self, what: &'static str) {
-        let page = self.page.upgrade().unwrap();
-        let config = u32::from_le(page.words.0[CONFIG_WORD].load(Ordering::SeqCst));
-        let generation = page.get(Register::ConfigGeneration);
-        self.seen.lock().unwrap().push((what, config, generation));
-    }
-}
-
 impl PageMapping for Watched {
-    fn hide(&self) -> io::Result<()> {
-        self.note("hide");
-        Ok(())
-    }
-
-    fn show(&self) -> io::Result<()> {
-        self.note("show");
+    fn allow(&mut self, access: Access) -> io::Result<()> {
+        let page = self.page.upgrade().unwrap();
+        let config = page.words.0[word_at(CONFIG_OFFSET as usize)].load(Ordering::SeqCst);
+        let generation = page.get(Register::ConfigGeneration);
+        let mut seen = self.seen.lock().unwrap();
+        seen.push((access, u32::from_le(config), generation));
         Ok(())
     }
 }
@@ -106,5 +105,8 @@ fn a_guest_never_sees_a_new_generation_with_an_old_configuration_or_the_reverse(
     show(5, 0);
     assert_eq!(*seen.lock().unwrap(), []);
     show(6, 1);
-    assert_eq!(*seen.lock().unwrap(), [("hide", 5, 0), ("show", 6, 1)]);
+    assert_eq!(
+        *seen.lock().unwrap(),
+        [(Access::None, 5, 0), (Access::Read, 6, 1)]
+    );
 }

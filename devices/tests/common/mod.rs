@@ -14,10 +14,12 @@ pub mod engine;
 pub mod machine;
 mod mode;
 pub mod queues;
+mod window;
 
 pub use chain::*;
 pub use edges::Edges;
 pub use mode::*;
+pub use window::Window;
 
 use std::sync::atomic::{Ordering, fence};
 use std::sync::mpsc::{Receiver, channel};
@@ -78,6 +80,8 @@ pub struct Driver {
     pub transport: MmioTransport,
     /// What a guest could read in place of the registers.
     pub page: Arc<RegisterPage>,
+    /// What it has in place of the registers, if it has.
+    pub window: Option<Window>,
     pub edges: Arc<Edges>,
     /// What has stopped the device's thread.
     pub failures: Receiver<DeviceError>,
@@ -166,6 +170,7 @@ impl Driver {
         let memory = memory();
         let edges = Arc::new(Edges::default());
         let page = Arc::new(RegisterPage::default());
+        let window = (mode == Mode::Mapped).then(|| Window::on(&page, true));
         let transport = MmioTransport::on_page(
             memory.clone(),
             Box::new(block),
@@ -176,6 +181,7 @@ impl Driver {
             memory,
             transport,
             page,
+            window,
             edges,
             failures,
             disk,
@@ -189,16 +195,30 @@ impl Driver {
 
     // Registers
 
+    /// Reads from the window at `offset`.
+    pub fn read_at(&mut self, offset: u64, data: &mut [u8]) {
+        match &self.window {
+            Some(window) if window.read(offset, data) => {}
+            _ => self.transport.read(offset, data),
+        }
+    }
+
+    /// Writes to the window at `offset`.
+    pub fn write_at(&mut self, offset: u64, data: &[u8]) -> Response {
+        match &self.window {
+            Some(window) if window.write(offset, data) => Response::Done,
+            _ => self.transport.write(offset, data).worked(),
+        }
+    }
+
     pub fn read(&mut self, register: Register) -> u32 {
         let mut data = [0; 4];
-        self.transport.read(register.offset(), &mut data);
+        self.read_at(register.offset(), &mut data);
         u32::from_le_bytes(data)
     }
 
     pub fn try_write(&mut self, register: Register, value: u32) -> Response {
-        self.transport
-            .write(register.offset(), &value.to_le_bytes())
-            .worked()
+        self.write_at(register.offset(), &value.to_le_bytes())
     }
 
     /// Writes a register and goes on until the device has done with it.
@@ -215,6 +235,12 @@ impl Driver {
     pub fn reset(&mut self) {
         self.write(Register::Status, 0);
         assert_eq!(self.read(Register::Status), 0, "not reset");
+    }
+
+    /// Has the device learn of all that the driver has written to memory in place of registers: a write
+    /// that exits, and asks for nothing.
+    pub fn catch_up(&mut self) {
+        self.write(Register::QueueNotify, u32::MAX);
     }
 
     /// The features that the device offers.

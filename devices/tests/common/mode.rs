@@ -11,6 +11,8 @@ use vmm_sys_util::eventfd::EventFd;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Trap,
+    /// The same for a guest that has the registers for memory.
+    Mapped,
     IoEventFd,
     /// With this limit to watching an empty queue.
     Poll(Duration),
@@ -21,15 +23,20 @@ pub const POLL: Mode = Mode::Poll(Duration::from_micros(50));
 /// The modes in which a thread serves the queue.
 pub const THREADS: [Mode; 2] = [Mode::IoEventFd, POLL];
 
-/// Runs `test` once for each notify mode.
+/// Runs `test` once for each notify mode, and for each way to have the registers.
 pub fn in_every_mode(test: impl Fn(Mode)) {
-    for mode in [Mode::Trap, Mode::IoEventFd, POLL] {
+    for mode in [Mode::Trap, Mode::Mapped, Mode::IoEventFd, POLL] {
         println!("notify mode: {mode:?}");
         test(mode);
     }
 }
 
 impl Mode {
+    /// Whether a write to a register is what has the queue served.
+    pub fn is_trap(self) -> bool {
+        matches!(self, Self::Trap | Self::Mapped)
+    }
+
     /// What makes a device of this mode, and what notifies it, where that is no register. What
     /// stops its thread goes to `failed`.
     pub fn notify_mode(self, failed: Sender<DeviceError>) -> (NotifyMode, Option<EventFd>) {
@@ -38,7 +45,7 @@ impl Mode {
         let on_start = StartHook::default();
         let on_failure = FailureHandler::new(move |error| failed.send(error).unwrap());
         match self {
-            Self::Trap => (NotifyMode::Trap, None),
+            Self::Trap | Self::Mapped => (NotifyMode::Trap, None),
             Self::IoEventFd => {
                 let mode = NotifyMode::IoEventFd {
                     kick,

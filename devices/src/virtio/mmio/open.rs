@@ -47,8 +47,11 @@ impl MmioTransport {
             self.reset()?;
             status &= SINCE_RESET;
         }
-        if let Step::Accept(status) = step(self.status, status.bits()) {
-            self.set_status(status);
+        // FAILED may have come after any of the others.
+        for status in [status - DeviceStatus::FAILED, status] {
+            if let Step::Accept(status) = step(self.status, status.bits()) {
+                self.set_status(status);
+            }
         }
         Ok(())
     }
