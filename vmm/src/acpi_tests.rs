@@ -32,9 +32,13 @@ fn table(memory: &GuestMemoryMmap, address: u64) -> Vec<u8> {
 }
 
 fn tables(cpus: u8, disks: usize) -> Tables {
-    let memory = memory::allocate(layout::MIN_MEMORY).unwrap();
     let windows: Vec<_> = (0..disks).map(layout::virtio_mmio).collect();
-    write(&memory, cpus, &windows).unwrap();
+    tables_of(cpus, &windows)
+}
+
+fn tables_of(cpus: u8, windows: &[VirtioMmio]) -> Tables {
+    let memory = memory::allocate(layout::MIN_MEMORY).unwrap();
+    write(&memory, cpus, windows).unwrap();
     let mut rsdp = [0; 36];
     memory
         .read_slice(&mut rsdp, GuestAddress(ACPI_TABLES))
@@ -125,13 +129,28 @@ fn the_dsdt_has_the_serial_port_s5_and_a_device_for_each_disk() {
         assert_eq!(count(dsdt, b"\x89\x06\x00\x03\x01\x04\x00\x00\x00"), 1);
         assert_eq!(count(dsdt, b"LNRO0005"), disks);
         for index in 0..disks {
-            let window = layout::virtio_mmio(index);
-            let mut resources = b"\x86\x09\x00\x01".to_vec();
-            resources.extend((window.base as u32).to_le_bytes());
-            resources.extend(0x1000_u32.to_le_bytes());
-            resources.extend(b"\x89\x06\x00\x03\x01");
-            resources.extend(window.gsi.to_le_bytes());
+            let resources = resources(layout::virtio_mmio(index));
             assert_eq!(count(dsdt, &resources), 1, "disk {index}");
         }
     }
+}
+
+#[test]
+fn the_dsdt_has_registers_that_are_memory_where_they_are() {
+    let windows = [layout::virtio_mmio(0), layout::mapped_virtio_mmio(1)];
+    let tables = tables_of(1, &windows);
+    for window in windows {
+        let count = count(tables.get(b"DSDT"), &resources(window));
+        assert_eq!(count, 1, "{window:x?}");
+    }
+}
+
+/// What a device in `window` has: 4 KiB of registers, and an edge-triggered interrupt.
+fn resources(window: VirtioMmio) -> Vec<u8> {
+    let mut resources = b"\x86\x09\x00\x01".to_vec();
+    resources.extend((window.base as u32).to_le_bytes());
+    resources.extend(0x1000_u32.to_le_bytes());
+    resources.extend(b"\x89\x06\x00\x03\x01");
+    resources.extend(window.gsi.to_le_bytes());
+    resources
 }

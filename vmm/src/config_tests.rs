@@ -19,6 +19,21 @@ fn every_disk_is_named_after_the_users_words() {
 }
 
 #[test]
+fn a_disk_whose_registers_are_memory_is_named_by_where_they_are() {
+    let disk = |registers| DiskConfig {
+        registers,
+        ..DiskConfig::new("disk".into(), "disk")
+    };
+    let disks = [Registers::Trap, Registers::Mapped, Registers::Trap].map(disk);
+    let line = kernel_cmdline("", &windows(&disks)).unwrap();
+    assert_eq!(
+        line.to_str().unwrap().trim(),
+        "virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0082fa0:6 \
+         virtio_mmio.device=4K@0xd0002000:7"
+    );
+}
+
+#[test]
 fn disks_are_named_before_the_arguments_of_init() {
     assert_eq!(
         cmdline("console=ttyS0 -- single", 1).unwrap(),

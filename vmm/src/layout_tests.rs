@@ -1,3 +1,6 @@
+use spec::bench;
+use spec::mmio::Register;
+
 use super::*;
 
 const GIB: u64 = 1 << 30;
@@ -72,6 +75,34 @@ fn devices_and_kvms_own_pages_are_in_the_hole_and_apart() {
         board::HOLE_END,
     ];
     assert!(in_order.is_sorted(), "{in_order:x?}");
+}
+
+#[test]
+fn registers_that_are_memory_are_apart_from_all_else_in_the_hole_two_pages_for_each_device() {
+    let mut pages: Vec<_> = (0..board::VIRTIO_MMIO_MAX)
+        .map(|index| mapped_virtio_mmio(index).base / PAGE_SIZE)
+        .flat_map(|page| [page, page + 1])
+        .collect();
+    assert!(pages.is_sorted_by(|a, b| a < b), "{pages:x?}");
+    pages.insert(0, virtio_mmio(board::VIRTIO_MMIO_MAX - 1).base / PAGE_SIZE);
+    pages.push(bench::MMIO_BASE / PAGE_SIZE);
+    pages.push(u64::from(IO_APIC) / PAGE_SIZE);
+    assert!(pages.is_sorted_by(|a, b| a < b), "{pages:x?}");
+    assert!(MAPPED_VIRTIO_MMIO.is_multiple_of(PAGE_SIZE));
+}
+
+#[test]
+fn of_registers_that_are_memory_the_second_page_has_what_a_handler_accesses_and_the_configuration()
+{
+    for index in 0..board::VIRTIO_MMIO_MAX {
+        let VirtioMmio { base, gsi } = mapped_virtio_mmio(index);
+        let second = (base / PAGE_SIZE + 1) * PAGE_SIZE;
+        assert_eq!(base + Register::InterruptStatus.offset(), second);
+        assert!(base + Register::QueueNotify.offset() < second);
+        // What is behind the window, on that page, is no device's.
+        assert!(base + board::VIRTIO_MMIO_SIZE <= second + PAGE_SIZE);
+        assert_eq!(gsi, virtio_mmio(index).gsi);
+    }
 }
 
 #[test]

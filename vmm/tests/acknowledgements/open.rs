@@ -1,30 +1,31 @@
-//! What a vCPU, its guest's handler, and the thread that looks for another size share of interrupts
-//! where the guest acknowledges in memory (`RegisterPage::open`), as states and the steps between them.
-//! There is one vCPU, which serves the queue itself: the guest stands while it does.
+//! What the driver, the handler, the exits of a guest's one CPU and the thread that SIGHUP wakes share
+//! of a page that the guest can write to, as states and the steps between them. Which schedules there
+//! are, and what of them must be so, is tried out beside this.
 
-use super::model::{CONFIG, USED};
+use crate::model::{CONFIG, USED};
 
 /// What is tried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Design {
-    /// What is built.
+    /// What is built: an exit begins with what has been acknowledged in memory; who changes the
+    /// configuration closes the page before, and it opens again when that is acknowledged, by an exit.
     Built,
-    /// A change of the configuration leaves the page open, and applies what is in memory first.
-    StaysOpen,
-    /// The page is opened again as soon as a change has been told of.
+    /// An exit applies what has been acknowledged after it has served the queue.
+    CatchesUpAfterServing,
+    /// A thread serves the queue while the guest runs.
+    ServesMeanwhile,
+    /// The configuration changes while the page is open.
+    ChangesAnOpenPage,
+    /// The page is closed when the bit of a change is set already.
+    ClosesAfterSetting,
+    /// The page opens again at the end of a change, before that is acknowledged.
     OpensWhilePending,
-    /// The vCPU applies what is in memory when it has served.
-    CatchesUpLate,
-    /// Who closes the page takes bits away in two steps, a load and a store.
-    TakesBitInTwoSteps,
 }
 
-/// What is told of.
+/// How often the driver notifies, and what each SIGHUP finds: whether the configuration is another.
 pub struct Scenario {
-    /// By the vCPU, one at each exit.
-    pub exits: &'static [u8],
-    /// How often the other thread tells of another configuration.
-    pub changes: usize,
+    pub notifications: u8,
+    pub refreshes: &'static [bool],
 }
 
 #[derive(Clone, Copy, Debug, Default, Hash, PartialEq, Eq)]
@@ -32,53 +33,52 @@ enum HandlerAt {
     #[default]
     Idle,
     ReadStatus,
+    /// With what it has read.
     Acknowledge(u8),
     Look(u8),
 }
 
-/// Where a vCPU is, or the other thread, in what it tells of.
-#[derive(Clone, Copy, Debug, Default, Hash, PartialEq, Eq)]
-enum TellerAt {
-    #[default]
-    Away,
-    /// It has the device's lock here, and where it is about to let go of it.
+/// A step of who serves the queue or changes the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Of an exit: apply what is acknowledged in memory.
     CatchUp,
-    /// With InterruptStatus as it has loaded it, where it is to store it.
-    TakeBit(u8),
+    /// Of a refresh: take the device, the page from the guest, and do the same.
+    Close,
+    /// Only take the device.
+    Lock,
     Publish,
     SetBit,
     RaiseEdge,
+    /// Open the page if that can be, and let go of the device.
     Open,
 }
 
 /// What there is at one moment.
 #[derive(Clone, Debug, Default, Hash, PartialEq, Eq)]
 pub struct State {
-    is_open: bool,
-    /// InterruptStatus and InterruptACK as they are in memory, and an acknowledgement that the CPU has
-    /// not written there yet.
+    /// InterruptStatus and InterruptACK, as they are in memory.
     status: u8,
-    acknowledged: u8,
-    buffered: Option<u8>,
+    ack: u8,
+    is_open: bool,
+    /// What the CPU has written to InterruptACK, and memory has not got yet.
+    store_buffer: Option<u8>,
     edge: bool,
     handler: HandlerAt,
-    vcpu: TellerAt,
-    exits: usize,
-    changer: TellerAt,
-    changes: usize,
-    /// Whether the other thread has the device's lock. The vCPU has it where it catches up, and lets
-    /// go of it to serve.
-    is_locked: bool,
+    notified: u8,
+    /// How far the exit at QueueNotify is, or the thread that serves instead.
+    serving: Option<usize>,
+    /// The exit at InterruptACK of a page that is not open, with what is acknowledged.
+    acknowledging: Option<u8>,
+    refreshes: usize,
+    refreshing: Option<usize>,
+    /// What there is to see of used buffers and of the configuration, and what has been seen.
     published: [u8; 2],
     seen: [u8; 2],
 }
 
-fn kind(event: u8) -> usize {
-    usize::from(event == CONFIG)
-}
-
 impl State {
-    /// A device that lives, before the first request.
+    /// A device that has just become live.
     pub fn new() -> Self {
         Self {
             is_open: true,
@@ -86,36 +86,16 @@ impl State {
         }
     }
 
-    /// What the guest has stored is in memory: it has left, or has lost the page.
-    fn drain(&mut self) {
-        self.acknowledged = self.buffered.take().unwrap_or(self.acknowledged);
-    }
-
-    fn take_bits(&mut self, status: u8) {
-        self.status = status & USED & !self.acknowledged;
-        self.acknowledged = 0;
-    }
-
-    fn close(&mut self) {
-        if self.is_open {
-            self.drain();
-            self.take_bits(self.status);
-            self.is_open = false;
-        }
-    }
-
-    fn open(&mut self) {
-        self.is_open |= self.status & CONFIG == 0;
-    }
-
     /// All that can happen next, with who does it.
     pub fn steps(&self, design: Design, scenario: &Scenario) -> Vec<(String, Self)> {
         let steps = [
-            ("vCPU", self.vcpu(design, scenario)),
-            ("handler", self.handler()),
-            ("interrupt", self.interrupt()),
             ("store", self.store()),
-            ("changer", self.changer(design, scenario)),
+            ("notification", self.notify(design, scenario)),
+            ("interrupt", self.interrupt(design)),
+            ("handler", self.handle(design)),
+            ("acknowledgement exits", self.acknowledge()),
+            ("serving", self.serve(design)),
+            ("SIGHUP", self.refresh(design, scenario)),
         ];
         let steps = steps.into_iter();
         steps
@@ -123,73 +103,50 @@ impl State {
             .collect()
     }
 
-    /// The vCPU leaves the guest, wherever that is, and tells of an event.
-    fn vcpu(&self, design: Design, scenario: &Scenario) -> Option<Self> {
-        let event = *scenario.exits.get(self.exits)?;
+    /// Memory gets what the CPU has written.
+    fn store(&self) -> Option<Self> {
         let mut next = self.clone();
-        next.vcpu = match self.vcpu {
-            TellerAt::Away => {
-                next.drain();
-                TellerAt::CatchUp
-            }
-            TellerAt::CatchUp if self.is_locked => return None,
-            TellerAt::CatchUp | TellerAt::TakeBit(_) => {
-                if self.is_open && design != Design::CatchesUpLate {
-                    next.take_bits(self.status);
-                }
-                TellerAt::Publish
-            }
-            TellerAt::Publish => {
-                if event == CONFIG {
-                    next.close();
-                }
-                next.published[kind(event)] += 1;
-                TellerAt::SetBit
-            }
-            TellerAt::SetBit => {
-                if event == CONFIG {
-                    next.close();
-                }
-                next.status |= event;
-                TellerAt::RaiseEdge
-            }
-            TellerAt::RaiseEdge => {
-                next.edge = true;
-                TellerAt::Open
-            }
-            TellerAt::Open if self.is_locked => return None,
-            TellerAt::Open => {
-                if self.is_open && design == Design::CatchesUpLate {
-                    next.take_bits(self.status);
-                }
-                next.exits += 1;
-                TellerAt::Away
-            }
-        };
+        next.ack = next.store_buffer.take()?;
         Some(next)
     }
 
-    fn is_in_guest(&self) -> bool {
-        self.vcpu == TellerAt::Away
+    /// What leaves the guest leaves nothing in the store buffer.
+    fn left(&self) -> Self {
+        self.store().unwrap_or_else(|| self.clone())
     }
 
-    fn interrupt(&self) -> Option<Self> {
-        let is_taken = self.edge && self.handler == HandlerAt::Idle && self.is_in_guest();
-        is_taken.then(|| Self {
-            edge: false,
-            handler: HandlerAt::ReadStatus,
-            ..self.clone()
-        })
+    fn is_in_guest(&self, design: Design) -> bool {
+        let served_by_exit = design != Design::ServesMeanwhile;
+        self.acknowledging.is_none() && !(served_by_exit && self.serving.is_some())
     }
 
-    fn store(&self) -> Option<Self> {
+    /// The driver has a buffer for the device, at any time: in its handler, or where that must wait.
+    fn notify(&self, design: Design, scenario: &Scenario) -> Option<Self> {
+        let is_idle = self.is_in_guest(design) && self.serving.is_none();
+        if !is_idle || self.notified == scenario.notifications {
+            return None;
+        }
+        let mut next = match design {
+            Design::ServesMeanwhile => self.clone(),
+            _ => self.left(),
+        };
+        next.notified += 1;
+        next.serving = Some(0);
+        Some(next)
+    }
+
+    fn interrupt(&self, design: Design) -> Option<Self> {
+        if !self.edge || self.handler != HandlerAt::Idle || !self.is_in_guest(design) {
+            return None;
+        }
         let mut next = self.clone();
-        next.drain();
-        self.buffered.is_some().then_some(next)
+        next.edge = false;
+        next.handler = HandlerAt::ReadStatus;
+        Some(next)
     }
 
-    fn handler(&self) -> Option<Self> {
-        if !self.is_in_guest() {
+    fn handle(&self, design: Design) -> Option<Self> {
+        if !self.is_in_guest(design) {
             return None;
         }
         let mut next = self.clone();
@@ -197,23 +154,18 @@ impl State {
             HandlerAt::Idle => return None,
             HandlerAt::ReadStatus if self.status == 0 => HandlerAt::Idle,
             HandlerAt::ReadStatus => HandlerAt::Acknowledge(self.status),
-            // One that the CPU still has goes first.
-            HandlerAt::Acknowledge(_) if self.is_open && self.buffered.is_some() => return None,
-            HandlerAt::Acknowledge(bits) if self.is_open => {
-                next.buffered = Some(bits);
-                HandlerAt::Look(bits)
-            }
-            // The write exits, and waits for the device's lock.
-            HandlerAt::Acknowledge(_) if self.is_locked => return None,
+            HandlerAt::Acknowledge(_) if self.store_buffer.is_some() => return None,
             HandlerAt::Acknowledge(bits) => {
-                next.status &= !bits;
-                next.open();
+                match self.is_open {
+                    true => next.store_buffer = Some(bits),
+                    false => next.acknowledging = Some(bits),
+                }
                 HandlerAt::Look(bits)
             }
             HandlerAt::Look(bits) => {
-                for event in [USED, CONFIG] {
-                    if bits & event != 0 {
-                        next.seen[kind(event)] = self.published[kind(event)];
+                for (kind, bit) in [USED, CONFIG].into_iter().enumerate() {
+                    if bits & bit != 0 {
+                        next.seen[kind] = next.published[kind];
                     }
                 }
                 HandlerAt::Idle
@@ -222,66 +174,121 @@ impl State {
         Some(next)
     }
 
-    /// The other thread, which has the device's lock from its first step to its last.
-    fn changer(&self, design: Design, scenario: &Scenario) -> Option<Self> {
+    /// Applies what is acknowledged in memory. Of a page that is open a used buffer alone is pending,
+    /// where that is so.
+    fn catch_up(&mut self, design: Design) {
+        if self.is_open {
+            let can_be = match design {
+                Design::ChangesAnOpenPage => USED | CONFIG,
+                _ => USED,
+            };
+            self.status &= can_be & !self.ack;
+            self.ack = 0;
+        }
+    }
+
+    fn open(&mut self, design: Design) {
+        let waits = design != Design::OpensWhilePending && self.status & CONFIG != 0;
+        self.is_open |= !waits;
+    }
+
+    /// The exit of an acknowledgement, once nobody else has the device.
+    fn acknowledge(&self) -> Option<Self> {
+        let bits = self.acknowledging.filter(|_| self.refreshing.is_none())?;
         let mut next = self.clone();
-        let leaves_open = design == Design::StaysOpen;
-        next.changer = match self.changer {
-            TellerAt::Away => {
-                // The vCPU has it while it catches up, which is one step.
-                next.is_locked = true;
-                TellerAt::CatchUp
+        next.catch_up(Design::Built);
+        next.status &= !bits;
+        next.open(Design::Built);
+        next.acknowledging = None;
+        Some(next)
+    }
+
+    fn serve(&self, design: Design) -> Option<Self> {
+        let steps = match design {
+            Design::CatchesUpAfterServing => {
+                [Step::Publish, Step::SetBit, Step::CatchUp, Step::RaiseEdge]
             }
-            TellerAt::CatchUp if design == Design::TakesBitInTwoSteps && self.is_open => {
-                next.drain();
-                TellerAt::TakeBit(self.status)
+            // As where acknowledgements wait in a ring.
+            Design::ServesMeanwhile => {
+                [Step::Publish, Step::CatchUp, Step::SetBit, Step::RaiseEdge]
             }
-            TellerAt::CatchUp => {
-                if !leaves_open {
-                    next.close();
-                }
-                TellerAt::Publish
-            }
-            TellerAt::TakeBit(loaded) => {
-                next.take_bits(loaded);
-                next.is_open = false;
-                TellerAt::Publish
-            }
-            TellerAt::Publish => {
-                next.published[kind(CONFIG)] += 1;
-                TellerAt::SetBit
-            }
-            TellerAt::SetBit => {
-                if leaves_open && self.is_open {
-                    next.status &= !self.acknowledged;
-                    next.acknowledged = 0;
-                }
-                next.status |= CONFIG;
-                TellerAt::RaiseEdge
-            }
-            TellerAt::RaiseEdge => {
-                next.edge = true;
-                TellerAt::Open
-            }
-            TellerAt::Open => {
-                match design {
-                    Design::OpensWhilePending => next.is_open = true,
-                    _ => next.open(),
-                }
-                next.is_locked = false;
-                next.changes += 1;
-                TellerAt::Away
-            }
+            _ => [Step::CatchUp, Step::Publish, Step::SetBit, Step::RaiseEdge],
         };
-        (self.changes < scenario.changes).then_some(next)
+        let at = self.serving?;
+        let mut next = self.clone();
+        next.take(design, steps[at], USED)?;
+        next.serving = Some(at + 1).filter(|at| *at < steps.len());
+        Some(next)
+    }
+
+    fn refresh(&self, design: Design, scenario: &Scenario) -> Option<Self> {
+        let is_new = *scenario.refreshes.get(self.refreshes)?;
+        let steps: &[Step] = match (is_new, design) {
+            (false, _) => &[Step::Close, Step::Open],
+            (true, Design::ChangesAnOpenPage) => &[
+                Step::Lock,
+                Step::Publish,
+                Step::SetBit,
+                Step::RaiseEdge,
+                Step::Open,
+            ],
+            (true, Design::ClosesAfterSetting) => &[
+                Step::Lock,
+                Step::Publish,
+                Step::SetBit,
+                Step::Close,
+                Step::RaiseEdge,
+                Step::Open,
+            ],
+            (true, _) => &[
+                Step::Close,
+                Step::Publish,
+                Step::SetBit,
+                Step::RaiseEdge,
+                Step::Open,
+            ],
+        };
+        let at = self.refreshing.unwrap_or(0);
+        let mut next = self.clone();
+        next.take(design, steps[at], CONFIG)?;
+        next.refreshing = Some(at + 1).filter(|at| *at < steps.len());
+        next.refreshes += usize::from(next.refreshing.is_none());
+        Some(next)
+    }
+
+    /// Takes `step` for the event `bit`, if it can be taken.
+    fn take(&mut self, design: Design, step: Step, bit: u8) -> Option<()> {
+        match step {
+            // An exit waits while another has the device.
+            Step::CatchUp if self.refreshing.is_some() => return None,
+            Step::CatchUp => self.catch_up(design),
+            // That a slot is gone means that no CPU can write there any more.
+            Step::Close => {
+                *self = self.left();
+                self.catch_up(design);
+                self.is_open = false;
+            }
+            Step::Lock if design == Design::ChangesAnOpenPage => self.catch_up(design),
+            Step::Lock => {}
+            Step::Publish => self.published[usize::from(bit == CONFIG)] += 1,
+            Step::SetBit => self.status |= bit,
+            Step::RaiseEdge => self.edge = true,
+            Step::Open => self.open(design),
+        }
+        Some(())
     }
 
     /// What is wrong with this state, if anything is.
     pub fn fault(&self, is_end: bool) -> Option<String> {
-        if is_end && self.seen != self.published {
-            return Some("the device has told of what nobody looks at".into());
+        if !is_end {
+            return None;
         }
-        let is_stuck = is_end && !self.is_open;
-        is_stuck.then(|| "the page stays closed for ever".into())
+        if self.seen != self.published {
+            return Some("the device has told of what nobody looks at".to_owned());
+        }
+        if self.status & !self.ack != 0 {
+            return Some("a bit is set for ever".to_owned());
+        }
+        (!self.is_open).then(|| "the page is closed for ever".to_owned())
     }
 }

@@ -6,6 +6,7 @@ use spec::block::{config, request_type, status};
 use spec::mmio::CONFIG_OFFSET;
 
 use super::case::{Case, DiskKind};
+use super::open::{is_open, settle};
 use super::scene::{QUEUE_SIZE, SECTOR, Scene, readable, writable};
 use super::seen::{OK, Outcome, Seen};
 use super::yard::{UNTOUCHED, copy, is_filled};
@@ -23,7 +24,7 @@ pub(super) const CASES: [Case; 2] = [
     Case::new(
         "cache-width",
         "the cache is switched by an access wider than its field, or across it",
-        "ignored",
+        "ignored, or in memory by the byte in the field",
         width,
     )
     .on(DiskKind::WritableCache)
@@ -36,8 +37,9 @@ fn bring_up(scene: &mut Scene<'_>) -> Outcome {
     Ok(scene.bring_up()?)
 }
 
-/// Sees what the field reads.
+/// Sees what the field reads once the device has what has been written to it.
 fn check_field(scene: &mut Scene<'_>, of: u64, expected: u8) -> Outcome {
+    settle(scene.driver.transport);
     let field = scene.driver.transport.read_config_byte(config::WRITEBACK);
     let (seen, expected) = (Seen::Value(field.into()), Seen::Value(expected.into()));
     scene.check("the field", of, seen, expected)
@@ -80,15 +82,21 @@ fn switched(scene: &mut Scene<'_>) -> Outcome {
 /// Every access that touches the field and is not of it alone.
 fn width(scene: &mut Scene<'_>) -> Outcome {
     bring_up(scene)?;
+    let is_open = is_open(scene.driver.transport);
     for (field, others) in [(0, u64::MAX), (1, 0)] {
-        let transport = &mut *scene.driver.transport;
-        transport.write_config_byte(config::WRITEBACK, field);
+        let expected = match is_open {
+            true => 1 - field,
+            false => field,
+        };
         for width in [Width::Two, Width::Four, Width::Eight] {
             let last = config::WRITEBACK;
             for offset in last + 1 - width.bytes() as u64..=last {
                 let place = CONFIG_OFFSET + offset;
-                scene.driver.transport.write_at(place, width, others);
+                let transport = &mut *scene.driver.transport;
+                transport.write_config_byte(config::WRITEBACK, field);
                 check_field(scene, place, field)?;
+                scene.driver.transport.write_at(place, width, others);
+                check_field(scene, place, expected)?;
             }
         }
     }

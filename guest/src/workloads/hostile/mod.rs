@@ -24,6 +24,7 @@ mod discard;
 mod framing;
 mod lanes;
 mod notifications;
+mod open;
 mod queues;
 mod registers;
 mod requests;

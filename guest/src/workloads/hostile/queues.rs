@@ -6,6 +6,7 @@ use spec::queue::{avail_ring_size, used_ring_size};
 
 use super::case::{Case, DIRECT, DiskKind};
 use super::lanes::{Lanes, negotiate, set_up_first, start, wait_needs_reset};
+use super::open::settle;
 use super::scene::{QUEUE_SIZE, Scene};
 use super::seen::{Outcome, Seen};
 use crate::virtio::Width;
@@ -205,6 +206,7 @@ fn stopped_in_use(scene: &mut Scene<'_>) -> Outcome {
         // No queue can be reset by itself, so that this does nothing.
         scene.driver.transport.write(Register::QueueSel, 1);
         scene.driver.transport.write(Register::QueueReset, 1);
+        settle(scene.driver.transport);
         let reset = scene.driver.transport.read(Register::QueueReset);
         scene.check_also(
             "QueueReset",

@@ -6,6 +6,7 @@ use spec::mmio::{CONFIG_OFFSET, InterruptStatus, Register};
 
 use super::Stage;
 use super::case::{Case, DIRECT, Run};
+use super::open::{found, is_open, settle};
 use super::scene::{SECTOR, Scene, writable};
 use super::seen::{Outcome, Seen, read_of};
 use crate::virtio::{Transport, Width};
@@ -14,28 +15,28 @@ pub(super) const CASES: [Case; 12] = [
     Case::new(
         "register-width",
         "access of a width other than 4 to a register",
-        "reads 0, or in memory the bytes there, writes ignored",
+        "reads 0, writes ignored, or in memory bytes, gone with an exit but for Status and events",
         register_width,
     )
     .in_modes(DIRECT),
     Case::new(
         "register-unaligned",
         "unaligned access to the registers",
-        "reads 0, or in memory the bytes there, writes ignored",
+        "reads 0, writes ignored, or in memory bytes, gone with an exit but for Status and events",
         register_unaligned,
     )
     .in_modes(DIRECT),
     Case::new(
         "register-none",
         "an offset without a register",
-        "reads 0, writes ignored",
+        "reads 0, writes ignored, or in memory gone with an exit",
         register_none,
     )
     .in_modes(DIRECT),
     Case::new(
         "register-direction",
         "reading a write-only register, writing a read-only one",
-        "reads 0, writes ignored",
+        "reads 0, writes ignored, or in memory gone with an exit",
         register_direction,
     )
     .in_modes(DIRECT),
@@ -49,7 +50,7 @@ pub(super) const CASES: [Case; 12] = [
     Case::new(
         "config-written",
         "a write to the configuration space",
-        "ignored",
+        "ignored, or in memory gone with an exit",
         config_written,
     )
     .in_modes(DIRECT),
@@ -137,12 +138,6 @@ fn state(transport: &mut dyn Transport) -> [u32; READABLE.len()] {
     READABLE.map(|register| transport.read(register))
 }
 
-/// Lets an acknowledgement be applied that the machine lets wait until the guest exits: a write that
-/// does so, and nothing else.
-fn settle(transport: &mut dyn Transport) {
-    transport.write(Register::SHMSel, 0);
-}
-
 /// The registers, and what eight bytes from the last of them on reach.
 const BYTES: usize = CONFIG_OFFSET as usize + 4;
 
@@ -160,20 +155,39 @@ fn bytes(transport: &mut dyn Transport) -> [u8; BYTES] {
     bytes
 }
 
-/// Sees that at each of these places nothing can be written, and nothing read but bytes of memory.
+/// Sees that at each of these places nothing can be written, and nothing read but bytes of memory. A
+/// write there can be one to Status.
 fn check_void(scene: &mut Scene<'_>, places: impl Iterator<Item = (u64, Width)>) -> Outcome {
     let before = state(scene.driver.transport);
     let bytes = bytes(scene.driver.transport);
+    let is_open = is_open(scene.driver.transport);
     for (offset, width) in places {
-        let transport = &mut *scene.driver.transport;
-        let seen = transport.read_at(offset, width);
-        transport.write_at(offset, width, 0);
-        transport.write_at(offset, width, u64::MAX);
+        let seen = scene.driver.transport.read_at(offset, width);
         let there = bytes.iter().skip(offset as usize).take(width.bytes());
         let expected = there
             .rev()
             .fold(0, |value, byte| value << 8 | u64::from(*byte));
         scene.check("offset", offset, Seen::Value(seen), Seen::Value(expected))?;
+        for value in [0, u64::MAX] {
+            let transport = &mut *scene.driver.transport;
+            let live = transport.status();
+            transport.write_at(offset, width, value);
+            let expected = match is_open {
+                true => found(live, transport.status()),
+                false => live,
+            };
+            settle(transport);
+            scene.check_status(offset, expected)?;
+            if expected != live {
+                scene.revive()?;
+            }
+            if is_open {
+                // Of a used buffer, which the guest may have told itself of.
+                let transport = &mut *scene.driver.transport;
+                transport.write(Register::InterruptACK, u32::MAX);
+                settle(transport);
+            }
+        }
     }
     let same = state(scene.driver.transport) == before;
     scene.check_words("the registers", 0, same, "unchanged", "changed")
@@ -215,6 +229,7 @@ fn register_direction(scene: &mut Scene<'_>) -> Outcome {
             scene.driver.transport.write(register, value);
         }
     }
+    settle(scene.driver.transport);
     let same = state(scene.driver.transport) == before;
     scene.check_words("the registers", 0, same, "unchanged", "changed")
 }
@@ -267,6 +282,7 @@ fn config_written(scene: &mut Scene<'_>) -> Outcome {
             let transport = &mut *scene.driver.transport;
             transport.write_at(CONFIG_OFFSET + offset, width, 0x5a5a_5a5a_5a5a_5a5a);
         }
+        settle(scene.driver.transport);
         let same = words(scene.driver.transport) == before;
         let of = width.bytes() as u64;
         scene.check_words("the configuration", of, same, "unchanged", "changed")?;
@@ -325,6 +341,7 @@ fn driver_features_sel(scene: &mut Scene<'_>) -> Outcome {
 fn interrupt_ack(scene: &mut Scene<'_>) -> Outcome {
     for ack in [0, 0xffff_fffc, u32::MAX] {
         scene.driver.transport.take_events();
+        settle(scene.driver.transport);
         scene.driver.transport.write(Register::InterruptACK, ack);
         settle(scene.driver.transport);
         let pending = scene.driver.transport.read(Register::InterruptStatus);

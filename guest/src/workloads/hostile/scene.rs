@@ -4,7 +4,7 @@
 
 use spec::Features;
 use spec::block::{HEADER_SIZE, RequestHeader, SECTOR_SIZE, request_type};
-use spec::mmio::DEVICE_ID_BLOCK;
+use spec::mmio::{DEVICE_ID_BLOCK, DeviceStatus};
 use spec::queue::{self, DESC_SIZE, Descriptor};
 
 use super::Stage;
@@ -119,6 +119,14 @@ impl<'s> Scene<'s> {
     /// It does not go along.
     pub fn bring_up(&mut self) -> Result<(), Error> {
         self.brought_up += 1;
+        self.revive()
+    }
+
+    /// The same to a device that the case has seen reset, where it was to be.
+    ///
+    /// # Errors
+    /// As for [`bring_up`](Self::bring_up).
+    pub fn revive(&mut self) -> Result<(), Error> {
         self.driver.transport.reset()?;
         self.driver.queue.device.fill(UNTOUCHED);
         self.driver.bring_up(self.features)
@@ -276,6 +284,15 @@ impl<'s> Scene<'s> {
         self.check(what, of, seen, expected)?;
         self.checks.last = last;
         Ok(())
+    }
+
+    /// Sees what the device status is, after the one of those that are tried named `of`.
+    ///
+    /// # Errors
+    /// It is another.
+    pub fn check_status(&mut self, of: u64, expected: DeviceStatus) -> Outcome {
+        let status = Seen::Value(self.driver.transport.status().bits().into());
+        self.check("status", of, status, Seen::Value(expected.bits().into()))
     }
 
     /// Sees that the data buffer is untouched.
