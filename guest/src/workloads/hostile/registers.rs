@@ -11,7 +11,7 @@ use super::scene::{SECTOR, Scene, writable};
 use super::seen::{Outcome, Seen, read_of};
 use crate::virtio::{Transport, Width};
 
-pub(super) const CASES: [Case; 12] = [
+pub(super) const CASES: [Case; 13] = [
     Case::new(
         "register-width",
         "access of a width other than 4 to a register",
@@ -81,6 +81,13 @@ pub(super) const CASES: [Case; 12] = [
         "InterruptACK of bits not set",
         "ignored",
         interrupt_ack,
+    )
+    .in_modes(DIRECT),
+    Case::new(
+        "interrupt-ack-repeated",
+        "InterruptACK until InterruptStatus is 0, and no other access",
+        "0 in the end",
+        interrupt_ack_repeated,
     )
     .in_modes(DIRECT),
     Case::new(
@@ -364,6 +371,29 @@ fn interrupt_ack(scene: &mut Scene<'_>) -> Outcome {
         )?;
     }
     Ok(())
+}
+
+/// How often is tried what comes by itself: for seconds on any machine.
+const PATIENCE: u32 = 50_000_000;
+
+/// A driver may do so, for which no machine may let an acknowledgement wait for ever.
+fn interrupt_ack_repeated(scene: &mut Scene<'_>) -> Outcome {
+    scene.driver.transport.take_events();
+    let data = writable(scene.data.part(0, SECTOR));
+    let answer = scene.request(request_type::IN, 0, &[data])?;
+    scene.check("request", 0, answer, read_of(SECTOR))?;
+    scene.driver.wait_events(InterruptStatus::USED_BUFFER)?;
+    let transport = &mut *scene.driver.transport;
+    let mut pending = transport.read(Register::InterruptStatus);
+    for _ in 0..PATIENCE {
+        if pending == 0 {
+            break;
+        }
+        transport.write(Register::InterruptACK, pending);
+        pending = transport.read(Register::InterruptStatus);
+    }
+    let (seen, expected) = (Seen::Value(pending.into()), Seen::Value(0));
+    scene.check("pending", 0, seen, expected)
 }
 
 /// Addresses in the hole for devices where no machine that we know has any.
