@@ -324,8 +324,12 @@ fn what_means_nothing_in_memory_is_gone_at_the_next_exit() {
 fn a_write_to_the_page_that_exits_all_the_same_is_done() {
     let mut driver = Driver::live(Mode::Mapped, PLAIN);
     driver.assert_serves();
+    window(&driver).allowed();
     let done = exit(&mut driver, Register::InterruptACK, USED);
     assert!(matches!(done, Response::Done), "{done:?}");
+    // The device changes nothing there while the guest can.
+    let allowed = window(&driver).allowed();
+    assert_eq!(allowed, [Access::None, Access::Read, Access::Write]);
     assert_eq!(driver.read(Register::InterruptStatus), 0);
     assert_eq!(driver.page.silent_acks(), 0);
     assert!(is_open(&driver));
