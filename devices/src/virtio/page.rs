@@ -250,7 +250,9 @@ impl RegisterPage {
     /// # Errors
     /// The page cannot be given to the guest.
     pub fn open(&self, config: Range<usize>) -> io::Result<()> {
-        if !self.can_open.load(Ordering::Relaxed) {
+        let [can_open, is_open] =
+            [&self.can_open, &self.is_open].map(|flag| flag.load(Ordering::Relaxed));
+        if !can_open || is_open {
             return Ok(());
         }
         let mut second = self.lock_second();
