@@ -27,7 +27,9 @@ pub fn tests() -> Vec<Trial> {
             "resize_to_what_no_disk_can_be_is_refused_in_a_line",
             refused,
         ),
-        own_kvm("resize_lets_no_write_pass_the_new_end", shrink_under_load),
+        own_kvm("resize_lets_no_write_pass_the_new_end", || {
+            shrinks_under_load(&NOTIFY_MODES, "");
+        }),
         own_kvm("resize_is_no_meaning_of_a_terminal_that_hangs_up", hang_up),
         crate::harness::test(
             "linux_sees_a_disk_grow_and_shrink",
@@ -37,7 +39,8 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
-fn set_sectors(path: &Path, sectors: u64) {
+/// Has the image at `path` have this size.
+pub fn set_sectors(path: &Path, sectors: u64) {
     let image = File::options().write(true).open(path).unwrap();
     image.set_len(sectors * SECTOR_SIZE).unwrap();
 }
@@ -121,11 +124,12 @@ fn refused() {
     }
 }
 
-/// The guest writes all over its disk, again and again where it cannot, while the image is cut.
-fn shrink_under_load() {
-    for notify in NOTIFY_MODES {
+/// The guest writes all over its disk, with these `options`, again and again where it cannot, while
+/// the image is cut.
+pub fn shrinks_under_load(modes: &[&str], options: &str) {
+    for notify in modes {
         let (_dir, path) = empty_image(64 << 20);
-        let disks = [disk(&path, &format!(",notify={notify}"))];
+        let disks = [disk(&path, &format!(",notify={notify}{options}"))];
         let cmdline = "run=fill count=131072 byte=0x5a retry=on";
         let mut running = start_on(None, &disks, cmdline).spawn();
         let byte_at = |sector: u64| {
