@@ -125,7 +125,12 @@ fn scribble() -> impl Strategy<Value = (u64, Vec<u8>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    // Each attempt to shrink a failure may take as long as a device is waited for.
+    #![proptest_config(ProptestConfig {
+        cases: 96,
+        max_shrink_time: 30_000,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn a_driver_that_keeps_to_the_specification_cannot_tell(

@@ -1,6 +1,6 @@
 //! The whole device on a disk in memory: bring-up, requests of any shape and validity, hostile
-//! rings and resets, in each notify mode, and for a guest that writes to registers in memory. The model says what each request gets, what the disk
-//! holds, and when the device interrupts.
+//! rings and resets, in each notify mode, and for a guest that writes to registers in memory. The
+//! model says what each request gets, what the disk holds, and when the device interrupts.
 
 use spec::Features;
 use spec::block::{RequestHeader, Segment};

@@ -160,6 +160,7 @@ fn each_part_of_the_order_of_an_open_page_is_needed() {
         (open::Design::ChangesAnOpenPage, 1, CHANGES),
         (open::Design::ClosesAfterSetting, 0, CHANGE),
         (open::Design::OpensWhilePending, 1, CHANGE),
+        (open::Design::ClosesInTwoSteps, 1, LOOK),
     ] {
         let scenario = open::Scenario {
             notifications,

@@ -20,6 +20,8 @@ pub enum Design {
     ClosesAfterSetting,
     /// The page opens again at the end of a change, before that is acknowledged.
     OpensWhilePending,
+    /// Who closes the page loads the bits, and then stores those that are left.
+    ClosesInTwoSteps,
 }
 
 /// How often the driver notifies, and what each SIGHUP finds: whether the configuration is another.
@@ -45,6 +47,9 @@ enum Step {
     CatchUp,
     /// Of a refresh: take the device, the page from the guest, and do the same.
     Close,
+    /// The same in two steps.
+    Load,
+    Store,
     /// Only take the device.
     Lock,
     Publish,
@@ -61,6 +66,8 @@ pub struct State {
     status: u8,
     ack: u8,
     is_open: bool,
+    /// The bits of a page that is not quite closed.
+    loaded: Option<u8>,
     /// What the CPU has written to InterruptACK, and memory has not got yet.
     store_buffer: Option<u8>,
     edge: bool,
@@ -94,6 +101,7 @@ impl State {
             ("interrupt", self.interrupt(design)),
             ("handler", self.handle(design)),
             ("acknowledgement exits", self.acknowledge()),
+            ("timer", self.leave(design)),
             ("serving", self.serve(design)),
             ("SIGHUP", self.refresh(design, scenario)),
         ];
@@ -203,6 +211,18 @@ impl State {
         Some(next)
     }
 
+    /// The exit that a timer makes of a guest that makes none, once nobody else has the device.
+    fn leave(&self, design: Design) -> Option<Self> {
+        let is_written = self.ack != 0 || self.store_buffer.is_some();
+        if !is_written || !self.is_in_guest(design) || self.refreshing.is_some() {
+            return None;
+        }
+        let mut next = self.left();
+        next.catch_up(design);
+        next.open(design);
+        Some(next)
+    }
+
     fn serve(&self, design: Design) -> Option<Self> {
         let steps = match design {
             Design::CatchesUpAfterServing => {
@@ -224,6 +244,7 @@ impl State {
     fn refresh(&self, design: Design, scenario: &Scenario) -> Option<Self> {
         let is_new = *scenario.refreshes.get(self.refreshes)?;
         let steps: &[Step] = match (is_new, design) {
+            (false, Design::ClosesInTwoSteps) => &[Step::Load, Step::Store, Step::Open],
             (false, _) => &[Step::Close, Step::Open],
             (true, Design::ChangesAnOpenPage) => &[
                 Step::Lock,
@@ -268,6 +289,17 @@ impl State {
                 self.catch_up(design);
                 self.is_open = false;
             }
+            Step::Load => {
+                *self = self.left();
+                self.loaded = self.is_open.then_some(self.status);
+                self.is_open = false;
+            }
+            Step::Store => {
+                if let Some(bits) = self.loaded.take() {
+                    self.status = bits & USED & !self.ack;
+                    self.ack = 0;
+                }
+            }
             Step::Lock if design == Design::ChangesAnOpenPage => self.catch_up(design),
             Step::Lock => {}
             Step::Publish => self.published[usize::from(bit == CONFIG)] += 1,
@@ -286,7 +318,7 @@ impl State {
         if self.seen != self.published {
             return Some("the device has told of what nobody looks at".to_owned());
         }
-        if self.status & !self.ack != 0 {
+        if self.status != 0 {
             return Some("a bit is set for ever".to_owned());
         }
         (!self.is_open).then(|| "the page is closed for ever".to_owned())

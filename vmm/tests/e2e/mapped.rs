@@ -33,6 +33,10 @@ pub fn tests() -> Vec<Trial> {
             "mapped_registers_are_the_guests_to_write_where_one_cpu_is_trapped_alone",
             open,
         ),
+        test(
+            "mapped_registers_show_an_acknowledgement_to_a_guest_that_does_nothing_else",
+            repeated,
+        ),
         test("mapped_and_trapped_registers_go_together", disks),
         test("mapped_registers_can_be_traced", traced),
         test("mapped_registers_show_that_a_disk_is_resized", || {
@@ -174,6 +178,17 @@ fn open() {
         let report = report_of("run=hostile case=status-steps", options, cpus);
         let exits = exits_at(&report, |_, at| at == "SHMSel");
         assert_eq!(exits == 0, is_open, "{options}, --cpus {cpus}: {report}");
+    }
+}
+
+fn repeated() {
+    for notify in NOTIFY_MODES {
+        let options = format!(",registers=mapped,notify={notify}");
+        let report = report_of("run=hostile case=interrupt-ack-repeated", &options, "1");
+        if notify == "trap" {
+            let exits = exits_at(&report, |_, at| at == "InterruptACK");
+            assert_eq!(exits, 0, "{report}");
+        }
     }
 }
 

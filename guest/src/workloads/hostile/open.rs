@@ -27,8 +27,8 @@ pub fn is_open(transport: &mut dyn Transport) -> bool {
     held == 1
 }
 
-/// What the status becomes of `was` where `written` is found in memory: but for FAILED it stays as it
-/// was unless a bit is missing, which stands for a reset.
+/// What the status becomes of `was` where `written` is found in memory: it stays as it was unless a bit
+/// is missing, which stands for a reset. No case adds FAILED alone, or writes DRIVER without ACKNOWLEDGE.
 pub fn found(was: DeviceStatus, written: DeviceStatus) -> DeviceStatus {
     match written.contains(was) {
         true => was,

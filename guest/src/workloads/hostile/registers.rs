@@ -373,7 +373,7 @@ fn interrupt_ack(scene: &mut Scene<'_>) -> Outcome {
     Ok(())
 }
 
-/// How often is tried what comes by itself: for seconds on any machine.
+/// How often is tried what comes by itself: even where all of it is memory that takes a tenth of a second.
 const PATIENCE: u32 = 50_000_000;
 
 /// A driver may do so, for which no machine may let an acknowledgement wait for ever.
