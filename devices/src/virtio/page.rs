@@ -153,8 +153,7 @@ impl RegisterPage {
     /// # Errors
     /// The page cannot be taken from the guest or given back.
     pub fn add_needs_reset(&self) -> io::Result<()> {
-        let mut second = self.lock_second();
-        self.close_second(&mut second)?;
+        let _closed = self.lock_closed()?;
         self.add_status(DeviceStatus::DEVICE_NEEDS_RESET);
         Ok(())
     }
@@ -165,17 +164,10 @@ impl RegisterPage {
     /// # Errors
     /// The page cannot be taken from the guest or given back.
     pub fn add_pending(&self, event: InterruptStatus) -> io::Result<()> {
-        let add = || {
-            self.word(Register::InterruptStatus)
-                .fetch_or(event.bits().to_le(), Ordering::SeqCst);
-        };
-        if event.contains(InterruptStatus::CONFIG_CHANGE) {
-            let mut second = self.lock_second();
-            self.close_second(&mut second)?;
-            add();
-        } else {
-            add();
-        }
+        let is_change = event.contains(InterruptStatus::CONFIG_CHANGE);
+        let _closed = is_change.then(|| self.lock_closed()).transpose()?;
+        self.word(Register::InterruptStatus)
+            .fetch_or(event.bits().to_le(), Ordering::SeqCst);
         Ok(())
     }
 
@@ -223,8 +215,7 @@ impl RegisterPage {
     /// # Errors
     /// The page cannot be taken from the guest or given back.
     pub fn show_config(&self, read: impl FnOnce(&mut [u8]) -> u32) -> io::Result<()> {
-        let mut second = self.lock_second();
-        self.close_second(&mut second)?;
+        let mut second = self.lock_closed()?;
         let mut space = [0; CONFIG_SIZE];
         let generation = read(&mut space);
         let is_new = generation != self.get(Register::ConfigGeneration);
@@ -268,27 +259,36 @@ impl RegisterPage {
                 .unwrap_or_default();
             let end = word_at(CONFIG_OFFSET as usize + config.end) - PAGE_WORDS;
             let used = end.max(last) + 1;
+            mapping.allow(Access::Write)?;
             *opened = Some(Opened {
                 words,
                 used,
                 config,
             });
-            mapping.allow(Access::Write)?;
             self.is_open.store(true, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    /// Has writes to the second page exit, and returns what the driver has written there, if it could:
-    /// the page holds what it held before, but for what has been acknowledged.
+    /// Takes the second page from a guest that can write there, and returns what the driver has
+    /// written: the page holds what it held before, but for what has been acknowledged. The caller
+    /// does what has been written, and [shows](Self::show) the page again.
     ///
     /// # Errors
-    /// The page cannot be taken from the guest or given back.
+    /// The page cannot be taken from the guest.
     pub fn close(&self) -> io::Result<Option<Written>> {
         if !self.is_open.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        self.close_second(&mut self.lock_second())
+        self.take_second(&mut self.lock_second())
+    }
+
+    /// Lets the guest read the second page again that has been taken from it.
+    ///
+    /// # Errors
+    /// The page cannot be given back.
+    pub fn show(&self) -> io::Result<()> {
+        allow(&mut self.lock_second().mapping.as_mut(), Access::Read)
     }
 
     /// Applies what the driver has acknowledged on an open page, and returns whether anything else is
@@ -307,14 +307,23 @@ impl RegisterPage {
         })
     }
 
-    fn close_second(&self, second: &mut SecondPage) -> io::Result<Option<Written>> {
+    /// The second page, closed. What the driver has written there has been found already: it does not
+    /// run, or the page has been closed before.
+    fn lock_closed(&self) -> io::Result<MutexGuard<'_, SecondPage>> {
+        let mut second = self.lock_second();
+        if self.take_second(&mut second)?.is_some() {
+            allow(&mut second.mapping.as_mut(), Access::Read)?;
+        }
+        Ok(second)
+    }
+
+    fn take_second(&self, second: &mut SecondPage) -> io::Result<Option<Written>> {
         let SecondPage { mapping, opened } = second;
         let Some(opened) = opened.take() else {
             return Ok(None);
         };
         self.is_open.store(false, Ordering::Relaxed);
-        let mut mapping = mapping.as_mut();
-        allow(&mut mapping, Access::None)?;
+        allow(&mut mapping.as_mut(), Access::None)?;
         self.apply_ack();
         let places = opened
             .config
@@ -328,7 +337,6 @@ impl RegisterPage {
         for (word, value) in self.second_words().zip(opened.words).skip(1) {
             word.store(value, Ordering::SeqCst);
         }
-        allow(&mut mapping, Access::Read)?;
         Ok(Some(written))
     }
 
