@@ -98,7 +98,7 @@ impl MappedWindow {
                 .map_err(failed_to("let writes to InterruptACK wait"))?;
         }
         let [_, region] = self.regions();
-        self.page.mapped_by(Box::new(SecondPage {
+        self.page.mapped_by(Box::new(SecondSlot {
             vm: Arc::clone(vm),
             region,
             access: Access::Read,
@@ -123,7 +123,7 @@ impl MappedWindow {
 }
 
 /// The memory slot of the second page, which is the page's to have: so it lives as long as this does.
-struct SecondPage {
+struct SecondSlot {
     vm: Arc<VmFd>,
     /// The slot, for the guest to read.
     region: kvm_userspace_memory_region,
@@ -131,7 +131,7 @@ struct SecondPage {
     can_write: bool,
 }
 
-impl PageMapping for SecondPage {
+impl PageMapping for SecondSlot {
     fn allow(&mut self, access: Access) -> io::Result<()> {
         // A slot that is there keeps its flags.
         if self.access != Access::None {
@@ -150,7 +150,7 @@ impl PageMapping for SecondPage {
     }
 }
 
-impl SecondPage {
+impl SecondSlot {
     fn set(&self, memory_size: u64, flags: u32) -> io::Result<()> {
         let region = kvm_userspace_memory_region {
             memory_size,
