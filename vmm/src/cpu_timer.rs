@@ -58,3 +58,7 @@ fn check(result: c_int) -> io::Result<()> {
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+#[cfg(test)]
+#[path = "cpu_timer_tests.rs"]
+mod tests;
