@@ -29,7 +29,6 @@ struct Slot {
 struct SecondPage {
     page: Weak<RegisterPage>,
     slot: Arc<Mutex<Slot>>,
-    can_write: bool,
 }
 
 impl PageMapping for SecondPage {
@@ -48,26 +47,24 @@ impl PageMapping for SecondPage {
         slot.allowed.push(access);
         Ok(())
     }
-
-    fn can_write(&self) -> bool {
-        self.can_write
-    }
 }
 
 impl Window {
-    /// Shows the guest `page`, which it may write if the device lets it and `can_write`.
-    pub fn on(page: &Arc<RegisterPage>, can_write: bool) -> Self {
+    /// Shows the guest `page`, which it may write if the device lets it and `can_open`.
+    pub fn on(page: &Arc<RegisterPage>, can_open: bool) -> Self {
         let slot = Arc::new(Mutex::new(Slot {
             access: Access::Read,
             allowed: Vec::new(),
             refused: None,
             found: Vec::new(),
         }));
-        page.mapped_by(Box::new(SecondPage {
-            page: Arc::downgrade(page),
-            slot: Arc::clone(&slot),
-            can_write,
-        }));
+        page.mapped_by(
+            Box::new(SecondPage {
+                page: Arc::downgrade(page),
+                slot: Arc::clone(&slot),
+            }),
+            can_open,
+        );
         Self {
             page: Arc::clone(page),
             slot,

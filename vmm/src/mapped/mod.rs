@@ -98,12 +98,12 @@ impl MappedWindow {
                 .map_err(failed_to("let writes to InterruptACK wait"))?;
         }
         let [_, region] = self.regions();
-        self.page.mapped_by(Box::new(SecondSlot {
+        let second = SecondSlot {
             vm: Arc::clone(vm),
             region,
             access: Access::Read,
-            can_write: self.can_open,
-        }));
+        };
+        self.page.mapped_by(Box::new(second), self.can_open);
         Ok(())
     }
 
@@ -128,7 +128,6 @@ struct SecondSlot {
     /// The slot, for the guest to read.
     region: kvm_userspace_memory_region,
     access: Access,
-    can_write: bool,
 }
 
 impl PageMapping for SecondSlot {
@@ -143,10 +142,6 @@ impl PageMapping for SecondSlot {
             Access::Read => self.set(self.region.memory_size, KVM_MEM_READONLY),
             Access::Write => self.set(self.region.memory_size, 0),
         }
-    }
-
-    fn can_write(&self) -> bool {
-        self.can_write
     }
 }
 

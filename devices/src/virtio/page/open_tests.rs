@@ -3,9 +3,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::sync::{Arc, Weak};
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 
+use super::super::PageMapping;
 use super::*;
 
 const USED: u32 = InterruptStatus::USED_BUFFER.bits();
@@ -33,7 +35,6 @@ struct Slot {
 struct Mapping {
     page: Weak<RegisterPage>,
     slot: Arc<Mutex<Slot>>,
-    can_write: bool,
 }
 
 impl PageMapping for Mapping {
@@ -53,10 +54,6 @@ impl PageMapping for Mapping {
         slot.allowed.push(access);
         Ok(())
     }
-
-    fn can_write(&self) -> bool {
-        self.can_write
-    }
 }
 
 /// A guest that has the page of a device that lives for memory.
@@ -66,7 +63,7 @@ struct Guest {
 }
 
 impl Guest {
-    fn new(can_write: bool) -> Self {
+    fn new(can_open: bool) -> Self {
         let page = Arc::new(RegisterPage::default());
         page.set(Register::Status, LIVE);
         page.show_config(|space| {
@@ -81,11 +78,13 @@ impl Guest {
             last_word: None,
             found: Vec::new(),
         }));
-        page.mapped_by(Box::new(Mapping {
-            page: Arc::downgrade(&page),
-            slot: Arc::clone(&slot),
-            can_write,
-        }));
+        page.mapped_by(
+            Box::new(Mapping {
+                page: Arc::downgrade(&page),
+                slot: Arc::clone(&slot),
+            }),
+            can_open,
+        );
         Self { page, slot }
     }
 
