@@ -294,6 +294,34 @@ fn a_look_at_the_disk_takes_what_is_in_memory_and_opens_the_page_again_if_there_
     assert_eq!(capacity(&mut driver), 2 * SECTORS);
 }
 
+/// It reads what it has written until the device does as it says; so a reset is over when Status is 0.
+#[test]
+fn a_driver_never_finds_what_was_there_before_it_wrote_in_memory() {
+    let sequences: [&[u32]; 5] = [&[0], &[0, 1], &[0, 1, 3], &[0, 128], &[15 | 128]];
+    for sequence in sequences {
+        let mut driver = Driver::live(Mode::Mapped, WCE);
+        window(&driver).found();
+        for value in sequence {
+            driver.write(Register::Status, *value);
+        }
+        // By another thread, while the guest runs.
+        driver.transport.refresh().unwrap();
+        let found = window(&driver).found();
+        let last = *sequence.last().unwrap();
+        assert!(
+            !found.is_empty() && found.iter().all(|[status, _]| *status == last),
+            "{sequence:?}: {found:?}"
+        );
+    }
+    let mut driver = Driver::live(Mode::Mapped, WCE);
+    for writeback in [0, 1] {
+        window(&driver).found();
+        driver.write_at(WRITEBACK, &[writeback]);
+        driver.transport.refresh().unwrap();
+        assert_eq!(window(&driver).found(), [[15, u32::from(writeback)]]);
+    }
+}
+
 #[test]
 fn what_means_nothing_in_memory_is_gone_at_the_next_exit() {
     let mut driver = Driver::live(Mode::Mapped, WCE);

@@ -25,17 +25,13 @@ impl PageMapping for SecondPage {
         self.0.store(access == Access::Write, Ordering::SeqCst);
         Ok(())
     }
-
-    fn can_write(&self) -> bool {
-        true
-    }
 }
 
 impl Window {
     /// Shows a guest `page`.
     pub fn on(page: &Arc<RegisterPage>) -> Self {
         let is_open = Arc::default();
-        page.mapped_by(Box::new(SecondPage(Arc::clone(&is_open))));
+        page.mapped_by(Box::new(SecondPage(Arc::clone(&is_open))), true);
         Self {
             page: Arc::clone(page),
             is_open,

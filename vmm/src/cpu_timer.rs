@@ -23,14 +23,14 @@ impl CpuTimer {
         let mut event: libc::sigevent = unsafe { mem::zeroed() };
         event.sigev_notify = libc::SIGEV_THREAD_ID;
         event.sigev_signo = signal;
-        // SAFETY: it takes nothing, and tells who asks.
+        // SAFETY: it takes nothing, and changes nothing.
         event.sigev_notify_thread_id = unsafe { libc::gettid() };
         let mut id = ptr::null_mut();
         // SAFETY: both live until it returns, and are written by nobody else.
         check(unsafe { libc::timer_create(libc::CLOCK_THREAD_CPUTIME_ID, &mut event, &mut id) })?;
         let timer = Self(id);
         let period = libc::timespec {
-            tv_sec: 0,
+            tv_sec: period.as_secs().cast_signed(),
             tv_nsec: period.subsec_nanos().into(),
         };
         let every = libc::itimerspec {
@@ -58,3 +58,7 @@ fn check(result: c_int) -> io::Result<()> {
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+#[cfg(test)]
+#[path = "cpu_timer_tests.rs"]
+mod tests;

@@ -2,15 +2,19 @@
 //! transport that answers reads from it, and for a guest that has it in place of the registers. What
 //! the values are, others say; some of them live here alone.
 
+mod open;
+
 use std::fmt;
 use std::io;
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use spec::mmio::{CONFIG_OFFSET, DeviceStatus, InterruptStatus, Register};
 
+pub use open::Written;
+
 use crate::locks::lock;
+use open::Opened;
 
 /// Size of a page, in bytes: that of the window.
 pub const PAGE_SIZE: usize = 4096;
@@ -60,15 +64,6 @@ struct SecondPage {
     opened: Option<Opened>,
 }
 
-/// What the second page held when it was opened.
-struct Opened {
-    words: Vec<u32>,
-    /// How many of them a device has: the others are 0, and nobody's.
-    used: usize,
-    /// The part of the configuration space that the driver may change.
-    config: Range<usize>,
-}
-
 /// What the guest can do with the second page without an exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -87,22 +82,6 @@ pub trait PageMapping: Send {
     /// # Errors
     /// The machine cannot.
     fn allow(&mut self, access: Access) -> io::Result<()>;
-
-    /// Whether the guest may be given [`Access::Write`]. It may where the device serves its queues
-    /// only while the guest's one CPU waits for that: then nothing is in flight when the driver writes
-    /// to the page, and the device learns of what it has written at the next exit.
-    fn can_write(&self) -> bool {
-        false
-    }
-}
-
-/// What the driver has written to an open page, but for acknowledgements.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Written {
-    /// What it has written to Status last; what was there if it has not.
-    pub status: u32,
-    /// What the part of the configuration space reads as that it may change.
-    pub config: Vec<u8>,
 }
 
 impl RegisterPage {
@@ -113,9 +92,12 @@ impl RegisterPage {
         std::ptr::from_ref(&*self.words).cast()
     }
 
-    /// Says how the guest reads the second page, which it does already.
-    pub fn mapped_by(&self, mapping: Box<dyn PageMapping>) {
-        self.can_open.store(mapping.can_write(), Ordering::Relaxed);
+    /// Says how the guest reads the second page, which it does already, and whether it may be given
+    /// [`Access::Write`]. It may where the device serves its queues only while the guest's one CPU
+    /// waits for that: then nothing is in flight when the driver writes to the page, and the device
+    /// learns of what it has written at the next exit.
+    pub fn mapped_by(&self, mapping: Box<dyn PageMapping>, can_open: bool) {
+        self.can_open.store(can_open, Ordering::Relaxed);
         self.lock_second().mapping = Some(mapping);
     }
 
@@ -153,8 +135,7 @@ impl RegisterPage {
     /// # Errors
     /// The page cannot be taken from the guest or given back.
     pub fn add_needs_reset(&self) -> io::Result<()> {
-        let mut second = self.lock_second();
-        self.close_second(&mut second)?;
+        let _closed = self.lock_closed()?;
         self.add_status(DeviceStatus::DEVICE_NEEDS_RESET);
         Ok(())
     }
@@ -165,17 +146,10 @@ impl RegisterPage {
     /// # Errors
     /// The page cannot be taken from the guest or given back.
     pub fn add_pending(&self, event: InterruptStatus) -> io::Result<()> {
-        let add = || {
-            self.word(Register::InterruptStatus)
-                .fetch_or(event.bits().to_le(), Ordering::SeqCst);
-        };
-        if event.contains(InterruptStatus::CONFIG_CHANGE) {
-            let mut second = self.lock_second();
-            self.close_second(&mut second)?;
-            add();
-        } else {
-            add();
-        }
+        let is_change = event.contains(InterruptStatus::CONFIG_CHANGE);
+        let _closed = is_change.then(|| self.lock_closed()).transpose()?;
+        self.word(Register::InterruptStatus)
+            .fetch_or(event.bits().to_le(), Ordering::SeqCst);
         Ok(())
     }
 
@@ -223,8 +197,7 @@ impl RegisterPage {
     /// # Errors
     /// The page cannot be taken from the guest or given back.
     pub fn show_config(&self, read: impl FnOnce(&mut [u8]) -> u32) -> io::Result<()> {
-        let mut second = self.lock_second();
-        self.close_second(&mut second)?;
+        let mut second = self.lock_closed()?;
         let mut space = [0; CONFIG_SIZE];
         let generation = read(&mut space);
         let is_new = generation != self.get(Register::ConfigGeneration);
@@ -241,107 +214,6 @@ impl RegisterPage {
         }
         self.set(Register::ConfigGeneration, generation);
         allow(&mut mapping, Access::Read)
-    }
-
-    /// Lets the guest write to the second page without an exit, where that can be: from InterruptStatus
-    /// to the end of the configuration space, of which the driver may change `config`. Not while it has
-    /// to be told of a change, since an acknowledgement of that must not come late.
-    ///
-    /// # Errors
-    /// The page cannot be given to the guest.
-    pub fn open(&self, config: Range<usize>) -> io::Result<()> {
-        let [can_open, is_open] =
-            [&self.can_open, &self.is_open].map(|flag| flag.load(Ordering::Relaxed));
-        if !can_open || is_open {
-            return Ok(());
-        }
-        let mut second = self.lock_second();
-        let quiet = !self.status().contains(DeviceStatus::DEVICE_NEEDS_RESET)
-            && !self.pending().contains(InterruptStatus::CONFIG_CHANGE);
-        let SecondPage { mapping, opened } = &mut *second;
-        if let Some(mapping) = mapping.as_mut().filter(|_| quiet && opened.is_none()) {
-            let words = self.second_words().map(|word| word.load(Ordering::SeqCst));
-            let words: Vec<u32> = words.collect();
-            let last = words
-                .iter()
-                .rposition(|word| *word != 0)
-                .unwrap_or_default();
-            let end = word_at(CONFIG_OFFSET as usize + config.end) - PAGE_WORDS;
-            let used = end.max(last) + 1;
-            *opened = Some(Opened {
-                words,
-                used,
-                config,
-            });
-            mapping.allow(Access::Write)?;
-            self.is_open.store(true, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    /// Has writes to the second page exit, and returns what the driver has written there, if it could:
-    /// the page holds what it held before, but for what has been acknowledged.
-    ///
-    /// # Errors
-    /// The page cannot be taken from the guest or given back.
-    pub fn close(&self) -> io::Result<Option<Written>> {
-        if !self.is_open.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        self.close_second(&mut self.lock_second())
-    }
-
-    /// Applies what the driver has acknowledged on an open page, and returns whether anything else is
-    /// written there. The guest must not run meanwhile.
-    #[must_use]
-    pub fn settle(&self) -> bool {
-        if !self.is_open.load(Ordering::Relaxed) {
-            return false;
-        }
-        let second = self.lock_second();
-        second.opened.as_ref().is_some_and(|opened| {
-            self.apply_ack();
-            let words = opened.words.iter().zip(self.second_words());
-            let mut others = words.take(opened.used).skip(1);
-            others.any(|(was, word)| *was != word.load(Ordering::SeqCst))
-        })
-    }
-
-    fn close_second(&self, second: &mut SecondPage) -> io::Result<Option<Written>> {
-        let SecondPage { mapping, opened } = second;
-        let Some(opened) = opened.take() else {
-            return Ok(None);
-        };
-        self.is_open.store(false, Ordering::Relaxed);
-        let mut mapping = mapping.as_mut();
-        allow(&mut mapping, Access::None)?;
-        self.apply_ack();
-        let places = opened
-            .config
-            .clone()
-            .map(|offset| CONFIG_OFFSET as usize + offset);
-        let written = Written {
-            status: self.get(Register::Status),
-            config: places.map(|place| self.byte(place)).collect(),
-        };
-        // InterruptStatus, the first, goes on.
-        for (word, value) in self.second_words().zip(opened.words).skip(1) {
-            word.store(value, Ordering::SeqCst);
-        }
-        allow(&mut mapping, Access::Read)?;
-        Ok(Some(written))
-    }
-
-    /// What can be pending of an open page is a used buffer alone, whatever the guest has written.
-    fn apply_ack(&self) {
-        let acknowledged = self.get(Register::InterruptACK);
-        if acknowledged != 0 {
-            self.set(Register::InterruptACK, 0);
-            self.silent_acks.fetch_add(1, Ordering::Relaxed);
-        }
-        let kept = InterruptStatus::USED_BUFFER.bits() & !acknowledged;
-        self.word(Register::InterruptStatus)
-            .fetch_and(kept.to_le(), Ordering::SeqCst);
     }
 
     /// What is at an offset in the window.
@@ -389,7 +261,3 @@ impl fmt::Debug for RegisterPage {
 #[cfg(test)]
 #[path = "page_tests.rs"]
 mod tests;
-
-#[cfg(test)]
-#[path = "page_access_tests.rs"]
-mod access_tests;

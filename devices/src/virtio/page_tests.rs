@@ -90,10 +90,13 @@ impl PageMapping for Watched {
 fn a_guest_never_sees_a_new_generation_with_an_old_configuration_or_the_reverse() {
     let page = Arc::new(RegisterPage::default());
     let seen = Arc::new(Mutex::new(Vec::new()));
-    page.mapped_by(Box::new(Watched {
-        page: Arc::downgrade(&page),
-        seen: Arc::clone(&seen),
-    }));
+    page.mapped_by(
+        Box::new(Watched {
+            page: Arc::downgrade(&page),
+            seen: Arc::clone(&seen),
+        }),
+        false,
+    );
     let show = |value: u8, generation| {
         let read = |space: &mut [u8]| {
             space[0] = value;

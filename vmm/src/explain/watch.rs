@@ -17,7 +17,7 @@ use spec::queue::Descriptor;
 
 use super::recorder::Recorder;
 use crate::observe::{ExitObserver, HandledExit, MachineObserver, QueueName};
-use crate::stats::exits::ExitSite;
+use crate::stats::exits::{ExitKind, ExitSite};
 use crate::stop::StopReason;
 
 /// A recorder that watches, and who is to be told when it has seen all. Clones are the same.
@@ -65,10 +65,16 @@ impl MachineObserver for Watcher {
 
 impl ExitObserver for Watcher {
     fn begins(&mut self, site: ExitSite) {
+        if is_interrupted(site) {
+            return;
+        }
         self.watch(|recorder, now| recorder.exit_begins(site, now));
     }
 
     fn ends(&mut self, exit: &HandledExit<'_>) {
+        if is_interrupted(exit.site) {
+            return;
+        }
         let mut done = false;
         self.watch(|recorder, now| {
             let before = recorder.is_done();
@@ -116,3 +122,12 @@ impl QueueObserver for Watcher {
         self.watch(|recorder, now| recorder.interrupted(event, now));
     }
 }
+
+/// Whether the guest has done nothing to leave: a signal has come to its vCPU's thread.
+fn is_interrupted(site: ExitSite) -> bool {
+    site.kind == ExitKind::Signal
+}
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;

@@ -98,12 +98,12 @@ impl MappedWindow {
                 .map_err(failed_to("let writes to InterruptACK wait"))?;
         }
         let [_, region] = self.regions();
-        self.page.mapped_by(Box::new(SecondPage {
+        let second = SecondSlot {
             vm: Arc::clone(vm),
             region,
             access: Access::Read,
-            can_write: self.can_open,
-        }));
+        };
+        self.page.mapped_by(Box::new(second), self.can_open);
         Ok(())
     }
 
@@ -123,15 +123,14 @@ impl MappedWindow {
 }
 
 /// The memory slot of the second page, which is the page's to have: so it lives as long as this does.
-struct SecondPage {
+struct SecondSlot {
     vm: Arc<VmFd>,
     /// The slot, for the guest to read.
     region: kvm_userspace_memory_region,
     access: Access,
-    can_write: bool,
 }
 
-impl PageMapping for SecondPage {
+impl PageMapping for SecondSlot {
     fn allow(&mut self, access: Access) -> io::Result<()> {
         // A slot that is there keeps its flags.
         if self.access != Access::None {
@@ -144,13 +143,9 @@ impl PageMapping for SecondPage {
             Access::Write => self.set(self.region.memory_size, 0),
         }
     }
-
-    fn can_write(&self) -> bool {
-        self.can_write
-    }
 }
 
-impl SecondPage {
+impl SecondSlot {
     fn set(&self, memory_size: u64, flags: u32) -> io::Result<()> {
         let region = kvm_userspace_memory_region {
             memory_size,

@@ -32,7 +32,8 @@ impl MmioTransport {
         }
     }
 
-    /// Closes the page, if it is open, and does what the driver has written there.
+    /// Closes the page, if it is open, and does what the driver has written there. Until that is done
+    /// the driver cannot read: it would find what was there before it wrote.
     pub(super) fn close_page(&mut self) -> Result<(), DeviceError> {
         let Some(written) = self.page.close().map_err(DeviceError::Window)? else {
             return Ok(());
@@ -53,6 +54,6 @@ impl MmioTransport {
                 self.set_status(status);
             }
         }
-        Ok(())
+        self.page.show().map_err(DeviceError::Window)
     }
 }

@@ -3,9 +3,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::sync::{Arc, Weak};
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 
+use super::super::PageMapping;
 use super::*;
 
 const USED: u32 = InterruptStatus::USED_BUFFER.bits();
@@ -33,7 +35,6 @@ struct Slot {
 struct Mapping {
     page: Weak<RegisterPage>,
     slot: Arc<Mutex<Slot>>,
-    can_write: bool,
 }
 
 impl PageMapping for Mapping {
@@ -53,10 +54,6 @@ impl PageMapping for Mapping {
         slot.allowed.push(access);
         Ok(())
     }
-
-    fn can_write(&self) -> bool {
-        self.can_write
-    }
 }
 
 /// A guest that has the page of a device that lives for memory.
@@ -66,7 +63,7 @@ struct Guest {
 }
 
 impl Guest {
-    fn new(can_write: bool) -> Self {
+    fn new(can_open: bool) -> Self {
         let page = Arc::new(RegisterPage::default());
         page.set(Register::Status, LIVE);
         page.show_config(|space| {
@@ -81,11 +78,13 @@ impl Guest {
             last_word: None,
             found: Vec::new(),
         }));
-        page.mapped_by(Box::new(Mapping {
-            page: Arc::downgrade(&page),
-            slot: Arc::clone(&slot),
-            can_write,
-        }));
+        page.mapped_by(
+            Box::new(Mapping {
+                page: Arc::downgrade(&page),
+                slot: Arc::clone(&slot),
+            }),
+            can_open,
+        );
         Self { page, slot }
     }
 
@@ -132,8 +131,11 @@ fn unchanged() -> Written {
 fn an_open_page_closes_once_and_is_read_again() {
     let guest = Guest::open();
     assert_eq!(guest.page.close().unwrap(), Some(unchanged()));
-    assert_eq!(guest.allowed(), [Access::None, Access::Read]);
+    assert_eq!(guest.allowed(), [Access::None]);
     assert_eq!(guest.page.close().unwrap(), None);
+    assert_eq!(guest.allowed(), []);
+    guest.page.show().unwrap();
+    assert_eq!(guest.allowed(), [Access::Read]);
     guest.page.open(WRITABLE).unwrap();
     guest.page.open(WRITABLE).unwrap();
     assert_eq!(guest.allowed(), [Access::Write]);
@@ -223,7 +225,8 @@ fn what_the_guest_has_written_anywhere_is_gone_from_a_closed_page() {
     };
     assert_eq!(written, Some(expected));
     assert_eq!(guest.contents(), before);
-    assert_eq!(guest.slot.lock().unwrap().found, [LIVE], "read too early");
+    // Not before it is done.
+    assert!(guest.slot.lock().unwrap().found.is_empty());
 }
 
 #[test]
@@ -336,10 +339,11 @@ fn what_the_machine_cannot_allow_is_an_error_and_tells_the_driver_nothing() {
     guest.refuse(Access::Write);
     opens(&guest.page).unwrap_err();
     assert_eq!(guest.allowed(), []);
+    assert_eq!(guest.page.close().unwrap(), None, "it is not open");
 
     type Attempt = fn(&RegisterPage) -> io::Result<()>;
     let attempts: [Attempt; 4] = [
-        |page| page.close().map(drop),
+        |page| page.close().and_then(|_| page.show()),
         RegisterPage::add_needs_reset,
         |page| page.add_pending(InterruptStatus::CONFIG_CHANGE),
         |page| page.show_config(|_| 0),
