@@ -27,7 +27,7 @@ use crate::vcpu_setup::VcpuSetup;
 
 /// For how long a vCPU may run, in CPU time, without devices being told of what its guest has written
 /// without an exit.
-const CATCH_UP: Duration = Duration::from_millis(10);
+const CATCH_UP: Duration = Duration::from_millis(50);
 
 /// A vCPU that can run, or wait in KVM_RUN until the guest starts it, once it has been set up.
 #[derive(Debug)]
