@@ -54,6 +54,12 @@ test: ## Run everything that can be tested on this machine, and name what cannot
 	$(CARGO) test --workspace --all-targets --locked --no-fail-fast
 	CARGO="$(CARGO)" resources/lab/test
 	@$(MAKE) --no-print-directory build
+	# The tests before this ran one that is linked in another way.
+	resources/make-sample-disk $(TARGET_DIR)/test.img
+	for registers in trap mapped; do \
+		timeout 120 resources/with-kvm $(VMM) --disk "$(TARGET_DIR)/test.img,registers=$$registers" \
+			--cmdline 'run=verify lba=0 count=64' || exit 1; \
+	done
 
 # The host's tests of the device and of the guest's driver against it, the hostile guest among them.
 # Miri interprets what needs no memory of a guest: it knows no mmap as that is made. ThreadSanitizer

@@ -23,8 +23,9 @@ impl CpuTimer {
         let mut event: libc::sigevent = unsafe { mem::zeroed() };
         event.sigev_notify = libc::SIGEV_THREAD_ID;
         event.sigev_signo = signal;
-        // SAFETY: it takes nothing, and changes nothing.
-        event.sigev_notify_thread_id = unsafe { libc::gettid() };
+        // Not libc's, which is a null pointer where it is linked statically: the standard library has a
+        // weak reference to it.
+        event.sigev_notify_thread_id = rustix::thread::gettid().as_raw_nonzero().get();
         let mut id = ptr::null_mut();
         // SAFETY: both live until it returns, and are written by nobody else.
         check(unsafe { libc::timer_create(libc::CLOCK_THREAD_CPUTIME_ID, &mut event, &mut id) })?;
