@@ -18,14 +18,14 @@ pub fn tests() -> Vec<Trial> {
     let tools = Needs::Linux(&["tools.img"]);
     vec![
         test(
-            "linux_root_on_ext4_keeps_what_it_writes_in_every_notify_mode",
-            Needs::LinuxAndTool(&["busybox"], "mkfs.ext4"),
-            root_disk,
-        ),
-        test(
             "linux_names_disks_in_order_and_reads_their_ids",
             Needs::Linux(&[]),
             disks,
+        ),
+        test(
+            "linux_root_on_ext4_keeps_what_it_writes_in_every_notify_mode",
+            Needs::LinuxAndTool(&["busybox"], "mkfs.ext4"),
+            root_disk,
         ),
         test(
             "linux_fio_finds_every_byte_by_trap_and_ioeventfd_with_1_cpu",
