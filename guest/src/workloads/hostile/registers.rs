@@ -373,8 +373,9 @@ fn interrupt_ack(scene: &mut Scene<'_>) -> Outcome {
     Ok(())
 }
 
-/// How often is tried what comes by itself: even where all of it is memory that takes a tenth of a second.
-const PATIENCE: u32 = 50_000_000;
+/// How often is tried what comes by itself: even where all of it is memory that takes a second, and a
+/// vCPU is made to leave after a twentieth of one.
+const PATIENCE: u32 = 4_000_000_000;
 
 /// A driver may do so, for which no machine may let an acknowledgement wait for ever.
 fn interrupt_ack_repeated(scene: &mut Scene<'_>) -> Outcome {
